@@ -1,0 +1,127 @@
+/*
+ * The hardware as the kernels see it: who am I, block barriers, and every access to memory.
+ *
+ * Kernels use nothing else of CUDA. tests/simgpu/device/car_primitives.cuh declares the same names for kernels that
+ * run on the CPU; the include path decides which of the two a build gets. Two rules keep that possible:
+ *   - no pointer is dereferenced in a kernel: all memory is read and written through the functions below, so that
+ *     the simulated device can guard its memory and delay stores;
+ *   - a thread that waits calls car_pause() each time round, so that threads which share a CPU can switch.
+ *
+ * Orders and scopes are those of the PTX memory model (PTX ISA, "Memory Consistency Model"). A flag is only ever
+ * accessed by the 32-bit functions, a packet only by the packet functions: accesses of mixed width on one word would be
+ * a data race in that model.
+ */
+#ifndef CAR_PRIMITIVES_CUH
+#define CAR_PRIMITIVES_CUH
+
+#include <stdint.h>
+
+#define CAR_DEVICE static __device__ __forceinline__
+
+/* Defines a kernel: CAR_KERNEL(name, argument type, argument name) { body }. One argument, a struct, by value. */
+#define CAR_KERNEL(name, type, argument) \
+    extern "C" __global__ void name(const __grid_constant__ type argument)
+
+/* An array shared by the threads of a block, of compile-time length; declared inside a function body. */
+#define CAR_SHARED(type, name, length) __shared__ type name[length]
+
+/* 16 bytes; as a packet: two halves of 32 bits of data and the 32-bit epoch that proves their arrival. */
+typedef struct __align__(16) car_word16 {
+    uint32_t w[4];
+} car_word16_t;
+
+CAR_DEVICE uint32_t car_thread() { return threadIdx.x; }
+CAR_DEVICE uint32_t car_block() { return blockIdx.x; }
+CAR_DEVICE uint32_t car_threads_per_block() { return blockDim.x; }
+CAR_DEVICE uint32_t car_blocks() { return gridDim.x; }
+
+/* Waits for all threads of the block; orders their memory accesses among each other. */
+CAR_DEVICE void car_block_barrier() { __syncthreads(); }
+
+/* The same, and tells whether the predicate held on every thread of the block. */
+CAR_DEVICE bool car_block_all(bool predicate) { return 0 != __syncthreads_and(predicate); }
+
+/* Called each time round a wait. */
+CAR_DEVICE void car_pause() {}
+
+/* A clock that all threads of the GPU share, in nanoseconds; it may tick as coarsely as a microsecond. */
+CAR_DEVICE uint64_t car_nanoseconds()
+{
+    uint64_t now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    return now;
+}
+
+/* --- flags: 32-bit words that ranks signal each other with --------------------------------------------------- */
+
+CAR_DEVICE uint32_t car_load_relaxed_sys(const uint32_t *address)
+{
+    uint32_t value;
+    asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+    return value;
+}
+
+CAR_DEVICE void car_store_relaxed_sys(uint32_t *address, uint32_t value)
+{
+    asm volatile("st.relaxed.sys.global.u32 [%0], %1;" : : "l"(address), "r"(value) : "memory");
+}
+
+CAR_DEVICE uint32_t car_load_acquire_sys(const uint32_t *address)
+{
+    uint32_t value;
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+    return value;
+}
+
+CAR_DEVICE void car_store_release_sys(uint32_t *address, uint32_t value)
+{
+    asm volatile("st.release.sys.global.u32 [%0], %1;" : : "l"(address), "r"(value) : "memory");
+}
+
+/* A 64-bit word in mapped host memory that the host polls. */
+CAR_DEVICE void car_store_relaxed_sys64(uint64_t *address, uint64_t value)
+{
+    asm volatile("st.relaxed.sys.global.u64 [%0], %1;" : : "l"(address), "l"(value) : "memory");
+}
+
+CAR_DEVICE void car_fence_gpu() { asm volatile("fence.acq_rel.gpu;" : : : "memory"); }
+CAR_DEVICE void car_fence_sys() { asm volatile("fence.acq_rel.sys;" : : : "memory"); }
+
+/* Adds within this GPU; returns the value before. Relaxed: fences around it give the order. */
+CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
+{
+    uint32_t before;
+    asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], %2;"
+                 : "=r"(before) : "l"(address), "r"(value) : "memory");
+    return before;
+}
+
+/* --- packets: single 16-byte accesses, of which the model promises that each 8-byte half arrives whole -------- */
+
+CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
+{
+    car_word16_t p;
+    asm volatile("ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(p.w[0]), "=r"(p.w[1]), "=r"(p.w[2]), "=r"(p.w[3]) : "l"(address) : "memory");
+    return p;
+}
+
+CAR_DEVICE void car_store_packet(car_word16_t *address, car_word16_t p)
+{
+    asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};"
+                 : : "l"(address), "r"(p.w[0]), "r"(p.w[1]), "r"(p.w[2]), "r"(p.w[3]) : "memory");
+}
+
+/* --- data: weak accesses, ordered by flags and barriers only; T has 1, 2, 4, 8 or 16 bytes and is aligned ------ */
+
+template <class T> CAR_DEVICE T car_load(const T *address)
+{
+    return *address;
+}
+
+template <class T> CAR_DEVICE void car_store(T *address, T value)
+{
+    *address = value;
+}
+
+#endif /* CAR_PRIMITIVES_CUH */
