@@ -1,0 +1,63 @@
+/*
+ * What a user can set and what he can count, as plain data: the component registers it with MCA, the engine reads it.
+ */
+#ifndef CAR_PARAMS_H
+#define CAR_PARAMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The algorithms, in the order of the message sizes that they are for. */
+typedef enum {
+    CAR_ONE_SHOT_PUSH,
+    CAR_ONE_SHOT_PULL,
+    CAR_TWO_SHOT,
+    CAR_ALGORITHMS,
+    CAR_ALGORITHM_AUTO = CAR_ALGORITHMS
+} car_algorithm_t;
+
+/* Which pairs of GPUs count as connected; the same GPU always does. */
+typedef enum {
+    CAR_LINKS_AUTO,   /* NVLink; with two ranks also PCIe P2P */
+    CAR_LINKS_NVLINK, /* NVLink only */
+    CAR_LINKS_P2P     /* whatever the driver lets peers access */
+} car_links_t;
+
+typedef enum { CAR_LAUNCH_GRAPH, CAR_LAUNCH_PLAIN } car_launch_how_t;
+
+typedef enum {
+    CAR_STREAM_ORDER_NONE,  /* buffers are ready when the call is made */
+    CAR_STREAM_ORDER_LEGACY /* after what the caller's legacy default stream has been given */
+} car_stream_order_t;
+
+typedef struct {
+    int algorithm;         /* car_algorithm_t: forced, or AUTO */
+    int links;             /* car_links_t */
+    int launch;            /* car_launch_how_t */
+    int stream_order;      /* car_stream_order_t */
+    size_t memory;         /* bytes of device memory that a process spends per device on all its communicators */
+    int push_max;          /* bytes up to which one_shot_push is chosen; -1: from the table */
+    int pull_max;          /* bytes up to which one_shot_pull is chosen; -1: from the table */
+    unsigned int spin_us;  /* microseconds a kernel waits for a peer before it leaves and is launched again later */
+    unsigned int blocks;   /* blocks of a grid; 0: from occupancy and the table */
+    unsigned int threads;  /* threads of a block; 0: from the table */
+} car_params_t;
+
+/* X(name, sentence): counters of this process, each an MPI_T performance variable coll_car_<name>. */
+#define CAR_COUNTERS(X)                                                                                                \
+    X(calls_one_shot_push, "allreduce calls that the one_shot_push kernels served")                                    \
+    X(calls_one_shot_pull, "allreduce calls that the one_shot_pull kernels served")                                    \
+    X(calls_two_shot, "allreduce calls that the two_shot kernels served")                                              \
+    X(calls_host, "allreduce calls left to the saved module because all ranks passed host memory")                     \
+    X(calls_forwarded, "allreduce calls left to the saved module for their type, operation or communicator")           \
+    X(calls_bounced, "of the calls left to the saved module: those whose device buffers went through pinned memory")   \
+    X(calls_staged, "calls served by kernels through a copy, as a buffer was not memory of the communicator's GPU")    \
+    X(relaunches, "kernel launches beyond the first of a call, because a peer was not there in time")
+
+typedef struct {
+#define CAR_COUNTER(name, sentence) unsigned long long name;
+    CAR_COUNTERS(CAR_COUNTER)
+#undef CAR_COUNTER
+} car_counters_t;
+
+#endif /* CAR_PARAMS_H */
