@@ -18,9 +18,12 @@
 
 #define CAR_DEVICE static __device__ __forceinline__
 
-/* Defines a kernel: CAR_KERNEL(name, argument type, argument name) { body }. One argument, a struct, by value. */
+/*
+ * Defines a kernel: CAR_KERNEL(name, argument type, argument name) { body }. One argument, a struct, by value.
+ * Blocks have up to 512 threads, and two of them fit a multiprocessor, so several ranks find room on a shared GPU.
+ */
 #define CAR_KERNEL(name, type, argument) \
-    extern "C" __global__ void name(const __grid_constant__ type argument)
+    extern "C" __global__ void __launch_bounds__(512, 2) name(const __grid_constant__ type argument)
 
 /* An array shared by the threads of a block, of compile-time length; declared inside a function body. */
 #define CAR_SHARED(type, name, length) __shared__ type name[length]

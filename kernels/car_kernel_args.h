@@ -1,0 +1,83 @@
+/*
+ * What the host hands to a kernel, and how a piece of device memory is laid out: the one header that host code and
+ * kernels share. Plain C and C++; no pointer here is dereferenced by the host.
+ *
+ * docs/protocol.md says what the words mean and why two slots suffice.
+ */
+#ifndef CAR_KERNEL_ARGS_H
+#define CAR_KERNEL_ARGS_H
+
+#include <stdint.h>
+
+#define CAR_MAX_RANKS 16
+#define CAR_MAX_BLOCKS 256
+
+/* Exchanges use their two slots in turn: epoch & 1. */
+#define CAR_SLOTS 2
+
+/* Data that moves as one access, and the payload of one packet of that size: the other half is the epoch, twice. */
+#define CAR_PACK_BYTES 16
+#define CAR_PACKET_PAYLOAD 8
+
+/*
+ * The start of a piece: the flags, zero at first. Only rank s writes flag[..][..][s], with epochs that only grow.
+ * A block's words are 64 bytes apart, so blocks do not share a line of the link.
+ */
+enum {
+    CAR_STAGED,  /* block b of rank s has staged, or scattered, its data */
+    CAR_REDUCED, /* two_shot: block b of rank s has folded its share and sent the result */
+    CAR_FLAG_KINDS
+};
+
+typedef struct {
+    uint32_t flag[CAR_FLAG_KINDS][CAR_MAX_BLOCKS][CAR_MAX_RANKS];
+    uint32_t probe[CAR_MAX_RANKS];                   /* set-up only: what rank s wrote through its mapping */
+    uint32_t tag;                                    /* set-up only: what the peers must read through theirs */
+} car_flags_t;
+
+#define CAR_FLAGS_BYTES (64 * 1024)
+
+/* How far a block has come, in epochs; kept from launch to launch of one call. In the rank's own memory. */
+typedef struct {
+    uint32_t published; /* exchanges whose input the block has sent or staged: all below this */
+    uint32_t reduced;   /* two_shot: exchanges whose share the block has folded and sent: all below this */
+    uint32_t finished;  /* exchanges whose output the block has written: all below this */
+    uint32_t unused;
+} car_progress_t;
+
+/* A rank's own words in device memory that no peer touches. */
+typedef struct {
+    car_progress_t progress[CAR_MAX_BLOCKS];
+    uint32_t blocks_done; /* low half: blocks that have ended; high half: those of them that left unfinished */
+} car_own_words_t;
+
+/*
+ * One launch. The call has `count` elements; round k of the call is exchange `epoch` + k. A launch does the rounds from
+ * `first` to `end` - 1, counted as epochs; the usual one does all.
+ */
+typedef struct {
+    const void *input; /* element 0 of the call, also where the launch starts later */
+    void *output;
+    uint64_t count;
+    uint64_t tile;          /* elements that a block takes in a round; two_shot: of each share */
+    char *piece[CAR_MAX_RANKS]; /* every rank's piece, as mapped here */
+    car_own_words_t *own;
+    uint64_t *done;         /* mapped host memory: ticket << 32 | blocks that left unfinished */
+    uint32_t push_offset;   /* bytes from the start of a piece, the same on all ranks: inbox of one_shot_push */
+    uint32_t pull_offset;   /* staging of one_shot_pull */
+    uint32_t scatter_offset; /* two_shot: inbox of inputs */
+    uint32_t gather_offset; /* two_shot: inbox of results */
+    uint32_t push_slot;     /* bytes of a slot of one source */
+    uint32_t pull_slot;     /* bytes of a slot */
+    uint32_t two_shot_slot; /* bytes of a slot of one source, in either inbox */
+    uint32_t epoch, first, end;
+    uint32_t rank, size;
+    uint32_t ticket;        /* the number of this launch */
+    uint32_t spin_ns;       /* a wait longer than this makes the block leave */
+    uint8_t resume;         /* the blocks start where car_own_words_t says */
+    uint8_t vector_input;   /* input is 16-byte aligned */
+    uint8_t vector_output;
+    uint8_t output_is_remote; /* output is not this GPU's own memory: completion needs system scope */
+} car_kernel_args_t;
+
+#endif /* CAR_KERNEL_ARGS_H */

@@ -1,0 +1,148 @@
+/*
+ * Arithmetic, and the walk over user buffers of any alignment. Nothing here waits.
+ *
+ * Every algorithm folds left in rank order, acc = acc op a_r for r = 1..N-1, so all of them give the same bits.
+ */
+#ifndef CAR_REDUCE_CUH
+#define CAR_REDUCE_CUH
+
+#include <car_primitives.cuh>
+
+#include "car_kernel_args.h"
+
+/* Sums and products are never contracted to a fused multiply-add: they stand alone. */
+struct Sum {
+    template <class T> CAR_DEVICE T apply(T acc, T next) { return acc + next; }
+};
+struct Prod {
+    template <class T> CAR_DEVICE T apply(T acc, T next) { return acc * next; }
+};
+/* As Open MPI's C loops: a comparison with NaN is false, so the later operand stays. */
+struct Min {
+    template <class T> CAR_DEVICE T apply(T acc, T next) { return acc < next ? acc : next; }
+};
+struct Max {
+    template <class T> CAR_DEVICE T apply(T acc, T next) { return acc > next ? acc : next; }
+};
+
+/* Elements that move together: 16 bytes in staging, 8 in a packet. */
+template <class T, int Bytes> union car_elements {
+    T element[Bytes / sizeof(T)];
+    uint32_t word[Bytes / 4];
+};
+
+template <class T> using car_pack = car_elements<T, CAR_PACK_BYTES>;
+template <class T> using car_unit = car_elements<T, CAR_PACKET_PAYLOAD>;
+
+template <class Op, class T, int Bytes>
+CAR_DEVICE void car_accumulate(car_elements<T, Bytes> &acc, const car_elements<T, Bytes> &next)
+{
+#pragma unroll
+    for (int i = 0; i < (int) (Bytes / sizeof(T)); ++i) {
+        acc.element[i] = Op::apply(acc.element[i], next.element[i]);
+    }
+}
+
+/*
+ * Reads the elements from `index` on that lie below `end`; what lies beyond stays undefined and is never written out.
+ * `vector`: the buffer is aligned for the whole access, whose index is a multiple of its length.
+ */
+template <class T, int Bytes>
+CAR_DEVICE car_elements<T, Bytes> car_read(const T *buffer, uint64_t index, uint64_t end, bool vector)
+{
+    car_elements<T, Bytes> e;
+    const int length = Bytes / sizeof(T);
+
+    if (vector && index + length <= end) {
+        if (16 == Bytes) {
+            const car_word16_t w = car_load((const car_word16_t *) (buffer + index));
+#pragma unroll
+            for (int i = 0; i < Bytes / 4; ++i) {
+                e.word[i] = w.w[i];
+            }
+        } else {
+            const uint64_t w = car_load((const uint64_t *) (buffer + index));
+            e.word[0] = (uint32_t) w;
+            e.word[1] = (uint32_t) (w >> 32);
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < length; ++i) {
+            e.element[i] = index + i < end ? car_load(buffer + index + i) : T();
+        }
+    }
+    return e;
+}
+
+template <class T, int Bytes>
+CAR_DEVICE void car_write(T *buffer, uint64_t index, uint64_t end, bool vector, const car_elements<T, Bytes> &e)
+{
+    const int length = Bytes / sizeof(T);
+
+    if (vector && index + length <= end) {
+        if (16 == Bytes) {
+            car_word16_t w;
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                w.w[i] = e.word[i % (Bytes / 4)];
+            }
+            car_store((car_word16_t *) (buffer + index), w);
+        } else {
+            car_store((uint64_t *) (buffer + index), (uint64_t) e.word[1] << 32 | e.word[0]);
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < length; ++i) {
+            if (index + i < end) {
+                car_store(buffer + index + i, (T) e.element[i]);
+            }
+        }
+    }
+}
+
+/* A pack in staging: always aligned, always whole. */
+template <class T> CAR_DEVICE car_pack<T> car_read_staging(const char *staging, uint64_t pack)
+{
+    return car_read<T, CAR_PACK_BYTES>((const T *) staging, pack * (CAR_PACK_BYTES / sizeof(T)), UINT64_MAX, true);
+}
+
+template <class T> CAR_DEVICE void car_write_staging(char *staging, uint64_t pack, const car_pack<T> &e)
+{
+    car_write<T, CAR_PACK_BYTES>((T *) staging, pack * (CAR_PACK_BYTES / sizeof(T)), UINT64_MAX, true, e);
+}
+
+/*
+ * Folds one pack of all ranks in rank order: this rank's is given, source(r) is the address of rank r's staging, and
+ * `pack` its place there. All loads of eight ranks are in flight before the first is used.
+ */
+template <class T, class Op, class Source>
+CAR_DEVICE car_pack<T> car_fold(const car_pack<T> &mine, uint32_t rank, uint32_t size, uint64_t pack, Source source)
+{
+    const uint32_t batch = 8;
+    car_pack<T> acc, in[batch];
+
+    for (uint32_t base = 0; base < size; base += batch) {
+#pragma unroll
+        for (uint32_t i = 0; i < batch; ++i) {
+            if (base + i < size && base + i != rank) {
+                in[i] = car_read_staging<T>(source(base + i), pack);
+            }
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < batch; ++i) {
+            if (base + i < size) {
+                if (base + i == rank) {
+                    in[i] = mine;
+                }
+                if (0 == base + i) {
+                    acc = in[i];
+                } else {
+                    car_accumulate<Op>(acc, in[i]);
+                }
+            }
+        }
+    }
+    return acc;
+}
+
+#endif /* CAR_REDUCE_CUH */
