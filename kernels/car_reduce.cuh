@@ -17,12 +17,15 @@ struct Sum {
 struct Prod {
     template <class T> CAR_DEVICE T apply(T acc, T next) { return acc * next; }
 };
-/* As Open MPI's C loops: a comparison with NaN is false, so the later operand stays. */
+/*
+ * As MPI_Reduce_local(acc, next) with Open MPI's plain C loops: a comparison with NaN is false and equal zeros do not
+ * compare less, so the accumulator stays.
+ */
 struct Min {
-    template <class T> CAR_DEVICE T apply(T acc, T next) { return acc < next ? acc : next; }
+    template <class T> CAR_DEVICE T apply(T acc, T next) { return next < acc ? next : acc; }
 };
 struct Max {
-    template <class T> CAR_DEVICE T apply(T acc, T next) { return acc > next ? acc : next; }
+    template <class T> CAR_DEVICE T apply(T acc, T next) { return next > acc ? next : acc; }
 };
 
 /* Elements that move together: 16 bytes in staging, 8 in a packet. */
