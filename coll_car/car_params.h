@@ -41,6 +41,7 @@ typedef struct {
     unsigned int spin_us;  /* microseconds a kernel waits for a peer before it leaves and is launched again later */
     unsigned int blocks;   /* blocks of a grid; 0: from occupancy and the table */
     unsigned int threads;  /* threads of a block; 0: from the table */
+    unsigned int first_epoch; /* at which a communicator starts; 1, but for tests of what happens at the last */
 } car_params_t;
 
 /* X(name, sentence): counters of this process, each an MPI_T performance variable coll_car_<name>. */

@@ -37,9 +37,6 @@ CAR_DEVICE bool car_patience_left(car_patience &p, uint32_t spin_ns)
     return now < p.deadline;
 }
 
-/* Epochs wrap round; the host sees to it that those that meet here are less than 2^31 apart. */
-CAR_DEVICE bool car_reached(uint32_t flag, uint32_t epoch) { return (int32_t) (flag - epoch) >= 0; }
-
 CAR_DEVICE car_flags_t *car_flags(const car_kernel_args_t &a, uint32_t rank) { return (car_flags_t *) a.piece[rank]; }
 
 /*
@@ -67,7 +64,7 @@ CAR_DEVICE bool car_wait(const car_kernel_args_t &a, int kind, uint32_t epoch)
 
     for (uint32_t r = car_thread(); r < a.size; r += car_threads_per_block()) {
         car_patience patience = car_patience_new();
-        while (r != a.rank && there && !car_reached(car_load_acquire_sys(&flags[car_block()][r]), epoch)) {
+        while (r != a.rank && there && car_load_acquire_sys(&flags[car_block()][r]) < epoch) {
             there = car_patience_left(patience, a.spin_ns);
         }
     }

@@ -89,7 +89,9 @@ template <class T, class Op> CAR_DEVICE bool car_push_round(const car_kernel_arg
     const uint32_t place = car_block() * units + car_thread();
     const uint64_t start = ((uint64_t) (epoch - a.epoch) * car_blocks() + car_block()) * a.tile;
     const uint64_t index = start + (uint64_t) car_thread() * length;
-    const bool mine_to_do = car_thread() < units && index < a.count;
+    /* Thread 0 exchanges a unit even where the block has no elements left: every block hears from its equals in every
+     * exchange, or else a peer could reuse a slot that a block of ours still reads. */
+    const bool mine_to_do = car_thread() < units && (index < a.count || 0 == car_thread());
     car_unit<T> mine, acc;
     bool there = true;
 

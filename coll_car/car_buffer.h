@@ -1,0 +1,36 @@
+/*
+ * What kind of memory a user's buffer is.
+ */
+#ifndef CAR_BUFFER_H
+#define CAR_BUFFER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "car_cuda.h"
+
+typedef enum {
+    CAR_MEMORY_HOST,   /* pageable, pinned or registered: the CPU's */
+    CAR_MEMORY_DEVICE, /* a GPU's, from cuMemAlloc, a pool or cuMemCreate, or a mapping of a peer's */
+    CAR_MEMORY_MANAGED /* moves between the two */
+} car_memory_t;
+
+typedef struct {
+    void *address;
+    car_memory_t memory;
+    CUdevice ordinal;  /* of device memory */
+    CUcontext context; /* that it belongs to; NULL for memory that belongs to a device only */
+    bool plain;        /* allocated by this process with cuMemAlloc: certainly in that device's own memory */
+} car_buffer_t;
+
+/* Never fails: what the driver does not know is host memory. `cuda` may be NULL, then everything is. */
+car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address);
+
+/*
+ * Copies `bytes`, either way between any kinds of memory, after what the caller's default stream has been given, and
+ * returns when it is done. For calls that leave the GPU path; needs a context of the process. CUDA_SUCCESS or the
+ * driver's result.
+ */
+CUresult car_buffer_copy(const car_cuda_t *cuda, void *to, const void *from, size_t bytes, const car_buffer_t *device);
+
+#endif /* CAR_BUFFER_H */

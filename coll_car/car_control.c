@@ -1,0 +1,183 @@
+#include "car_control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617231) /* the last digit is the version of this layout */
+#define CAR_CONTROL_SLOTS 2
+
+typedef struct {
+    _Alignas(64) _Atomic uint64_t call; /* whose line this is; 0: none yet */
+    car_line_t line;
+} car_line_slot_t;
+
+typedef struct {
+    _Alignas(64) _Atomic uint64_t number;
+    char bytes[CAR_RECORD_BYTES];
+} car_record_slot_t;
+
+typedef struct {
+    car_line_slot_t line[CAR_CONTROL_SLOTS];
+    car_record_slot_t record[CAR_CONTROL_SLOTS];
+} car_rank_area_t;
+
+typedef struct {
+    uint64_t magic;
+    uint32_t size;
+    _Atomic uint32_t departed;
+    _Atomic uint32_t broken; /* 1 + the rank that broke the communicator; 0: none */
+    car_rank_area_t rank[];
+} car_segment_t;
+
+struct car_control {
+    car_segment_t *segment;
+    size_t bytes;
+    int rank;
+    int size;
+    uint64_t exchanges;
+};
+
+static size_t segment_bytes(int size)
+{
+    return sizeof(car_segment_t) + (size_t) size * sizeof(car_rank_area_t);
+}
+
+int car_control_create(int size, char name[CAR_CONTROL_NAME_BYTES])
+{
+    uint64_t random[2];
+
+    if (sizeof(random) != getrandom(random, sizeof(random), 0)) {
+        return errno;
+    }
+    snprintf(name, CAR_CONTROL_NAME_BYTES, "/coll_car.%016llx%016llx", (unsigned long long) random[0],
+             (unsigned long long) random[1]);
+    const int fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR, 0600);
+    if (fd < 0) {
+        return errno;
+    }
+    /* Allocated now, so that a full /dev/shm is an error here and not a SIGBUS later. */
+    int error = posix_fallocate(fd, 0, (off_t) segment_bytes(size));
+    if (0 == error) {
+        const uint64_t magic = CAR_CONTROL_MAGIC;
+        const uint32_t ranks = (uint32_t) size;
+        if (sizeof(magic) != pwrite(fd, &magic, sizeof(magic), offsetof(car_segment_t, magic))
+            || sizeof(ranks) != pwrite(fd, &ranks, sizeof(ranks), offsetof(car_segment_t, size))) {
+            error = EIO;
+        }
+    }
+    close(fd);
+    if (0 != error) {
+        shm_unlink(name);
+    }
+    return error;
+}
+
+int car_control_attach(const char *name, int rank, int size, car_control_t **control)
+{
+    const size_t bytes = segment_bytes(size);
+    struct stat status;
+    void *memory = MAP_FAILED;
+    int error = 0;
+
+    const int fd = shm_open(name, O_RDWR, 0);
+    if (fd < 0) {
+        return errno;
+    }
+    if (0 != fstat(fd, &status)) {
+        error = errno;
+    } else if (status.st_uid != geteuid() || (size_t) status.st_size != bytes) {
+        error = EPERM;
+    } else {
+        memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        error = MAP_FAILED == memory ? errno : 0;
+    }
+    close(fd);
+    if (0 != error) {
+        return error;
+    }
+    car_segment_t *segment = memory;
+    car_control_t *c = calloc(1, sizeof(*c));
+    if (NULL == c || CAR_CONTROL_MAGIC != segment->magic || (uint32_t) size != segment->size) {
+        error = NULL == c ? ENOMEM : EPROTO;
+        free(c);
+        munmap(memory, bytes);
+        return error;
+    }
+    *c = (car_control_t){.segment = segment, .bytes = bytes, .rank = rank, .size = size};
+    *control = c;
+    return 0;
+}
+
+void car_control_unlink(const char *name)
+{
+    shm_unlink(name);
+}
+
+void car_control_depart(car_control_t *control)
+{
+    atomic_fetch_add_explicit(&control->segment->departed, 1, memory_order_acq_rel);
+}
+
+bool car_control_all_gone(const car_control_t *control)
+{
+    return atomic_load_explicit(&control->segment->departed, memory_order_acquire) >= (uint32_t) control->size;
+}
+
+void car_control_detach(car_control_t *control)
+{
+    munmap(control->segment, control->bytes);
+    free(control);
+}
+
+void car_control_post(car_control_t *control, uint64_t call, car_line_t line)
+{
+    car_line_slot_t *slot = &control->segment->rank[control->rank].line[call % CAR_CONTROL_SLOTS];
+    slot->line = line;
+    atomic_store_explicit(&slot->call, call, memory_order_release);
+}
+
+bool car_control_posted(const car_control_t *control, uint64_t call, int r, car_line_t *line)
+{
+    const car_line_slot_t *slot = &control->segment->rank[r].line[call % CAR_CONTROL_SLOTS];
+    if (call != atomic_load_explicit(&slot->call, memory_order_acquire)) {
+        return false;
+    }
+    *line = slot->line;
+    return true;
+}
+
+void car_control_break(car_control_t *control)
+{
+    uint32_t none = 0;
+    (void) atomic_compare_exchange_strong(&control->segment->broken, &none, (uint32_t) control->rank + 1);
+}
+
+int car_control_broken(const car_control_t *control)
+{
+    return (int) atomic_load_explicit(&control->segment->broken, memory_order_relaxed) - 1;
+}
+
+void car_control_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress)
+{
+    const uint64_t number = ++control->exchanges;
+    car_rank_area_t *areas = control->segment->rank;
+
+    car_record_slot_t *own = &areas[control->rank].record[number % CAR_CONTROL_SLOTS];
+    memcpy(own->bytes, mine, bytes);
+    atomic_store_explicit(&own->number, number, memory_order_release);
+    for (int r = 0; r < control->size; ++r) {
+        const car_record_slot_t *slot = &areas[r].record[number % CAR_CONTROL_SLOTS];
+        while (number != atomic_load_explicit(&slot->number, memory_order_acquire)) {
+            progress();
+        }
+        memcpy((char *) all + (size_t) r * bytes, slot->bytes, bytes);
+    }
+}

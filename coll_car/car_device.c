@@ -1,0 +1,324 @@
+#include "car_device.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "car_images.h"
+
+#define CAR_HOST_WORDS 1024
+
+/* Kernels are written for blocks of up to 512 threads: 64 blocks of that size fill a Hopper link. */
+#define CAR_THREADS 512
+
+struct car_peer_arena {
+    car_peer_arena_t *next;
+    car_id_t id;
+    CUdeviceptr address;
+    unsigned int users;
+};
+
+static car_device_t *devices;
+
+static bool failed(CUresult result, const char *what, char reason[CAR_REASON_BYTES])
+{
+    if (CUDA_SUCCESS == result) {
+        return false;
+    }
+    snprintf(reason, CAR_REASON_BYTES, "%s failed: %s", what, car_cuda_error(result));
+    return true;
+}
+
+static bool load_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
+{
+    for (int a = 0; a < CAR_ALGORITHMS; ++a) {
+        const CUresult result = d->cuda->ModuleLoadData(&d->modules[a], car_images[a].data);
+        if (CUDA_SUCCESS != result) {
+            int major = 0, minor = 0;
+            (void) d->cuda->DeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, d->ordinal);
+            (void) d->cuda->DeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, d->ordinal);
+            snprintf(reason, CAR_REASON_BYTES,
+                     "the kernels do not load on %s (sm_%d%d): %s; %s", d->name, major, minor, car_cuda_error(result),
+                     0 == car_images[a].size ? "this build has none, as there was no nvcc: rebuild with a CUDA toolkit"
+                                             : "rebuild with --with-cuda-arch naming this GPU");
+            return false;
+        }
+        for (int r = 0; r < CAR_REDUCTIONS; ++r) {
+            char name[64];
+            snprintf(name, sizeof(name), "car_%s_%s", car_images[a].name, car_reduction_name((car_reduction_t) r));
+            if (failed(d->cuda->ModuleGetFunction(&d->functions[a][r], d->modules[a], name), name, reason)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* The largest block that every kernel takes, and how many such blocks fit the GPU, or this context's share of it. */
+static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
+{
+    int threads = CAR_THREADS, fit = 0, least = 0;
+
+    for (int pass = 0; pass < 2; ++pass) {
+        for (int a = 0; a < CAR_ALGORITHMS; ++a) {
+            for (int r = 0; r < CAR_REDUCTIONS; ++r) {
+                int most = 0;
+                const CUfunction f = d->functions[a][r];
+                if (0 == pass) {
+                    if (failed(d->cuda->FuncGetAttribute(&most, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, f),
+                               "cuFuncGetAttribute", reason)) {
+                        return false;
+                    }
+                    threads = most < threads ? most : threads;
+                } else {
+                    if (failed(d->cuda->OccupancyMaxActiveBlocksPerMultiprocessor(&fit, f, threads, 0),
+                               "cuOccupancyMaxActiveBlocksPerMultiprocessor", reason)) {
+                        return false;
+                    }
+                    least = 0 == least || fit < least ? fit : least;
+                }
+            }
+        }
+    }
+    d->threads = (uint32_t) (threads - threads % 32);
+    d->resident_blocks = (uint32_t) (least * d->multiprocessors);
+    if (0 == d->threads || 0 == d->resident_blocks) {
+        snprintf(reason, CAR_REASON_BYTES, "no block of the kernels fits %s", d->name);
+        return false;
+    }
+    return true;
+}
+
+/* As much of `memory` as there is, halving down to an eighth; exported, so that peers can map it. */
+static bool allocate_arena(car_device_t *d, size_t memory, char reason[CAR_REASON_BYTES])
+{
+    CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+    size_t bytes = memory;
+
+    for (; bytes >= memory / 8 && bytes > 0 && CUDA_SUCCESS != result; bytes /= 2) {
+        result = d->cuda->MemAlloc(&d->memory, bytes);
+        if (CUDA_SUCCESS == result) {
+            car_arena_init(&d->arena, bytes);
+        }
+    }
+    if (failed(result, "allocating device memory (coll_car_memory)", reason)) {
+        d->memory = 0;
+        return false;
+    }
+    if (sizeof(d->id) != getrandom(&d->id, sizeof(d->id), 0)) {
+        snprintf(reason, CAR_REASON_BYTES, "getrandom failed");
+        return false;
+    }
+    return !failed(d->cuda->IpcGetMemHandle(&d->handle, d->memory), "cuIpcGetMemHandle", reason);
+}
+
+static bool allocate_words(car_device_t *d, char reason[CAR_REASON_BYTES])
+{
+    void *words = NULL;
+
+    if (failed(d->cuda->MemHostAlloc(&words, CAR_HOST_WORDS * sizeof(car_host_word_t),
+                                     CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP),
+               "allocating mapped host memory", reason)) {
+        return false;
+    }
+    d->host_words = words;
+    memset(words, 0, CAR_HOST_WORDS * sizeof(car_host_word_t));
+    return !failed(d->cuda->MemHostGetDevicePointer(&d->host_words_on_device, words, 0), "cuMemHostGetDevicePointer",
+                   reason);
+}
+
+static bool identify(car_device_t *d, char reason[CAR_REASON_BYTES])
+{
+    int least = 0;
+    const car_cuda_t *cuda = d->cuda;
+
+    if (failed(cuda->CtxGetDevice(&d->ordinal), "cuCtxGetDevice", reason)
+        || failed(cuda->DeviceGetName(d->name, sizeof(d->name), d->ordinal), "cuDeviceGetName", reason)
+        || failed(cuda->DeviceGetAttribute(&d->multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, d->ordinal),
+                  "cuDeviceGetAttribute", reason)
+        || failed(cuda->CtxGetStreamPriorityRange(&least, &d->priority), "cuCtxGetStreamPriorityRange", reason)) {
+        return false;
+    }
+    /* The second form tells the slices of a GPU that MIG divides apart. */
+    return !failed(NULL != cuda->DeviceGetUuid_v2 ? cuda->DeviceGetUuid_v2(&d->uuid, d->ordinal)
+                   : NULL != cuda->DeviceGetUuid  ? cuda->DeviceGetUuid(&d->uuid, d->ordinal)
+                                                  : CUDA_ERROR_NOT_SUPPORTED,
+                   "cuDeviceGetUuid", reason);
+}
+
+static void release(car_device_t *d)
+{
+    if (NULL != d->host_words) {
+        (void) d->cuda->MemFreeHost(d->host_words);
+    }
+    if (0 != d->memory) {
+        (void) d->cuda->MemFree(d->memory);
+    }
+    car_arena_fini(&d->arena);
+    for (int a = 0; a < CAR_ALGORITHMS; ++a) {
+        if (NULL != d->modules[a]) {
+            (void) d->cuda->ModuleUnload(d->modules[a]);
+        }
+    }
+    free(d);
+}
+
+car_device_t *car_device_get(const car_cuda_t *cuda, CUcontext context, size_t memory, char reason[CAR_REASON_BYTES])
+{
+    car_cuda_guard_t guard;
+    car_device_t *d;
+
+    for (d = devices; NULL != d; d = d->next) {
+        if (d->context == context) {
+            return d;
+        }
+    }
+    d = calloc(1, sizeof(*d));
+    if (NULL == d) {
+        snprintf(reason, CAR_REASON_BYTES, "out of host memory");
+        return NULL;
+    }
+    d->cuda = cuda;
+    d->context = context;
+    if (failed(car_cuda_enter(cuda, context, &guard), "making the context current", reason)) {
+        free(d);
+        return NULL;
+    }
+    if (identify(d, reason) && load_kernels(d, reason) && measure_kernels(d, reason)
+        && allocate_arena(d, memory, reason) && allocate_words(d, reason)) {
+        d->next = devices;
+        devices = d;
+    } else {
+        release(d);
+        d = NULL;
+    }
+    car_cuda_leave(cuda, &guard);
+    return d;
+}
+
+/* The primary context of a device that the process uses already; coll/car makes none come to life. */
+static bool primary_context(const car_cuda_t *cuda, CUdevice ordinal, CUcontext *context)
+{
+    unsigned int flags;
+    int active = 0;
+
+    if (CUDA_SUCCESS != cuda->DevicePrimaryCtxGetState(ordinal, &flags, &active) || !active
+        || CUDA_SUCCESS != cuda->DevicePrimaryCtxRetain(context, ordinal)) {
+        return false;
+    }
+    /* Not held: it is the application's, and lives as long as he wants. */
+    (void) cuda->DevicePrimaryCtxRelease(ordinal);
+    return true;
+}
+
+bool car_device_find_context(const car_cuda_t *cuda, CUdeviceptr address, CUcontext *context,
+                             char reason[CAR_REASON_BYTES])
+{
+    int devices_seen = 0, ordinal = -1, active = 0;
+
+    *context = NULL;
+    if (0 != address) {
+        CUdevice on = -1;
+        /* Memory from pools and from cuMemCreate belongs to no context, only to a device. */
+        (void) cuda->PointerGetAttribute(context, CU_POINTER_ATTRIBUTE_CONTEXT, address);
+        if (NULL == *context && CUDA_SUCCESS == cuda->PointerGetAttribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
+                                                                          address)) {
+            if (CUDA_SUCCESS == cuda->CtxGetCurrent(context) && NULL != *context
+                && (CUDA_SUCCESS != cuda->CtxGetDevice(&on) || on != ordinal)) {
+                *context = NULL;
+            }
+            if (NULL == *context) {
+                (void) primary_context(cuda, ordinal, context);
+            }
+        }
+    } else if (CUDA_SUCCESS != cuda->CtxGetCurrent(context)) {
+        *context = NULL;
+    }
+    if (NULL != *context) {
+        return true;
+    }
+    (void) cuda->DeviceGetCount(&devices_seen);
+    for (int i = 0; i < devices_seen; ++i) {
+        CUcontext primary;
+        if (primary_context(cuda, i, &primary)) {
+            *context = primary;
+            ++active;
+        }
+    }
+    if (1 != active) {
+        snprintf(reason, CAR_REASON_BYTES,
+                 0 == active ? "this rank has no CUDA context"
+                             : "this rank passed host memory, has no current context and uses several GPUs: make one "
+                               "current (cudaSetDevice) before the first MPI_Allreduce");
+        return false;
+    }
+    return true;
+}
+
+int car_device_take_word(car_device_t *device)
+{
+    for (int i = 0; i < CAR_HOST_WORDS; ++i) {
+        if (0 == (device->host_words_used[i / 64] >> i % 64 & 1)) {
+            device->host_words_used[i / 64] |= UINT64_C(1) << i % 64;
+            device->host_words[i].word = 0;
+            return i;
+        }
+    }
+    return -1;
+}
+
+void car_device_give_word(car_device_t *device, int word)
+{
+    device->host_words_used[word / 64] &= ~(UINT64_C(1) << word % 64);
+}
+
+CUresult car_device_map(car_device_t *device, const car_id_t *id, const CUipcMemHandle *handle, CUdeviceptr *address)
+{
+    for (car_peer_arena_t *p = device->peers; NULL != p; p = p->next) {
+        if (0 == memcmp(&p->id, id, sizeof(*id))) {
+            ++p->users;
+            *address = p->address;
+            return CUDA_SUCCESS;
+        }
+    }
+    car_peer_arena_t *p = calloc(1, sizeof(*p));
+    if (NULL == p) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    car_cuda_guard_t guard;
+    CUresult result = car_cuda_enter(device->cuda, device->context, &guard);
+    if (CUDA_SUCCESS == result) {
+        result = device->cuda->IpcOpenMemHandle(&p->address, *handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
+        car_cuda_leave(device->cuda, &guard);
+    }
+    if (CUDA_SUCCESS != result) {
+        free(p);
+        return result;
+    }
+    p->id = *id;
+    p->users = 1;
+    p->next = device->peers;
+    device->peers = p;
+    *address = p->address;
+    return CUDA_SUCCESS;
+}
+
+void car_device_unmap(car_device_t *device, const car_id_t *id)
+{
+    for (car_peer_arena_t **link = &device->peers; NULL != *link; link = &(*link)->next) {
+        car_peer_arena_t *p = *link;
+        if (0 == memcmp(&p->id, id, sizeof(*id))) {
+            if (0 == --p->users) {
+                car_cuda_guard_t guard;
+                if (CUDA_SUCCESS == car_cuda_enter(device->cuda, device->context, &guard)) {
+                    (void) device->cuda->IpcCloseMemHandle(p->address);
+                    car_cuda_leave(device->cuda, &guard);
+                }
+                *link = p->next;
+                free(p);
+            }
+            return;
+        }
+    }
+}

@@ -1,0 +1,81 @@
+/*
+ * What a process holds on one device, in one context: kernels, the arena that is exported to peers, words that the
+ * device and the host share, and the peers' arenas as mapped here. Communicators share it and take parts of it.
+ *
+ * Callers hold the one lock of car_comm.c: set-up and tear-down are rare. The functions enter the context themselves.
+ */
+#ifndef CAR_DEVICE_H
+#define CAR_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "car_arena.h"
+#include "car_cuda.h"
+#include "car_params.h"
+#include "car_reduction.h"
+
+#define CAR_REASON_BYTES 240
+
+typedef struct {
+    unsigned char bytes[16];
+} car_id_t;
+
+/* A word that kernels store to and the host polls, alone on its line. */
+typedef struct {
+    _Alignas(64) volatile uint64_t word;
+} car_host_word_t;
+
+typedef struct car_peer_arena car_peer_arena_t;
+
+typedef struct car_device {
+    struct car_device *next;
+    const car_cuda_t *cuda;
+    CUcontext context;
+    CUdevice ordinal;
+    CUuuid uuid;
+    char name[64];
+    int multiprocessors;
+    uint32_t threads;         /* largest block of any kernel here, at most 512 */
+    uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
+    int priority;             /* of the streams: the highest */
+    CUmodule modules[CAR_ALGORITHMS];
+    CUfunction functions[CAR_ALGORITHMS][CAR_REDUCTIONS];
+
+    CUdeviceptr memory; /* the arena */
+    car_arena_t arena;
+    car_id_t id; /* of the arena, random: how peers know whether they have it mapped */
+    CUipcMemHandle handle;
+
+    car_host_word_t *host_words;
+    CUdeviceptr host_words_on_device;
+    uint64_t host_words_used[16]; /* a bit each */
+
+    car_peer_arena_t *peers;
+} car_device_t;
+
+/*
+ * The device of a context, set up on first use: kernels loaded, the arena allocated with up to `memory` bytes and
+ * exported. NULL with the reason written where something fails; nothing stays behind then.
+ */
+car_device_t *car_device_get(const car_cuda_t *cuda, CUcontext context, size_t memory, char reason[CAR_REASON_BYTES]);
+
+/*
+ * The context that a rank's allreduce is bound to: that of a device buffer at `address` if it is not 0, else the
+ * current one, else the only active primary one. False with the reason where there is none, or more than one.
+ */
+bool car_device_find_context(const car_cuda_t *cuda, CUdeviceptr address, CUcontext *context,
+                             char reason[CAR_REASON_BYTES]);
+
+/* A word of host_words; -1 when all are taken. */
+int car_device_take_word(car_device_t *device);
+void car_device_give_word(car_device_t *device, int word);
+
+/*
+ * Maps a peer's arena, or finds it mapped. Each success is paired with one car_device_unmap, and the mapping goes with
+ * the last. CUDA_SUCCESS or the driver's result.
+ */
+CUresult car_device_map(car_device_t *device, const car_id_t *id, const CUipcMemHandle *handle, CUdeviceptr *address);
+void car_device_unmap(car_device_t *device, const car_id_t *id);
+
+#endif /* CAR_DEVICE_H */

@@ -1,0 +1,132 @@
+#include "car_plan.h"
+
+#include "car_kernel_args.h"
+
+/*
+ * Up to how many bytes one_shot_push, and above that one_shot_pull, is the fastest: by number of ranks.
+ * First values, from the first kernels on H100 in reference measurements of November 2026 (two GPUs on NVLink and one
+ * GPU shared under MPS; for more than two GPUs from the crossover formula S* = D B N / ((N-1)(N-2)), D B = 0.58 MB).
+ */
+static const struct {
+    int ranks; /* up to so many */
+    uint64_t push_max;
+    uint64_t pull_max;
+} table[] = {
+    {2, 512 << 10, 1 << 20},
+    {3, 128 << 10, 768 << 10},
+    {4, 128 << 10, 384 << 10},
+    {6, 64 << 10, 192 << 10},
+    {CAR_MAX_RANKS, 32 << 10, 112 << 10},
+};
+
+static uint64_t divide_up(uint64_t a, uint64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static uint64_t round_up(uint64_t a, uint64_t b)
+{
+    return divide_up(a, b) * b;
+}
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* A part of the piece in bytes that slots of 128 bytes alignment can be cut from. */
+static uint32_t slot(size_t region, int slots)
+{
+    const size_t bytes = region / (size_t) slots;
+    return (uint32_t) (bytes - bytes % 128);
+}
+
+void car_layout_make(size_t piece, int ranks, car_layout_t *layout)
+{
+    /* Eighths of what the flags leave: 2 for push, 2 for pull, 3 for two_shot, 1 for local copies. */
+    const size_t eighth = (piece - CAR_FLAGS_BYTES) / 8 / 4096 * 4096;
+
+    layout->own_offset = (sizeof(car_flags_t) + 127) / 128 * 128;
+    layout->push_offset = CAR_FLAGS_BYTES;
+    layout->push_slot = slot(2 * eighth, CAR_SLOTS * ranks);
+    layout->pull_offset = (uint32_t) (layout->push_offset + 2 * eighth);
+    layout->pull_slot = slot(2 * eighth, CAR_SLOTS);
+    layout->scatter_offset = (uint32_t) (layout->pull_offset + 2 * eighth);
+    layout->two_shot_slot = slot(3 * eighth / 2, CAR_SLOTS * ranks);
+    layout->gather_offset = layout->scatter_offset + CAR_SLOTS * (uint32_t) ranks * layout->two_shot_slot;
+    layout->local_offset = (uint32_t) (layout->scatter_offset + 3 * eighth);
+    layout->local_bytes = (uint32_t) eighth;
+}
+
+_Static_assert(sizeof(car_flags_t) + 128 + sizeof(car_own_words_t) <= CAR_FLAGS_BYTES, "flags and own words fit");
+
+static car_algorithm_t choose(const car_limits_t *limits, uint64_t bytes)
+{
+    size_t row = 0;
+
+    if (CAR_ALGORITHM_AUTO != limits->algorithm) {
+        return (car_algorithm_t) limits->algorithm;
+    }
+    while (limits->ranks > table[row].ranks) {
+        ++row;
+    }
+    const uint64_t push_max = limits->push_max < 0 ? table[row].push_max : (uint64_t) limits->push_max;
+    const uint64_t pull_max = limits->pull_max < 0 ? table[row].pull_max : (uint64_t) limits->pull_max;
+    if (bytes <= push_max) {
+        return CAR_ONE_SHOT_PUSH;
+    }
+    return bytes <= pull_max ? CAR_ONE_SHOT_PULL : CAR_TWO_SHOT;
+}
+
+/*
+ * Cuts `count` elements into rounds. A block takes tiles of whole accesses of `access` elements in `shares` shares;
+ * `room` is how many accesses of one share all blocks may have in a round.
+ */
+static void cut(car_plan_t *plan, const car_limits_t *limits, uint64_t count, uint64_t access, uint64_t shares,
+                uint64_t room, uint64_t per_thread_max)
+{
+    const uint64_t accesses = divide_up(count, access * shares); /* of each share */
+    uint64_t threads = smaller(limits->threads, round_up(accesses, 32));
+    threads = larger(smaller(threads, room), 1);
+    const uint64_t blocks = larger(1, smaller(smaller(limits->blocks, divide_up(accesses, threads)), room / threads));
+    const uint64_t tile_room = smaller(room / blocks, threads * per_thread_max);
+    const uint64_t rounds = divide_up(divide_up(accesses, blocks), tile_room);
+    const uint64_t tile = divide_up(accesses, blocks * rounds);
+
+    plan->threads = (uint32_t) threads;
+    plan->blocks = (uint32_t) blocks;
+    plan->tile = tile * access;
+    plan->round = plan->tile * shares * blocks;
+    plan->rounds = divide_up(count, plan->round);
+}
+
+car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t element)
+{
+    const car_layout_t *layout = &limits->layout;
+    car_plan_t plan = {.algorithm = choose(limits, count * element)};
+
+    switch (plan.algorithm) {
+    case CAR_ONE_SHOT_PUSH:
+        cut(&plan, limits, count, CAR_PACKET_PAYLOAD / element, 1, layout->push_slot / CAR_PACK_BYTES, 1);
+        break;
+    case CAR_ONE_SHOT_PULL:
+        cut(&plan, limits, count, CAR_PACK_BYTES / element, 1, layout->pull_slot / CAR_PACK_BYTES, 64);
+        break;
+    default:
+        cut(&plan, limits, count, CAR_PACK_BYTES / element, (uint64_t) limits->ranks,
+            layout->two_shot_slot / CAR_PACK_BYTES, 64);
+        break;
+    }
+    return plan;
+}
+
+const char *car_algorithm_name(car_algorithm_t algorithm)
+{
+    static const char *const names[] = {"one_shot_push", "one_shot_pull", "two_shot", "auto"};
+    return names[algorithm];
+}
