@@ -34,6 +34,8 @@
 #include "opal/mca/base/mca_base_var_enum.h"
 #include "opal/runtime/opal_progress.h"
 #include "opal/util/output.h"
+#include "opal/util/proc.h"
+#include "opal/util/proc.h"
 
 /*
  * COLL_CAR_BASE_VERSION opens collm_version; selection takes a component only if it is the
@@ -190,6 +192,24 @@ static inline unsigned int coll_car_comm_number(struct ompi_communicator_t *comm
 #else
     return ompi_comm_get_local_cid(comm);
 #endif
+}
+
+/* This process's rank in its job, which is that in MPI_COMM_WORLD; known once MPI is initialised. */
+static inline int coll_car_world_rank(void)
+{
+    return (int) opal_proc_local_get()->proc_name.vpid;
+}
+
+/* Processes of this job on this node, this one counted. */
+static inline int coll_car_node_processes(void)
+{
+    return (int) opal_process_info.num_local_peers + 1;
+}
+
+/* Whether MPI_Finalize has begun. With sessions only, there is none. */
+static inline bool coll_car_finalizing(void)
+{
+    return ompi_mpi_state >= OMPI_MPI_STATE_FINALIZE_STARTED;
 }
 
 /* The components compiled into the library: from 6 on the framework keeps one pointer level more. */
