@@ -1,0 +1,307 @@
+/*
+ * The component: what Open MPI's loader and selection see of coll/car.
+ */
+#include "coll_car.h"
+
+#include "coll_car_include_list.h"
+#include "car_kernel_args.h"
+
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static int register_parameters(void);
+static int open_component(void);
+static int close_component(void);
+static int init_query(bool enable_progress_threads, bool enable_mpi_threads);
+
+mca_coll_car_component_t mca_coll_car_component = {
+    .super = {
+        .collm_version = {
+            COLL_CAR_BASE_VERSION,
+            .mca_component_name = "car",
+            MCA_BASE_MAKE_VERSION(component, COLL_CAR_VERSION_MAJOR, COLL_CAR_VERSION_MINOR,
+                                  COLL_CAR_VERSION_RELEASE),
+            .mca_open_component = open_component,
+            .mca_close_component = close_component,
+            .mca_register_component_params = register_parameters,
+        },
+        .collm_init_query = init_query,
+        .collm_comm_query = mca_coll_car_comm_query,
+    },
+    .output = -1,
+};
+
+/* This process in messages: its rank in MPI_COMM_WORLD; -1 until MPI is initialised. */
+static int my_rank = -1;
+
+/*
+ * One process per node speaks of what is the same for all of them. Asked of the launcher's environment, as it is needed
+ * before Open MPI knows more, and where its structures may not be those that we were compiled for.
+ */
+static bool speaks_for_node(void)
+{
+    const char *local_rank = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+
+    return NULL == local_rank || 0 == strcmp(local_rank, "0");
+}
+
+void coll_car_say(const char *format, ...)
+{
+    char text[1024], who[32] = "";
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    if (0 <= my_rank) {
+        snprintf(who, sizeof(who), " rank %d:", my_rank);
+    }
+    opal_output(0, "coll/car:%s %s", who, text);
+}
+
+static bool version_matches(void)
+{
+    return 0 == strcmp(coll_car_running_version(), COLL_CAR_COMPILED_VERSION);
+}
+
+/* --- parameters ---------------------------------------------------------------------------------- */
+
+static const mca_base_var_enum_value_t algorithm_values[] = {
+    {CAR_ALGORITHM_AUTO, "auto"},
+    {CAR_ONE_SHOT_PUSH, "one_shot_push"},
+    {CAR_ONE_SHOT_PULL, "one_shot_pull"},
+    {CAR_TWO_SHOT, "two_shot"},
+    {0, NULL},
+};
+
+static const mca_base_var_enum_value_t links_values[] = {
+    {CAR_LINKS_AUTO, "auto"},
+    {CAR_LINKS_NVLINK, "nvlink"},
+    {CAR_LINKS_P2P, "p2p"},
+    {0, NULL},
+};
+
+static const mca_base_var_enum_value_t launch_values[] = {
+    {CAR_LAUNCH_GRAPH, "graph"},
+    {CAR_LAUNCH_PLAIN, "plain"},
+    {0, NULL},
+};
+
+static const mca_base_var_enum_value_t stream_order_values[] = {
+    {CAR_STREAM_ORDER_NONE, "none"},
+    {CAR_STREAM_ORDER_LEGACY, "legacy"},
+    {0, NULL},
+};
+
+static void add(const char *name, const char *help, mca_base_var_type_t type,
+                mca_base_var_enum_t *names, mca_base_var_info_lvl_t level, void *storage)
+{
+    /* All are fixed at the start: what a communicator was set up with holds as long as it lives. */
+    (void) mca_base_component_var_register(&mca_coll_car_component.super.collm_version, name, help,
+                                           type, names, 0, 0, level, MCA_BASE_VAR_SCOPE_READONLY,
+                                           storage);
+}
+
+/* One of several names, stored as the number that stands beside it. */
+static void add_choice(const char *name, const char *help, const mca_base_var_enum_value_t *values,
+                       mca_base_var_info_lvl_t level, int *storage)
+{
+    mca_base_var_enum_t *names = NULL;
+
+    if (OPAL_SUCCESS == mca_base_var_enum_create(name, values, &names)) {
+        add(name, help, MCA_BASE_VAR_TYPE_INT, names, level, storage);
+        OBJ_RELEASE(names);
+    }
+}
+
+static void register_user_parameters(mca_coll_car_component_t *c)
+{
+    add("priority",
+        "Priority of coll/car among the collective components, 0 to 100. The default is above Open "
+        "MPI's own staging of GPU buffers (78) and all host components; negative: never used",
+        MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_3, &c->priority);
+    add("verbose",
+        "0: silent but for problems; 1: one line per communicator, whether coll/car serves it and "
+        "why not; 2 and more: details of set-up",
+        MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_2, &c->verbose);
+    add_choice("links",
+               "Which pairs of GPUs coll/car connects: nvlink; p2p (whatever the driver lets peers "
+               "access, PCIe too); auto (NVLink, and with two ranks also PCIe). One GPU shared by "
+               "several ranks always counts as connected",
+               links_values, OPAL_INFO_LVL_3, &c->params.links);
+    add_choice("stream_order",
+               "none: buffers are ready when MPI_Allreduce is called, as MPI says; legacy: work on "
+               "the caller's legacy default stream that nobody waited for comes first, which "
+               "costs some microseconds per call",
+               stream_order_values, OPAL_INFO_LVL_3, &c->params.stream_order);
+    add("memory",
+        "Bytes of device memory that a process spends on one GPU for all its communicators "
+        "(suffixes k, m and g are understood)",
+        MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_3, &c->params.memory);
+}
+
+static void register_tuning_parameters(mca_coll_car_component_t *c)
+{
+    add_choice("algorithm",
+               "Forces one algorithm for all messages; auto chooses by size and number of ranks. "
+               "All give the same bits",
+               algorithm_values, OPAL_INFO_LVL_5, &c->params.algorithm);
+    add("push_max",
+        "Largest message in bytes for one_shot_push when the algorithm is auto; -1: from the "
+        "built-in table",
+        MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.push_max);
+    add("pull_max",
+        "Largest message in bytes for one_shot_pull when the algorithm is auto; two_shot takes "
+        "those above; -1: from the built-in table",
+        MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.pull_max);
+    add("blocks", "Blocks of a kernel's grid; 0: as many as the table says and the GPU can hold",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.blocks);
+    add("threads", "Threads of a block, in whole warps of 32; 0: from the built-in table",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.threads);
+    add("spin_us",
+        "Microseconds that a kernel waits for a late peer before it leaves the GPU; it is launched "
+        "again when the peer has come",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.spin_us);
+    add_choice("launch",
+               "How kernels are launched: graph (a graph of one node with new arguments, quicker) "
+               "or plain",
+               launch_values, OPAL_INFO_LVL_8, &c->params.launch);
+    add("first_epoch",
+        "Number of a communicator's first exchange; for tests of what happens at the last one",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_9, &c->params.first_epoch);
+}
+
+static void register_counters(mca_coll_car_component_t *c)
+{
+#define CAR_COUNTER(name, sentence)                                                                \
+    (void) mca_base_component_pvar_register(                                                       \
+        &c->super.collm_version, #name, sentence, OPAL_INFO_LVL_4, MCA_BASE_PVAR_CLASS_COUNTER,    \
+        MCA_BASE_VAR_TYPE_UNSIGNED_LONG_LONG, NULL, MCA_BASE_VAR_BIND_NO_OBJECT,                   \
+        MCA_BASE_PVAR_FLAG_READONLY | MCA_BASE_PVAR_FLAG_CONTINUOUS, NULL, NULL, NULL,             \
+        &c->counters.name);
+    CAR_COUNTERS(CAR_COUNTER)
+#undef CAR_COUNTER
+}
+
+/* Brings a parameter into its range; says so. */
+static long long in_range(const char *name, long long value, long long least, long long most)
+{
+    const long long corrected = value < least ? least : value > most ? most : value;
+
+    if (corrected != value && speaks_for_node()) {
+        coll_car_say("parameter coll_car_%s is %lld; it must be %lld to %lld: taking %lld", name,
+                     value, least, most, corrected);
+    }
+    return corrected;
+}
+
+static void correct_parameters(mca_coll_car_component_t *c)
+{
+    enum { LEAST_MEMORY = 1 << 20, WARP = 32, MOST_THREADS = 1024, MOST_SPIN_US = 1000000 };
+    car_params_t *p = &c->params;
+
+    c->priority = (int) in_range("priority", c->priority, -1, 100);
+    c->verbose = (int) in_range("verbose", c->verbose, 0, 100);
+    p->push_max = (int) in_range("push_max", p->push_max, -1, INT_MAX);
+    p->pull_max = (int) in_range("pull_max", p->pull_max, -1, INT_MAX);
+    p->spin_us = (unsigned int) in_range("spin_us", p->spin_us, 1, MOST_SPIN_US);
+    p->blocks = (unsigned int) in_range("blocks", p->blocks, 0, CAR_MAX_BLOCKS);
+    p->threads = (unsigned int) in_range("threads", p->threads, 0, MOST_THREADS);
+    if (0 != p->threads % WARP) {
+        const unsigned int whole = (p->threads + WARP - 1) / WARP * WARP;
+
+        if (speaks_for_node()) {
+            coll_car_say("parameter coll_car_threads is %u; it must be a multiple of %d: taking %u",
+                         p->threads, WARP, whole);
+        }
+        p->threads = whole;
+    }
+    if (LEAST_MEMORY > p->memory) {
+        if (speaks_for_node()) {
+            coll_car_say("parameter coll_car_memory is %zu bytes; at least %d are needed: taking that",
+                         p->memory, LEAST_MEMORY);
+        }
+        p->memory = LEAST_MEMORY;
+    }
+}
+
+/*
+ * Runs for MPI_Init, for MPI_T and ompi_info where nothing else of MPI is up, and again after a close: so defaults are set
+ * here. Never fails, as some versions trip over a component that has registered and then failed.
+ */
+static int register_parameters(void)
+{
+    mca_coll_car_component_t *c = &mca_coll_car_component;
+
+    c->priority = 95;
+    c->verbose = 0;
+    c->params = (car_params_t){
+        .algorithm = CAR_ALGORITHM_AUTO,
+        .links = CAR_LINKS_AUTO,
+        .launch = CAR_LAUNCH_GRAPH,
+        .stream_order = CAR_STREAM_ORDER_NONE,
+        .memory = 64 << 20,
+        .push_max = -1,
+        .pull_max = -1,
+        .spin_us = 300,
+        .first_epoch = 1,
+    };
+    register_user_parameters(c);
+    register_tuning_parameters(c);
+    register_counters(c);
+    correct_parameters(c);
+
+    if (version_matches()) {
+        const int rc = coll_car_extend_include_list();
+
+        if (OPAL_SUCCESS != rc && speaks_for_node()) {
+            coll_car_say("cannot add the components that an include list with car lacks (error %d); name them: "
+                         "--mca coll car,basic,libnbc,self,inter,tuned",
+                         rc);
+        }
+    }
+    return OPAL_SUCCESS;
+}
+
+/* --- open, selection, close ------------------------------------------------------------------------ */
+
+/* Its structures are part of the interface and have changed within a series, with the interface's version the same. */
+static int open_component(void)
+{
+    mca_coll_car_component_t *c = &mca_coll_car_component;
+
+    if (!version_matches()) {
+        if (speaks_for_node()) {
+            coll_car_say("not used: it was built for Open MPI %s and this is %s. Rebuild it for this one: "
+                         "./configure --with-openmpi=PREFIX && make install",
+                         COLL_CAR_COMPILED_VERSION, coll_car_running_version());
+        }
+        return OPAL_ERR_NOT_AVAILABLE;
+    }
+    c->output = opal_output_open(NULL);
+    opal_output_set_verbosity(c->output, c->verbose);
+    return OPAL_SUCCESS;
+}
+
+static int init_query(bool enable_progress_threads, bool enable_mpi_threads)
+{
+    (void) enable_progress_threads;
+    (void) enable_mpi_threads;
+
+    my_rank = coll_car_world_rank();
+    return OMPI_SUCCESS;
+}
+
+static int close_component(void)
+{
+    mca_coll_car_component_t *c = &mca_coll_car_component;
+
+    if (0 <= c->output) {
+        opal_output_close(c->output);
+        c->output = -1;
+    }
+    my_rank = -1;
+    return OPAL_SUCCESS;
+}
