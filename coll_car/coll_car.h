@@ -20,7 +20,7 @@ typedef struct {
 OBJ_CLASS_DECLARATION(mca_coll_car_module_t);
 
 /* The one symbol that the loader looks for. */
-OMPI_MODULE_DECLSPEC extern mca_coll_car_component_t mca_coll_car_component;
+OMPI_DECLSPEC extern mca_coll_car_component_t mca_coll_car_component;
 
 /*
  * Offers a module for a communicator; NULL where coll/car does not apply. Looks at the communicator only, never at the
