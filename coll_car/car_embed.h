@@ -1,5 +1,6 @@
 /*
- * Embeds a file into an object file, by its path as the assembler sees it (builds run in the top of the build tree):
+ * Embeds a file into an object file, by its path as the assembler sees it (builds run in the top
+ * of the build tree):
  *
  *     CAR_EMBED(test_kernels, "tests/kernels/test_kernels.fatbin");
  *     ... cuModuleLoadData(&module, test_kernels) ...; test_kernels_end - test_kernels bytes

@@ -10,7 +10,7 @@
 
 typedef struct {
     const char *name; /* the algorithm's, as in kernels/NAME.cu */
-    const void *data; /* a fatbin; in a build without nvcc a short text, which simulated GPUs accept */
+    const void *data; /* a fatbin; without nvcc a short text, which simulated GPUs accept */
     size_t size;      /* 0: built without nvcc, real GPUs cannot be served */
 } car_image_t;
 

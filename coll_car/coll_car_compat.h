@@ -76,7 +76,7 @@ typedef struct {
  * The allreduce slot of a communicator, in the order of a module's life:
  *   comm_query   coll_car_offer_allreduce
  *   enable       coll_car_take_allreduce
- *   disable      coll_car_return_allreduce; comes 0, 1 or more times, and changes nothing from the second on
+ *   disable      coll_car_return_allreduce; comes 0, 1 or more times, only the first does anything
  *   destructor   coll_car_drop_allreduce
  * In between the saved function is called as saved.function(..., comm, saved.module).
  */
@@ -91,7 +91,9 @@ static inline void coll_car_offer_allreduce(mca_coll_base_module_t *module,
 #endif
 }
 
-/* The name of the component whose module this is, among those enabled on the communicator so far. */
+/*
+ * The name of the component whose module this is, among those enabled on the communicator so far.
+ */
 static inline const char *coll_car_component_of(struct ompi_communicator_t *comm,
                                                 const mca_coll_base_module_t *module)
 {
@@ -107,7 +109,9 @@ static inline const char *coll_car_component_of(struct ompi_communicator_t *comm
     return "unknown";
 }
 
-/* Saves what holds the slot and takes it. OMPI_ERR_NOT_FOUND, nothing changed, where it is empty. */
+/*
+ * Saves what holds the slot and takes it. OMPI_ERR_NOT_FOUND, nothing changed, where it is empty.
+ */
 static inline int coll_car_take_allreduce(struct ompi_communicator_t *comm,
                                           mca_coll_base_module_t *module,
                                           mca_coll_base_module_allreduce_fn_t function,
@@ -140,7 +144,9 @@ static inline void coll_car_return_allreduce(struct ompi_communicator_t *comm,
     (void) module;
     (void) saved;
 #else
-    /* Disable runs in the reverse order of enable: what we saved is alive now, perhaps not later. */
+    /*
+     * Disable runs in the reverse order of enable: what we saved is alive now, perhaps not later.
+     */
     if (NULL != saved->module && comm->c_coll->coll_allreduce_module == module) {
         comm->c_coll->coll_allreduce = saved->function;
         comm->c_coll->coll_allreduce_module = saved->module;
@@ -167,10 +173,14 @@ static inline void coll_car_drop_allreduce(coll_car_saved_allreduce_t *saved)
 static inline bool coll_car_saved_takes_device(const coll_car_saved_allreduce_t *saved)
 {
     return NULL != saved->component
-           && (0 == strcmp(saved->component, "cuda") || 0 == strcmp(saved->component, "accelerator"));
+           && (0 == strcmp(saved->component, "cuda")
+               || 0 == strcmp(saved->component, "accelerator"));
 }
 
-/* Lets the rest of MPI move on. One type in all versions, so that the engine can take it as a callback. */
+/*
+ * Lets the rest of MPI move on. One type in all versions, so that the engine can take it as a
+ * callback.
+ */
 static inline void coll_car_progress(void)
 {
     (void) opal_progress();
@@ -194,7 +204,9 @@ static inline unsigned int coll_car_comm_number(struct ompi_communicator_t *comm
 #endif
 }
 
-/* This process's rank in its job, which is that in MPI_COMM_WORLD; known once MPI is initialised. */
+/*
+ * This process's rank in its job, which is that in MPI_COMM_WORLD; known once MPI is initialised.
+ */
 static inline int coll_car_world_rank(void)
 {
     return (int) opal_proc_local_get()->proc_name.vpid;
@@ -212,7 +224,9 @@ static inline bool coll_car_finalizing(void)
     return ompi_mpi_state >= OMPI_MPI_STATE_FINALIZE_STARTED;
 }
 
-/* The components compiled into the library: from 6 on the framework keeps one pointer level more. */
+/*
+ * The components compiled into the library: from 6 on the framework keeps one pointer level more.
+ */
 static inline const mca_base_component_t **
 coll_car_static_components(const mca_base_framework_t *framework)
 {
@@ -225,7 +239,9 @@ coll_car_static_components(const mca_base_framework_t *framework)
 #endif
 }
 
-/* The version string of the library that is running, and of the one whose headers were compiled in. */
+/*
+ * The version string of the library that is running, and of the one whose headers were compiled in.
+ */
 static inline const char *coll_car_running_version(void)
 {
     return ompi_version_string;

@@ -37,8 +37,9 @@ mca_coll_car_component_t mca_coll_car_component = {
 static int my_rank = -1;
 
 /*
- * One process per node speaks of what is the same for all of them. Asked of the launcher's environment, as it is needed
- * before Open MPI knows more, and where its structures may not be those that we were compiled for.
+ * One process per node speaks of what is the same for all of them. Asked of the launcher's
+ * environment, as it is needed before Open MPI knows more, and where its structures may not be
+ * those that we were compiled for.
  */
 static bool speaks_for_node(void)
 {
@@ -61,12 +62,7 @@ void coll_car_say(const char *format, ...)
     opal_output(0, "coll/car:%s %s", who, text);
 }
 
-static bool version_matches(void)
-{
-    return 0 == strcmp(coll_car_running_version(), COLL_CAR_COMPILED_VERSION);
-}
-
-/* --- parameters ---------------------------------------------------------------------------------- */
+/* --- parameters -------------------------------------------------------------------------- */
 
 static const mca_base_var_enum_value_t algorithm_values[] = {
     {CAR_ALGORITHM_AUTO, "auto"},
@@ -220,20 +216,22 @@ static void correct_parameters(mca_coll_car_component_t *c)
     }
     if (LEAST_MEMORY > p->memory) {
         if (speaks_for_node()) {
-            coll_car_say("parameter coll_car_memory is %zu bytes; at least %d are needed: taking that",
-                         p->memory, LEAST_MEMORY);
+            coll_car_say("parameter coll_car_memory is %zu; it must be %d or more: taking %d",
+                         p->memory, LEAST_MEMORY, LEAST_MEMORY);
         }
         p->memory = LEAST_MEMORY;
     }
 }
 
 /*
- * Runs for MPI_Init, for MPI_T and ompi_info where nothing else of MPI is up, and again after a close: so defaults are set
- * here. Never fails, as some versions trip over a component that has registered and then failed.
+ * Runs for MPI_Init, for MPI_T and ompi_info where nothing else of MPI is up, and again after a
+ * close: so defaults are set here. Never fails, as some versions trip over a component that has
+ * registered and then failed.
  */
 static int register_parameters(void)
 {
     mca_coll_car_component_t *c = &mca_coll_car_component;
+    int rc;
 
     c->priority = 95;
     c->verbose = 0;
@@ -253,43 +251,44 @@ static int register_parameters(void)
     register_counters(c);
     correct_parameters(c);
 
-    if (version_matches()) {
-        const int rc = coll_car_extend_include_list();
-
-        if (OPAL_SUCCESS != rc && speaks_for_node()) {
-            coll_car_say("cannot add the components that an include list with car lacks (error %d); name them: "
-                         "--mca coll car,basic,libnbc,self,inter,tuned",
-                         rc);
-        }
+    rc = coll_car_extend_include_list();
+    if (OPAL_SUCCESS != rc && speaks_for_node()) {
+        coll_car_say("cannot add the components that an include list with car lacks (error %d); "
+                     "name them: --mca coll car,basic,libnbc,self,inter,tuned",
+                     rc);
     }
     return OPAL_SUCCESS;
 }
 
-/* --- open, selection, close ------------------------------------------------------------------------ */
+/* --- open, selection, close --------------------------------------------------------------- */
 
-/* Its structures are part of the interface and have changed within a series, with the interface's version the same. */
 static int open_component(void)
 {
     mca_coll_car_component_t *c = &mca_coll_car_component;
 
-    if (!version_matches()) {
-        if (speaks_for_node()) {
-            coll_car_say("not used: it was built for Open MPI %s and this is %s. Rebuild it for this one: "
-                         "./configure --with-openmpi=PREFIX && make install",
-                         COLL_CAR_COMPILED_VERSION, coll_car_running_version());
-        }
-        return OPAL_ERR_NOT_AVAILABLE;
-    }
     c->output = opal_output_open(NULL);
     opal_output_set_verbosity(c->output, c->verbose);
     return OPAL_SUCCESS;
 }
 
+/*
+ * Declines an Open MPI other than the one compiled for: its structures changed within a series,
+ * with the interface's version the same. Not in open: `--mca coll car` would then end in Open MPI's
+ * own complaint about a missing component, which crashes in 4.1.4.
+ */
 static int init_query(bool enable_progress_threads, bool enable_mpi_threads)
 {
     (void) enable_progress_threads;
     (void) enable_mpi_threads;
 
+    if (0 != strcmp(coll_car_running_version(), COLL_CAR_COMPILED_VERSION)) {
+        if (speaks_for_node()) {
+            coll_car_say("not used: it was built for Open MPI %s and this is %s. Rebuild it for "
+                         "this one: ./configure --with-openmpi=PREFIX && make install",
+                         COLL_CAR_COMPILED_VERSION, coll_car_running_version());
+        }
+        return OMPI_ERR_NOT_AVAILABLE;
+    }
     my_rank = coll_car_world_rank();
     return OMPI_SUCCESS;
 }

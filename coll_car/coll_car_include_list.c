@@ -5,8 +5,9 @@
 #include <stdlib.h>
 
 /*
- * basic and libnbc together fill every slot that selection insists on; self, inter and tuned are what such communicators
- * use without a list; cuda or accelerator takes the device buffers that coll/car declines; ftagree belongs to ULFM.
+ * basic and libnbc together fill every slot that selection insists on; self, inter and tuned are
+ * what such communicators use without a list; cuda or accelerator takes the device buffers that
+ * coll/car declines; ftagree belongs to ULFM.
  */
 static const char *const wanted[] = {"basic", "libnbc",      "self",   "inter",
                                      "tuned", "accelerator", "cuda",   "ftagree"};
@@ -29,7 +30,10 @@ static bool list_has(const char *list, const char *name)
     return false;
 }
 
-/* Whether this Open MPI has the component at all: naming one that it has not would abort the program. */
+/*
+ * Whether this Open MPI has the component at all: naming one that it has not would abort the
+ * program.
+ */
 static bool exists(mca_base_framework_t *framework, const char *name)
 {
     const mca_base_component_t **compiled_in = coll_car_static_components(framework);
@@ -41,7 +45,8 @@ static bool exists(mca_base_framework_t *framework, const char *name)
             return true;
         }
     }
-    if (OPAL_SUCCESS != mca_base_component_repository_get_components(framework, &files) || NULL == files) {
+    if (OPAL_SUCCESS != mca_base_component_repository_get_components(framework, &files)
+        || NULL == files) {
         return false;
     }
     OPAL_LIST_FOREACH(file, files, mca_base_component_repository_item_t) {
@@ -52,7 +57,10 @@ static bool exists(mca_base_framework_t *framework, const char *name)
     return false;
 }
 
-/* Whether the framework has loaded it: MPI_T and ompi_info load all that there are, whatever the list. */
+/*
+ * Whether the framework has loaded it: MPI_T and ompi_info load all that there are, whatever the
+ * list.
+ */
 static bool loaded(mca_base_framework_t *framework, const char *name)
 {
     mca_base_component_list_item_t *item;
@@ -74,10 +82,10 @@ static void append(char *list, const char *name)
 }
 
 /*
- * Loads and registers the named components. A copy of the framework with empty lists does it: on the framework itself
- * the call would append each component compiled into the library once more. What it finds goes to the front of the real
- * list, behind the back of the loop that is registering us: that one has fetched its next item already, and so does not
- * register them twice.
+ * Loads and registers the named components. A copy of the framework with empty lists does it: on
+ * the framework itself the call would append each component compiled into the library once more.
+ * What it finds goes to the front of the real list, behind the back of the loop that is registering
+ * us: that one has fetched its next item already, and so does not register them twice.
  */
 static int load(mca_base_framework_t *framework, char *names)
 {
