@@ -3,7 +3,8 @@
 # Finds nvcc and the architectures that the kernels are compiled for. Without a toolkit everything but the kernels is
 # built, and the component serves simulated GPUs only.
 #
-# Sets and substitutes NVCC, NVCC_VERSION, CAR_CUDA_ARCH (list), CAR_NVCC_FLAGS; conditional HAVE_NVCC.
+# Sets and substitutes NVCC, NVCC_VERSION, CAR_CUDA_ARCH (list), CAR_NVCC_FLAGS; sets car_newest_arch; conditional
+# HAVE_NVCC.
 AC_DEFUN([CAR_CUDA], [
     AC_ARG_WITH([cuda],
         [AS_HELP_STRING([--with-cuda=DIR],
@@ -56,8 +57,9 @@ AC_DEFUN([CAR_CUDA_TOOLKIT], [
     car_gencode=
     for car_arch in $CAR_CUDA_ARCH; do
         AS_VAR_APPEND([car_gencode], [" -gencode=arch=compute_$car_arch,code=sm_$car_arch"])
+        car_newest_arch=$car_arch
     done
-    AS_VAR_APPEND([car_gencode], [" -gencode=arch=compute_$car_arch,code=compute_$car_arch"])
+    AS_VAR_APPEND([car_gencode], [" -gencode=arch=compute_$car_newest_arch,code=compute_$car_newest_arch"])
     CAR_NVCC_FLAGS="-fatbin -std=c++17$car_gencode"
 
     cat >conftest.cu <<'CONFTEST'
