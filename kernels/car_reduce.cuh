@@ -46,33 +46,68 @@ CAR_DEVICE void car_accumulate(car_elements<T, Bytes> &acc, const car_elements<T
     }
 }
 
+template <class T, int Bytes> struct car_access;
+
+template <class T> struct car_access<T, 16> {
+    CAR_DEVICE car_elements<T, 16> unpack(const car_word16_t &w)
+    {
+        car_elements<T, 16> e;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            e.word[i] = w.w[i];
+        }
+        return e;
+    }
+    CAR_DEVICE car_word16_t pack(const car_elements<T, 16> &e)
+    {
+        car_word16_t w;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            w.w[i] = e.word[i];
+        }
+        return w;
+    }
+    CAR_DEVICE car_elements<T, 16> load(const T *address)
+    {
+        return unpack(car_load_once((const car_word16_t *) address));
+    }
+    CAR_DEVICE void store(T *address, const car_elements<T, 16> &e)
+    {
+        car_store_once((car_word16_t *) address, pack(e));
+    }
+};
+
+template <class T> struct car_access<T, 8> {
+    CAR_DEVICE car_elements<T, 8> load(const T *address)
+    {
+        const unsigned long long w = car_load_once((const unsigned long long *) address);
+        car_elements<T, 8> e;
+        e.word[0] = (uint32_t) w;
+        e.word[1] = (uint32_t) (w >> 32);
+        return e;
+    }
+    CAR_DEVICE void store(T *address, const car_elements<T, 8> &e)
+    {
+        car_store_once((unsigned long long *) address, (unsigned long long) e.word[1] << 32 | e.word[0]);
+    }
+};
+
 /*
- * Reads the elements from `index` on that lie below `end`; what lies beyond stays undefined and is never written out.
- * `vector`: the buffer is aligned for the whole access, whose index is a multiple of its length.
+ * Reads from a user's buffer the elements from `index` on that lie below `end`; what lies beyond is zero and never
+ * written out. `vector`: the buffer is aligned for the whole access, and `index` is a multiple of its length.
  */
 template <class T, int Bytes>
 CAR_DEVICE car_elements<T, Bytes> car_read(const T *buffer, uint64_t index, uint64_t end, bool vector)
 {
-    car_elements<T, Bytes> e;
     const int length = Bytes / sizeof(T);
 
     if (vector && index + length <= end) {
-        if (16 == Bytes) {
-            const car_word16_t w = car_load((const car_word16_t *) (buffer + index));
+        return car_access<T, Bytes>::load(buffer + index);
+    }
+    car_elements<T, Bytes> e;
 #pragma unroll
-            for (int i = 0; i < Bytes / 4; ++i) {
-                e.word[i] = w.w[i];
-            }
-        } else {
-            const uint64_t w = car_load((const uint64_t *) (buffer + index));
-            e.word[0] = (uint32_t) w;
-            e.word[1] = (uint32_t) (w >> 32);
-        }
-    } else {
-#pragma unroll
-        for (int i = 0; i < length; ++i) {
-            e.element[i] = index + i < end ? car_load(buffer + index + i) : T();
-        }
+    for (int i = 0; i < length; ++i) {
+        e.element[i] = index + i < end ? car_load_once(buffer + index + i) : T();
     }
     return e;
 }
@@ -83,22 +118,13 @@ CAR_DEVICE void car_write(T *buffer, uint64_t index, uint64_t end, bool vector, 
     const int length = Bytes / sizeof(T);
 
     if (vector && index + length <= end) {
-        if (16 == Bytes) {
-            car_word16_t w;
+        car_access<T, Bytes>::store(buffer + index, e);
+        return;
+    }
 #pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                w.w[i] = e.word[i % (Bytes / 4)];
-            }
-            car_store((car_word16_t *) (buffer + index), w);
-        } else {
-            car_store((uint64_t *) (buffer + index), (uint64_t) e.word[1] << 32 | e.word[0]);
-        }
-    } else {
-#pragma unroll
-        for (int i = 0; i < length; ++i) {
-            if (index + i < end) {
-                car_store(buffer + index + i, (T) e.element[i]);
-            }
+    for (int i = 0; i < length; ++i) {
+        if (index + i < end) {
+            car_store_once(buffer + index + i, e.element[i]);
         }
     }
 }
@@ -106,22 +132,22 @@ CAR_DEVICE void car_write(T *buffer, uint64_t index, uint64_t end, bool vector, 
 /* A pack in staging: always aligned, always whole. */
 template <class T> CAR_DEVICE car_pack<T> car_read_staging(const char *staging, uint64_t pack)
 {
-    return car_read<T, CAR_PACK_BYTES>((const T *) staging, pack * (CAR_PACK_BYTES / sizeof(T)), UINT64_MAX, true);
+    return car_access<T, CAR_PACK_BYTES>::unpack(car_load((const car_word16_t *) staging + pack));
 }
 
 template <class T> CAR_DEVICE void car_write_staging(char *staging, uint64_t pack, const car_pack<T> &e)
 {
-    car_write<T, CAR_PACK_BYTES>((T *) staging, pack * (CAR_PACK_BYTES / sizeof(T)), UINT64_MAX, true, e);
+    car_store((car_word16_t *) staging + pack, car_access<T, CAR_PACK_BYTES>::pack(e));
 }
 
 /*
  * Folds one pack of all ranks in rank order: this rank's is given, source(r) is the address of rank r's staging, and
- * `pack` its place there. All loads of eight ranks are in flight before the first is used.
+ * `pack` its place there. All loads of four ranks are in flight before the first is used.
  */
 template <class T, class Op, class Source>
 CAR_DEVICE car_pack<T> car_fold(const car_pack<T> &mine, uint32_t rank, uint32_t size, uint64_t pack, Source source)
 {
-    const uint32_t batch = 8;
+    const uint32_t batch = 4;
     car_pack<T> acc, in[batch];
 
     for (uint32_t base = 0; base < size; base += batch) {
