@@ -1,5 +1,6 @@
 #include "car_buffer.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "car_device.h"
@@ -10,11 +11,11 @@ car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address)
     unsigned int memory = 0, managed = 0, exportable = 0;
     CUpointer_attribute attributes[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_IS_MANAGED,
                                         CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, CU_POINTER_ATTRIBUTE_CONTEXT,
-                                        CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE};
-    void *values[] = {&memory, &managed, &buffer.ordinal, &buffer.context, &exportable};
+                                        CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, CU_POINTER_ATTRIBUTE_BUFFER_ID};
+    void *values[] = {&memory, &managed, &buffer.ordinal, &buffer.context, &exportable, &buffer.id};
 
     if (NULL == cuda
-        || CUDA_SUCCESS != cuda->PointerGetAttributes(5, attributes, values, (CUdeviceptr) (uintptr_t) address)) {
+        || CUDA_SUCCESS != cuda->PointerGetAttributes(6, attributes, values, (CUdeviceptr) (uintptr_t) address)) {
         return buffer;
     }
     if (managed) {
@@ -24,6 +25,23 @@ car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address)
         buffer.plain = 0 != exportable;
     }
     return buffer;
+}
+
+bool car_buffer_settled(const car_cuda_t *cuda, const car_buffer_t *buffer)
+{
+    /* Ids of allocations that have the attribute. One that another has displaced is only set again. */
+    static _Atomic(unsigned long long) settled[1024];
+    _Atomic(unsigned long long) *place = &settled[buffer->id % 1024];
+    const unsigned int on = 1;
+
+    if (buffer->id == atomic_load_explicit(place, memory_order_relaxed)) {
+        return true;
+    }
+    if (CUDA_SUCCESS == cuda->PointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS,
+                                                  (CUdeviceptr) (uintptr_t) buffer->address)) {
+        atomic_store_explicit(place, buffer->id, memory_order_relaxed);
+    }
+    return false;
 }
 
 CUresult car_buffer_copy(const car_cuda_t *cuda, void *to, const void *from, size_t bytes, const car_buffer_t *device)

@@ -20,11 +20,22 @@ typedef struct {
     car_memory_t memory;
     CUdevice ordinal;  /* of device memory */
     CUcontext context; /* that it belongs to; NULL for memory that belongs to a device only */
+    unsigned long long id; /* of the allocation, never used twice in a process; of device memory */
     bool plain;        /* allocated by this process with cuMemAlloc: certainly in that device's own memory */
 } car_buffer_t;
 
 /* Never fails: what the driver does not know is host memory. `cuda` may be NULL, then everything is. */
 car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address);
+
+/*
+ * True if the synchronous copies and fills that the application has made to this device memory are complete. They may
+ * not be, although they have returned: the last part of a cuMemcpyHtoD from pageable memory may still be on its way, and
+ * a cuMemsetD8 has only been started ("API synchronization behavior" in the CUDA driver API reference). The first time
+ * an allocation is seen the answer is false, and CU_POINTER_ATTRIBUTE_SYNC_MEMOPS is set on it, which makes the driver
+ * complete them before they return; from then on it is true. It stays false where the driver refuses that (memory of
+ * pools, cuMemCreate). After false, work must be ordered behind the legacy default stream.
+ */
+bool car_buffer_settled(const car_cuda_t *cuda, const car_buffer_t *buffer);
 
 /*
  * Copies `bytes`, either way between any kinds of memory, after what the caller's default stream has been given, and

@@ -56,7 +56,6 @@ typedef struct {
     int devices; /* that this rank can see */
     uint32_t resident_blocks;
     uint32_t threads;
-    uint64_t piece_bytes;
     CUuuid uuid;
     car_id_t arena;
     CUipcMemHandle handle;
@@ -100,18 +99,6 @@ static bool any_failed(const void *records, size_t bytes, int size, car_failure_
 
 /* --- step 1: what each rank can offer ------------------------------------------------------------------------ */
 
-/* A quarter of what is free, so that there is always something left for the next communicator; a power of two. */
-static size_t piece_offered(const car_device_t *device)
-{
-    size_t bytes = CAR_PIECE_MAX;
-    const size_t share = car_arena_free_bytes(&device->arena) / 4;
-
-    while (bytes > share && bytes > CAR_PIECE_MIN) {
-        bytes /= 2;
-    }
-    return bytes;
-}
-
 static CUresult create_stream(car_comm_t *comm)
 {
     const car_cuda_t *cuda = comm->device->cuda;
@@ -149,7 +136,6 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
     comm->device = car_device_get(cuda, context, comm->params->memory, offer->verdict.reason);
     if (NULL != comm->device) {
         comm->word = car_device_take_word(comm->device);
-        offer->piece_bytes = piece_offered(comm->device);
     }
     pthread_mutex_unlock(&lock);
     if (NULL == comm->device) {
@@ -215,13 +201,10 @@ static uint32_t smaller(uint32_t a, uint32_t b)
 static void agree(car_comm_t *comm, const car_offer_t *offers)
 {
     uint32_t blocks = CAR_BLOCKS_ENOUGH, threads = offers[0].threads;
-    uint64_t piece = offers[0].piece_bytes;
-
     comm->gpus = count_gpus(offers, comm->size);
     for (int r = 0; r < comm->size; ++r) {
         blocks = smaller(blocks, offers[r].resident_blocks / (uint32_t) sharing(offers, comm->size, r, comm->gpus));
         threads = smaller(threads, offers[r].threads);
-        piece = offers[r].piece_bytes < piece ? offers[r].piece_bytes : piece;
         comm->peer[r] = (car_peer_t){.arena = offers[r].arena, .pid = offers[r].pid};
     }
     blocks = 0 == blocks ? 1 : blocks;
@@ -237,9 +220,9 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
                                   .pull_max = offers[0].pull_max,
                                   .blocks = blocks,
                                   .threads = threads};
-    comm->piece_bytes = piece;
+    comm->piece_bytes = CAR_PIECE_MIN;
     comm->epoch = offers[0].first_epoch;
-    car_layout_make(piece, comm->size, &comm->limits.layout);
+    car_layout_make(comm->piece_bytes, comm->size, &comm->limits.layout);
 }
 
 /* --- step 2: links and memory -------------------------------------------------------------------------------- */
@@ -323,6 +306,7 @@ static void map_peers(car_comm_t *comm, const car_offer_t *offers, const car_ste
                 break;
             }
         }
+        comm->peer[r].memory = arena;
         comm->peer[r].piece = arena + steps[r].piece_offset;
     }
     pthread_mutex_unlock(&lock);
@@ -424,6 +408,90 @@ static bool connect(car_comm_t *comm, const car_offer_t *offers, car_failure_t *
     return together(comm, &mine, last, failure);
 }
 
+/* --- a larger piece ---------------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint64_t bytes; /* of the piece that the rank offers, then of the one that it has taken */
+    uint64_t offset;
+    uint32_t cleared;
+} car_growth_t;
+
+/* Half of what is free or its own, so that something is left for the communicators to come. */
+static size_t piece_offered(const car_comm_t *comm)
+{
+    const size_t share = (car_arena_free_bytes(&comm->device->arena) + comm->piece_bytes) / 2;
+
+    return share < CAR_PIECE_MAX ? share >> 20 << 20 : CAR_PIECE_MAX;
+}
+
+static uint64_t least_bytes(const car_growth_t *all, int size)
+{
+    uint64_t least = all[0].bytes;
+
+    for (int r = 1; r < size; ++r) {
+        least = all[r].bytes < least ? all[r].bytes : least;
+    }
+    return least;
+}
+
+static void use_piece(car_comm_t *comm, const car_growth_t *all)
+{
+    comm->piece_offset = all[comm->rank].offset;
+    comm->piece_bytes = all[comm->rank].bytes;
+    for (int r = 0; r < comm->size; ++r) {
+        comm->peer[r].piece = comm->peer[r].memory + all[r].offset;
+    }
+    car_layout_make(comm->piece_bytes, comm->size, &comm->limits.layout);
+}
+
+static void give_back(car_comm_t *comm, size_t offset)
+{
+    pthread_mutex_lock(&lock);
+    car_arena_give(&comm->device->arena, offset);
+    pthread_mutex_unlock(&lock);
+}
+
+bool car_comm_grow(car_comm_t *comm, char reason[CAR_REASON_BYTES])
+{
+    car_growth_t mine = {0}, all[CAR_MAX_RANKS];
+    const size_t old_offset = comm->piece_offset;
+    size_t offset = 0;
+
+    pthread_mutex_lock(&lock);
+    reclaim();
+    mine.bytes = piece_offered(comm);
+    pthread_mutex_unlock(&lock);
+    /* Whoever is here has ended his earlier calls: from now on nobody touches the old pieces. */
+    car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress);
+    const uint64_t wanted = least_bytes(all, comm->size);
+    comm->grown = true;
+    if (wanted <= comm->piece_bytes) {
+        return true;
+    }
+    pthread_mutex_lock(&lock);
+    mine.bytes = car_arena_take(&comm->device->arena, wanted, &offset) ? wanted : 0;
+    pthread_mutex_unlock(&lock);
+    mine.offset = offset;
+    car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress);
+    if (0 == least_bytes(all, comm->size)) {
+        if (0 != mine.bytes) {
+            give_back(comm, offset);
+        }
+        return true;
+    }
+    use_piece(comm, all);
+    give_back(comm, old_offset);
+    mine.cleared = CUDA_SUCCESS == car_comm_clear(comm);
+    car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress);
+    for (int r = 0; r < comm->size; ++r) {
+        if (!all[r].cleared) {
+            snprintf(reason, CAR_REASON_BYTES, "rank %d could not clear its device memory", r);
+            return false;
+        }
+    }
+    return true;
+}
+
 car_comm_t *car_comm_create(const car_comm_config_t *config, car_failure_t *failure)
 {
     car_offer_t mine, offers[CAR_MAX_RANKS];
@@ -509,7 +577,7 @@ void car_comm_destroy(car_comm_t *comm, bool alive)
     pthread_mutex_lock(&lock);
     if (NULL != comm->device) {
         for (int r = 0; r < comm->size; ++r) {
-            if (alive && r != comm->rank && 0 != comm->peer[r].piece) {
+            if (alive && r != comm->rank && 0 != comm->peer[r].memory) {
                 car_device_unmap(comm->device, &comm->peer[r].arena);
             }
         }

@@ -218,6 +218,7 @@ typedef struct {
     X(ThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode, (CUstreamCaptureMode *))                     \
     X(PointerGetAttribute, cuPointerGetAttribute, (void *, CUpointer_attribute, CUdeviceptr))                          \
     X(PointerGetAttributes, cuPointerGetAttributes, (unsigned int, CUpointer_attribute *, void **, CUdeviceptr))       \
+    X(PointerSetAttribute, cuPointerSetAttribute, (const void *, CUpointer_attribute, CUdeviceptr))                    \
     X(MemAlloc, cuMemAlloc_v2, (CUdeviceptr *, size_t))                                                                \
     X(MemFree, cuMemFree_v2, (CUdeviceptr))                                                                            \
     X(MemHostAlloc, cuMemHostAlloc, (void **, size_t, unsigned int))                                                   \

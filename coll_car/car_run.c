@@ -289,6 +289,11 @@ static CUresult follow_legacy_stream(car_comm_t *comm)
     return CUDA_SUCCESS == result ? comm->device->cuda->StreamWaitEvent(comm->stream, comm->event, 0) : result;
 }
 
+static bool settled(const car_comm_t *comm, const car_buffer_t *buffer)
+{
+    return CAR_MEMORY_HOST == buffer->memory || car_buffer_settled(comm->device->cuda, buffer);
+}
+
 static void count_call(car_comm_t *comm, const car_plan_t *plan, const car_data_t *data)
 {
     unsigned long long *const by_algorithm[CAR_ALGORITHMS] = {&comm->counters->calls_one_shot_push,
@@ -301,15 +306,23 @@ static void count_call(car_comm_t *comm, const car_plan_t *plan, const car_data_
 static bool run_call(car_comm_t *comm, uint64_t call, const car_data_t *data, car_reduction_t reduction,
                      char reason[CAR_REASON_BYTES])
 {
-    const car_plan_t plan = car_plan_make(&comm->limits, data->count, data->element);
+    car_plan_t plan = car_plan_make(&comm->limits, data->count, data->element);
     car_kernel_args_t args;
 
+    if (plan.rounds > CAR_ROUNDS_TO_GROW && !comm->grown) {
+        if (!car_comm_grow(comm, reason)) {
+            return false;
+        }
+        plan = car_plan_make(&comm->limits, data->count, data->element);
+    }
     if (comm->epoch + plan.rounds > UINT32_MAX && !renew(comm, reason)) {
         return false;
     }
-    if (CAR_STREAM_ORDER_LEGACY == comm->params->stream_order) {
+    const bool asked = CAR_STREAM_ORDER_LEGACY == comm->params->stream_order;
+    if (asked || !settled(comm, data->input) || !settled(comm, data->output)) {
         const CUresult result = follow_legacy_stream(comm);
-        if (CUDA_SUCCESS != result) {
+        /* While the application captures into a graph the default stream is out of bounds, but not used either. */
+        if (CUDA_SUCCESS != result && asked) {
             return broken(comm, "following the default stream", result, reason);
         }
     }
