@@ -1,11 +1,24 @@
 #include "car_buffer.h"
 
-#include <stdatomic.h>
 #include <stdint.h>
 
 #include "car_device.h"
 
-car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address)
+/* What this thread has learned of an allocation. */
+typedef struct {
+    car_buffer_t buffer; /* but for the address */
+    bool settled;
+} car_known_t;
+
+#define CAR_KNOWN 64
+
+static car_known_t *known(unsigned long long id)
+{
+    static _Thread_local car_known_t table[CAR_KNOWN];
+    return &table[id % CAR_KNOWN];
+}
+
+static car_buffer_t ask(const car_cuda_t *cuda, const void *address)
 {
     car_buffer_t buffer = {.address = (void *) address, .memory = CAR_MEMORY_HOST};
     unsigned int memory = 0, managed = 0, exportable = 0;
@@ -14,8 +27,7 @@ car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address)
                                         CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, CU_POINTER_ATTRIBUTE_BUFFER_ID};
     void *values[] = {&memory, &managed, &buffer.ordinal, &buffer.context, &exportable, &buffer.id};
 
-    if (NULL == cuda
-        || CUDA_SUCCESS != cuda->PointerGetAttributes(6, attributes, values, (CUdeviceptr) (uintptr_t) address)) {
+    if (CUDA_SUCCESS != cuda->PointerGetAttributes(6, attributes, values, (CUdeviceptr) (uintptr_t) address)) {
         return buffer;
     }
     if (managed) {
@@ -27,21 +39,43 @@ car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address)
     return buffer;
 }
 
+car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address)
+{
+    car_buffer_t buffer = {.address = (void *) address, .memory = CAR_MEMORY_HOST};
+
+    /* One attribute costs a third of what six do, and tells host memory, which has no id, at once. */
+    if (NULL == cuda
+        || CUDA_SUCCESS != cuda->PointerGetAttribute(&buffer.id, CU_POINTER_ATTRIBUTE_BUFFER_ID,
+                                                     (CUdeviceptr) (uintptr_t) address)) {
+        return buffer;
+    }
+    car_known_t *k = known(buffer.id);
+    if (0 != buffer.id && buffer.id == k->buffer.id) {
+        buffer = k->buffer;
+        buffer.address = (void *) address;
+        return buffer;
+    }
+    buffer = ask(cuda, address);
+    if (0 != buffer.id) {
+        *known(buffer.id) = (car_known_t){.buffer = buffer};
+    }
+    return buffer;
+}
+
 bool car_buffer_settled(const car_cuda_t *cuda, const car_buffer_t *buffer)
 {
-    /* Ids of allocations that have the attribute. One that another has displaced is only set again. */
-    static _Atomic(unsigned long long) settled[1024];
-    _Atomic(unsigned long long) *place = &settled[buffer->id % 1024];
+    car_known_t *k = known(buffer->id);
     const unsigned int on = 1;
 
-    if (buffer->id == atomic_load_explicit(place, memory_order_relaxed)) {
-        return true;
+    if (0 == buffer->id || buffer->id != k->buffer.id) {
+        return false;
     }
-    if (CUDA_SUCCESS == cuda->PointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS,
-                                                  (CUdeviceptr) (uintptr_t) buffer->address)) {
-        atomic_store_explicit(place, buffer->id, memory_order_relaxed);
+    const bool settled = k->settled;
+    if (!settled) {
+        k->settled = CUDA_SUCCESS == cuda->PointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS,
+                                                               (CUdeviceptr) (uintptr_t) buffer->address);
     }
-    return false;
+    return settled;
 }
 
 CUresult car_buffer_copy(const car_cuda_t *cuda, void *to, const void *from, size_t bytes, const car_buffer_t *device)

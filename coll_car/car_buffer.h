@@ -17,14 +17,17 @@ typedef enum {
 
 typedef struct {
     void *address;
+    unsigned long long id; /* of the allocation, never used twice in a process; 0: it has none */
     car_memory_t memory;
     CUdevice ordinal;  /* of device memory */
     CUcontext context; /* that it belongs to; NULL for memory that belongs to a device only */
-    unsigned long long id; /* of the allocation, never used twice in a process; of device memory */
     bool plain;        /* allocated by this process with cuMemAlloc: certainly in that device's own memory */
 } car_buffer_t;
 
-/* Never fails: what the driver does not know is host memory. `cuda` may be NULL, then everything is. */
+/*
+ * Never fails: what the driver does not know is host memory. `cuda` may be NULL, then everything is. What an
+ * allocation is does not change while it lives, so each thread remembers a few by their ids.
+ */
 car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address);
 
 /*
