@@ -43,7 +43,7 @@ car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address)
 {
     car_buffer_t buffer = {.address = (void *) address, .memory = CAR_MEMORY_HOST};
 
-    /* One attribute costs a third of what six do, and tells host memory, which has no id, at once. */
+    /* One attribute is cheaper than six, and tells host memory, which has no id, at once. */
     if (NULL == cuda
         || CUDA_SUCCESS != cuda->PointerGetAttribute(&buffer.id, CU_POINTER_ATTRIBUTE_BUFFER_ID,
                                                      (CUdeviceptr) (uintptr_t) address)) {
