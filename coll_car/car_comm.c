@@ -218,6 +218,7 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
                                   .algorithm = offers[0].algorithm,
                                   .push_max = offers[0].push_max,
                                   .pull_max = offers[0].pull_max,
+                                  .one_gpu = 1 == comm->gpus,
                                   .blocks = blocks,
                                   .threads = threads};
     comm->piece_bytes = CAR_PIECE_MIN;
@@ -416,12 +417,12 @@ typedef struct {
     uint32_t cleared;
 } car_growth_t;
 
-/* Half of what is free or its own, so that something is left for the communicators to come. */
-static size_t piece_offered(const car_comm_t *comm)
+/* What is asked for, or half of what is free or its own, so that something is left for communicators to come. */
+static size_t piece_offered(const car_comm_t *comm, size_t wanted)
 {
     const size_t share = (car_arena_free_bytes(&comm->device->arena) + comm->piece_bytes) / 2;
 
-    return share < CAR_PIECE_MAX ? share >> 20 << 20 : CAR_PIECE_MAX;
+    return share < wanted ? share / CAR_PIECE_MIN * CAR_PIECE_MIN : wanted;
 }
 
 static uint64_t least_bytes(const car_growth_t *all, int size)
@@ -451,7 +452,7 @@ static void give_back(car_comm_t *comm, size_t offset)
     pthread_mutex_unlock(&lock);
 }
 
-bool car_comm_grow(car_comm_t *comm, char reason[CAR_REASON_BYTES])
+bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES])
 {
     car_growth_t mine = {0}, all[CAR_MAX_RANKS];
     const size_t old_offset = comm->piece_offset;
@@ -459,12 +460,12 @@ bool car_comm_grow(car_comm_t *comm, char reason[CAR_REASON_BYTES])
 
     pthread_mutex_lock(&lock);
     reclaim();
-    mine.bytes = piece_offered(comm);
+    mine.bytes = piece_offered(comm, bytes);
     pthread_mutex_unlock(&lock);
     /* Whoever is here has ended his earlier calls: from now on nobody touches the old pieces. */
     car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress);
     const uint64_t wanted = least_bytes(all, comm->size);
-    comm->grown = true;
+    comm->grown = wanted < bytes;
     if (wanted <= comm->piece_bytes) {
         return true;
     }
@@ -474,6 +475,7 @@ bool car_comm_grow(car_comm_t *comm, char reason[CAR_REASON_BYTES])
     mine.offset = offset;
     car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress);
     if (0 == least_bytes(all, comm->size)) {
+        comm->grown = true;
         if (0 != mine.bytes) {
             give_back(comm, offset);
         }

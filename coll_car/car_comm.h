@@ -42,7 +42,7 @@ typedef struct car_comm {
     size_t piece_offset; /* in the device's arena */
     size_t piece_bytes;
     bool piece_taken;
-    bool grown; /* to the largest piece that there is: no further attempt */
+    bool grown; /* as far as it goes: no further attempt */
     car_limits_t limits;
     car_link_t worst_link;
     int gpus; /* different ones among the ranks */
@@ -90,10 +90,11 @@ car_comm_t *car_comm_create(const car_comm_config_t *config, car_failure_t *fail
 void car_comm_destroy(car_comm_t *comm, bool alive);
 
 /*
- * Exchanges the piece for as large a one as every rank has to spare. Collective, at the same call on all ranks, with the
- * context current. False with the reason if the communicator has broken; that there is nothing larger is no failure.
+ * Exchanges the piece for one of `bytes`, or the largest below that which every rank has to spare. Collective, at the same
+ * call on all ranks, with the context current. False with the reason if a rank has failed; that there is nothing larger
+ * is no failure.
  */
-bool car_comm_grow(car_comm_t *comm, char reason[CAR_REASON_BYTES]);
+bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]);
 
 /*
  * Clears this rank's flags and packets, with its context current; what peers write meanwhile may be lost, so all ranks

@@ -3,20 +3,31 @@
 #include "car_kernel_args.h"
 
 /*
- * Up to how many bytes one_shot_push, and above that one_shot_pull, is the fastest: by number of ranks.
- * First values, from the first kernels on H100 in reference measurements of November 2026 (two GPUs on NVLink and one
- * GPU shared under MPS; for more than two GPUs from the crossover formula S* = D B N / ((N-1)(N-2)), D B = 0.58 MB).
+ * Up to how many bytes one_shot_push, and above that one_shot_pull, is the fastest; by number of ranks.
+ *
+ * One GPU: measured on an H100 shared under MPS, 2 to 8 ranks, 8 B to 64 MB, November 2026. Pulling wins at every size
+ * above, as there is no link whose traffic two_shot would save.
+ * Several GPUs: not measured with these kernels. Two: the reference measurements of November 2026 on two H100 with
+ * NVLink; one-shot moves no more bytes than two-shot there. More: the crossover S* = D B N / ((N-1)(N-2)) with
+ * D B = 0.58 MB (published H200 tables), and push for half of it.
  */
-static const struct {
+typedef struct {
     int ranks; /* up to so many */
     uint64_t push_max;
     uint64_t pull_max;
-} table[] = {
-    {2, 512 << 10, 1 << 20},
-    {3, 128 << 10, 768 << 10},
-    {4, 128 << 10, 384 << 10},
-    {6, 64 << 10, 192 << 10},
-    {CAR_MAX_RANKS, 32 << 10, 112 << 10},
+} car_thresholds_t;
+
+static const car_thresholds_t one_gpu[] = {
+    {2, 1 << 20, UINT64_MAX},   {3, 256 << 10, UINT64_MAX},
+    {4, 128 << 10, UINT64_MAX}, {6, 128 << 10, UINT64_MAX},
+    {CAR_MAX_RANKS, 64 << 10, UINT64_MAX},
+};
+
+static const car_thresholds_t several_gpus[] = {
+    {2, 512 << 10, UINT64_MAX},  {3, 384 << 10, 768 << 10},
+    {4, 192 << 10, 384 << 10},   {5, 128 << 10, 240 << 10},
+    {6, 88 << 10, 176 << 10},    {7, 68 << 10, 136 << 10},
+    {8, 56 << 10, 112 << 10},    {CAR_MAX_RANKS, 24 << 10, 44 << 10},
 };
 
 static uint64_t divide_up(uint64_t a, uint64_t b)
@@ -67,16 +78,16 @@ _Static_assert(sizeof(car_flags_t) + 128 + sizeof(car_own_words_t) <= CAR_FLAGS_
 
 static car_algorithm_t choose(const car_limits_t *limits, uint64_t bytes)
 {
-    size_t row = 0;
+    const car_thresholds_t *row = limits->one_gpu ? one_gpu : several_gpus;
 
     if (CAR_ALGORITHM_AUTO != limits->algorithm) {
         return (car_algorithm_t) limits->algorithm;
     }
-    while (limits->ranks > table[row].ranks) {
+    while (limits->ranks > row->ranks) {
         ++row;
     }
-    const uint64_t push_max = limits->push_max < 0 ? table[row].push_max : (uint64_t) limits->push_max;
-    const uint64_t pull_max = limits->pull_max < 0 ? table[row].pull_max : (uint64_t) limits->pull_max;
+    const uint64_t push_max = limits->push_max < 0 ? row->push_max : (uint64_t) limits->push_max;
+    const uint64_t pull_max = limits->pull_max < 0 ? row->pull_max : (uint64_t) limits->pull_max;
     if (bytes <= push_max) {
         return CAR_ONE_SHOT_PUSH;
     }
@@ -123,6 +134,25 @@ car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t elem
         break;
     }
     return plan;
+}
+
+static uint64_t rounds_with(const car_limits_t *limits, size_t piece, uint64_t count, size_t element)
+{
+    car_limits_t with = *limits;
+
+    car_layout_make(piece, limits->ranks, &with.layout);
+    return car_plan_make(&with, count, element).rounds;
+}
+
+size_t car_plan_piece(const car_limits_t *limits, uint64_t count, size_t element)
+{
+    const uint64_t fewest = rounds_with(limits, CAR_PIECE_MAX, count, element);
+    size_t piece = CAR_PIECE_MIN;
+
+    while (piece < CAR_PIECE_MAX && rounds_with(limits, piece, count, element) > fewest) {
+        piece *= 2;
+    }
+    return piece;
 }
 
 const char *car_algorithm_name(car_algorithm_t algorithm)

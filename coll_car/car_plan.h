@@ -5,6 +5,7 @@
 #ifndef CAR_PLAN_H
 #define CAR_PLAN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,7 +27,7 @@ typedef struct {
 
 /*
  * What a communicator starts with, which is also the least that can be laid out, and what it can make good use of: two
- * ranks on one H100 do 64 MB in 352 us with 16 MB, in 218 with 32 (November 2026).
+ * ranks on one H100 under MPS did 64 MB by two_shot in 352 us with 16 MB, in 218 with 32 (November 2026).
  */
 #define CAR_PIECE_MIN (512 * 1024)
 #define CAR_PIECE_MAX (32 * 1024 * 1024)
@@ -40,6 +41,7 @@ typedef struct {
     int algorithm;   /* forced, or CAR_ALGORITHM_AUTO */
     int push_max;    /* bytes; -1: from the table */
     int pull_max;
+    bool one_gpu;     /* all ranks are on the same */
     uint32_t blocks;  /* at most this many, so that the grids of all processes on a GPU are resident together */
     uint32_t threads; /* per block, at most */
     car_layout_t layout;
@@ -54,11 +56,11 @@ typedef struct {
     uint64_t rounds; /* each is one exchange */
 } car_plan_t;
 
-/* Rounds beyond which a call is worth a larger piece: with few, latency hides behind the other blocks' work. */
-#define CAR_ROUNDS_TO_GROW 2
-
 /* `count` > 0 elements of `element` bytes (4 or 8). */
 car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t element);
+
+/* Bytes of the smallest piece with which that call takes as few rounds as with the largest. */
+size_t car_plan_piece(const car_limits_t *limits, uint64_t count, size_t element);
 
 const char *car_algorithm_name(car_algorithm_t algorithm);
 

@@ -309,8 +309,9 @@ static bool run_call(car_comm_t *comm, uint64_t call, const car_data_t *data, ca
     car_plan_t plan = car_plan_make(&comm->limits, data->count, data->element);
     car_kernel_args_t args;
 
-    if (plan.rounds > CAR_ROUNDS_TO_GROW && !comm->grown) {
-        if (!car_comm_grow(comm, reason)) {
+    if (plan.rounds > 1 && !comm->grown && comm->piece_bytes < CAR_PIECE_MAX) {
+        const size_t piece = car_plan_piece(&comm->limits, data->count, data->element);
+        if (piece > comm->piece_bytes && !car_comm_grow(comm, piece, reason)) {
             return false;
         }
         plan = car_plan_make(&comm->limits, data->count, data->element);
