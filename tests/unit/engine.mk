@@ -1,0 +1,23 @@
+# Unit tests of the engine's parts that need no driver. Included by the top Makefile.am.
+if HAVE_CMOCKA
+engine_tests = tests/unit/test_arena tests/unit/test_control tests/unit/test_plan
+check_PROGRAMS += $(engine_tests)
+TESTS += $(engine_tests)
+
+engine_cppflags = -I$(srcdir)/coll_car -I$(srcdir)/kernels $(CMOCKA_CFLAGS)
+
+tests_unit_test_arena_SOURCES = tests/unit/test_arena.c coll_car/car_arena.c
+tests_unit_test_arena_CPPFLAGS = $(engine_cppflags)
+tests_unit_test_arena_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_unit_test_arena_LDADD = $(CMOCKA_LIBS)
+
+tests_unit_test_control_SOURCES = tests/unit/test_control.c coll_car/car_control.c
+tests_unit_test_control_CPPFLAGS = $(engine_cppflags)
+tests_unit_test_control_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_unit_test_control_LDADD = $(CMOCKA_LIBS) -lrt
+
+tests_unit_test_plan_SOURCES = tests/unit/test_plan.c coll_car/car_plan.c
+tests_unit_test_plan_CPPFLAGS = $(engine_cppflags)
+tests_unit_test_plan_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_unit_test_plan_LDADD = $(CMOCKA_LIBS)
+endif

@@ -1,0 +1,128 @@
+/* The control segment, between real processes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "car_control.h"
+
+#define RANKS 4
+
+static void yield(void)
+{
+    sched_yield();
+}
+
+/* One rank: exchanges and lines with random delays; returns 0 if it always read what the others had written. */
+static int rank_main(const char *name, int rank)
+{
+    car_control_t *control;
+    unsigned int seed = (unsigned int) rank + 1;
+    int all[RANKS], wrong = 0;
+
+    if (0 != car_control_attach(name, rank, RANKS, &control)) {
+        return 1;
+    }
+    for (int step = 1; step <= 3000; ++step) {
+        const int mine = step * 100 + rank;
+        car_control_exchange(control, &mine, sizeof(mine), all, yield);
+        car_control_post(control, (uint64_t) step, (car_line_t){.device = (uint32_t) (step + rank), .context = 7});
+        if (0 == rand_r(&seed) % 50) {
+            usleep(100);
+        }
+        for (int r = 0; r < RANKS; ++r) {
+            car_line_t line;
+            wrong += all[r] != step * 100 + r;
+            while (!car_control_posted(control, (uint64_t) step, r, &line)) {
+                sched_yield();
+            }
+            wrong += line.device != (uint32_t) (step + r) || 7 != line.context;
+        }
+    }
+    car_control_depart(control);
+    while (!car_control_all_gone(control)) {
+        sched_yield();
+    }
+    car_control_detach(control);
+    return 0 != wrong;
+}
+
+static void everybody_reads_what_everybody_brought(void **state)
+{
+    char name[CAR_CONTROL_NAME_BYTES];
+    int status;
+
+    (void) state;
+    assert_int_equal(0, car_control_create(RANKS, name));
+    for (int r = 0; r < RANKS; ++r) {
+        if (0 == fork()) {
+            _exit(rank_main(name, r));
+        }
+    }
+    for (int r = 0; r < RANKS; ++r) {
+        assert_true(wait(&status) > 0);
+        assert_int_equal(0, status);
+    }
+    car_control_unlink(name);
+}
+
+static void what_is_not_a_segment_of_this_communicator_is_refused(void **state)
+{
+    char name[CAR_CONTROL_NAME_BYTES], text[64] = "not what it should be";
+    car_control_t *control = NULL;
+
+    (void) state;
+    assert_int_equal(ENOENT, car_control_attach("/coll_car.no-such-segment", 0, 2, &control));
+    assert_int_equal(0, car_control_create(2, name));
+    assert_int_not_equal(0, car_control_attach(name, 0, 3, &control));
+    const int fd = shm_open(name, O_RDWR, 0);
+    assert_int_equal(sizeof(text), pwrite(fd, text, sizeof(text), 0));
+    close(fd);
+    assert_int_equal(EPROTO, car_control_attach(name, 0, 2, &control));
+    assert_null(control);
+    car_control_unlink(name);
+    assert_int_equal(ENOENT, car_control_attach(name, 0, 2, &control));
+}
+
+static void the_first_rank_that_breaks_it_is_remembered(void **state)
+{
+    char name[CAR_CONTROL_NAME_BYTES];
+    car_control_t *a, *b;
+
+    (void) state;
+    assert_int_equal(0, car_control_create(2, name));
+    assert_int_equal(0, car_control_attach(name, 0, 2, &a));
+    assert_int_equal(0, car_control_attach(name, 1, 2, &b));
+    car_control_unlink(name);
+    assert_int_equal(-1, car_control_broken(a));
+    car_control_break(b);
+    car_control_break(a);
+    assert_int_equal(1, car_control_broken(a));
+    assert_false(car_control_all_gone(a));
+    car_control_depart(a);
+    car_control_depart(b);
+    assert_true(car_control_all_gone(a));
+    car_control_detach(a);
+    car_control_detach(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(everybody_reads_what_everybody_brought),
+        cmocka_unit_test(what_is_not_a_segment_of_this_communicator_is_refused),
+        cmocka_unit_test(the_first_rank_that_breaks_it_is_remembered),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

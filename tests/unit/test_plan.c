@@ -1,0 +1,157 @@
+/*
+ * Plans: what kernels take for granted of them, over every algorithm, rank count, element size and many counts. The
+ * kernels' own formulas for where a block's elements lie are repeated here.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "car_kernel_args.h"
+#include "car_plan.h"
+
+static const size_t pieces[] = {CAR_PIECE_MIN, 3 * CAR_PIECE_MIN, 8 << 20, CAR_PIECE_MAX};
+static const uint32_t grids[] = {1, 2, 7, 33, 128, CAR_MAX_BLOCKS};
+
+static car_limits_t limits_of(int ranks, int algorithm, size_t piece, uint32_t blocks, uint32_t threads)
+{
+    car_limits_t limits = {.ranks = ranks,
+                           .algorithm = algorithm,
+                           .push_max = -1,
+                           .pull_max = -1,
+                           .one_gpu = true,
+                           .blocks = blocks,
+                           .threads = threads};
+    car_layout_make(piece, ranks, &limits.layout);
+    return limits;
+}
+
+static void regions_of_a_piece_do_not_overlap(void **state)
+{
+    (void) state;
+    for (size_t p = 0; p < sizeof(pieces) / sizeof(pieces[0]); ++p) {
+        for (uint32_t n = 2; n <= CAR_MAX_RANKS; ++n) {
+            car_layout_t l;
+            car_layout_make(pieces[p], (int) n, &l);
+            assert_true(l.own_offset >= sizeof(car_flags_t));
+            assert_true(l.own_offset + sizeof(car_own_words_t) <= l.push_offset);
+            assert_true(l.push_offset + CAR_SLOTS * n * l.push_slot <= l.pull_offset);
+            assert_true(l.pull_offset + CAR_SLOTS * l.pull_slot <= l.scatter_offset);
+            assert_true(l.scatter_offset + CAR_SLOTS * n * l.two_shot_slot <= l.gather_offset);
+            assert_true(l.gather_offset + CAR_SLOTS * n * l.two_shot_slot <= l.local_offset);
+            assert_true(l.local_offset + l.local_bytes <= pieces[p]);
+            assert_int_equal(0, (l.push_offset | l.pull_offset | l.scatter_offset | l.gather_offset) % 16);
+            assert_int_equal(0, (l.push_slot | l.pull_slot | l.two_shot_slot | l.local_offset) % 16);
+        }
+    }
+}
+
+/* What a block stores in a round fits the slot, and what one round of all blocks takes fits the local copy. */
+static void check_room(const car_limits_t *limits, const car_plan_t *plan, size_t element)
+{
+    const car_layout_t *l = &limits->layout;
+    const uint64_t tile_bytes = plan->tile * element;
+
+    switch (plan->algorithm) {
+    case CAR_ONE_SHOT_PUSH:
+        assert_int_equal(0, tile_bytes % CAR_PACKET_PAYLOAD);
+        assert_true(tile_bytes / CAR_PACKET_PAYLOAD <= plan->threads);
+        assert_true(plan->blocks * tile_bytes / CAR_PACKET_PAYLOAD * CAR_PACK_BYTES <= l->push_slot);
+        assert_int_equal(plan->tile * plan->blocks, plan->round);
+        break;
+    case CAR_ONE_SHOT_PULL:
+        assert_int_equal(0, tile_bytes % CAR_PACK_BYTES);
+        assert_true(plan->blocks * tile_bytes <= l->pull_slot);
+        assert_int_equal(plan->tile * plan->blocks, plan->round);
+        break;
+    default:
+        assert_int_equal(0, tile_bytes % CAR_PACK_BYTES);
+        assert_true(plan->blocks * tile_bytes <= l->two_shot_slot);
+        assert_int_equal(plan->tile * plan->blocks * (uint64_t) limits->ranks, plan->round);
+        break;
+    }
+    assert_true(plan->round * element <= l->local_bytes);
+}
+
+static void check_plan(const car_limits_t *limits, uint64_t count, size_t element)
+{
+    const car_plan_t plan = car_plan_make(limits, count, element);
+
+    assert_true(plan.blocks >= 1 && plan.blocks <= limits->blocks && plan.blocks <= CAR_MAX_BLOCKS);
+    assert_true(plan.threads >= 1 && plan.threads <= limits->threads);
+    assert_true(plan.tile >= 1 && plan.rounds >= 1);
+    /* Every element lies in exactly one tile: tiles follow each other without gaps, and the last round is not empty. */
+    assert_true(plan.rounds * plan.round >= count);
+    assert_true((plan.rounds - 1) * plan.round < count);
+    check_room(limits, &plan, element);
+}
+
+static void plans_cover_every_element_and_fit(void **state)
+{
+    (void) state;
+    for (int algorithm = 0; algorithm <= CAR_ALGORITHM_AUTO; ++algorithm) {
+        for (int ranks = 2; ranks <= CAR_MAX_RANKS; ++ranks) {
+            for (size_t g = 0; g < sizeof(grids) / sizeof(grids[0]); ++g) {
+                const car_limits_t limits = limits_of(ranks, algorithm, pieces[(size_t) ranks % 4], grids[g],
+                                                      0 == g % 2 ? 512 : 96);
+                for (uint64_t count = 1; count < UINT64_C(1) << 33; count = count * 3 / 2 + 1) {
+                    check_plan(&limits, count, 4);
+                    check_plan(&limits, count, 8);
+                }
+            }
+        }
+    }
+}
+
+static void a_forced_algorithm_is_taken_and_thresholds_move_the_choice(void **state)
+{
+    (void) state;
+    for (int algorithm = 0; algorithm < CAR_ALGORITHMS; ++algorithm) {
+        const car_limits_t limits = limits_of(4, algorithm, 8 << 20, 64, 512);
+        assert_int_equal(algorithm, car_plan_make(&limits, 1, 4).algorithm);
+        assert_int_equal(algorithm, car_plan_make(&limits, 1 << 24, 4).algorithm);
+    }
+    car_limits_t limits = limits_of(4, CAR_ALGORITHM_AUTO, 8 << 20, 64, 512);
+    limits.push_max = 1000;
+    limits.pull_max = 2000;
+    assert_int_equal(CAR_ONE_SHOT_PUSH, car_plan_make(&limits, 250, 4).algorithm);
+    assert_int_equal(CAR_ONE_SHOT_PULL, car_plan_make(&limits, 251, 4).algorithm);
+    assert_int_equal(CAR_ONE_SHOT_PULL, car_plan_make(&limits, 250, 8).algorithm);
+    assert_int_equal(CAR_TWO_SHOT, car_plan_make(&limits, 251, 8).algorithm);
+}
+
+static void a_piece_grows_only_as_far_as_it_saves_rounds(void **state)
+{
+    (void) state;
+    for (int ranks = 2; ranks <= CAR_MAX_RANKS; ++ranks) {
+        car_limits_t limits = limits_of(ranks, CAR_ALGORITHM_AUTO, CAR_PIECE_MIN, 64, 512);
+        for (uint64_t count = 1; count < 1 << 26; count *= 4) {
+            const size_t piece = car_plan_piece(&limits, count, 4);
+            assert_true(piece >= CAR_PIECE_MIN && piece <= CAR_PIECE_MAX);
+            car_layout_make(piece, ranks, &limits.layout);
+            const uint64_t rounds = car_plan_make(&limits, count, 4).rounds;
+            car_layout_make(CAR_PIECE_MAX, ranks, &limits.layout);
+            assert_int_equal(rounds, car_plan_make(&limits, count, 4).rounds);
+            if (piece > CAR_PIECE_MIN) {
+                car_layout_make(piece / 2, ranks, &limits.layout);
+                assert_true(car_plan_make(&limits, count, 4).rounds > rounds);
+            }
+        }
+        assert_int_equal(CAR_PIECE_MIN, car_plan_piece(&limits, 1, 4));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(regions_of_a_piece_do_not_overlap),
+        cmocka_unit_test(plans_cover_every_element_and_fit),
+        cmocka_unit_test(a_forced_algorithm_is_taken_and_thresholds_move_the_choice),
+        cmocka_unit_test(a_piece_grows_only_as_far_as_it_saves_rounds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
