@@ -148,7 +148,7 @@ template <class T, class Op, class Source>
 CAR_DEVICE car_pack<T> car_fold(const car_pack<T> &mine, uint32_t rank, uint32_t size, uint64_t pack, Source source)
 {
     const uint32_t batch = 4;
-    car_pack<T> acc, in[batch];
+    car_pack<T> acc = mine, in[batch];
 
     for (uint32_t base = 0; base < size; base += batch) {
 #pragma unroll

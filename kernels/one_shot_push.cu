@@ -92,7 +92,7 @@ template <class T, class Op> CAR_DEVICE bool car_push_round(const car_kernel_arg
     /* Thread 0 exchanges a unit even where the block has no elements left: every block hears from its equals in every
      * exchange, or else a peer could reuse a slot that a block of ours still reads. */
     const bool mine_to_do = car_thread() < units && (index < a.count || 0 == car_thread());
-    car_unit<T> mine, acc;
+    car_unit<T> mine = {}, acc = {};
     bool there = true;
 
     if (mine_to_do) {
