@@ -1,0 +1,1 @@
+#include "../../kernels/test_kernels.cu"
