@@ -10,7 +10,7 @@ simgpu_kernels = \
 
 simgpu_sources = \
 	tests/simgpu/device.cc tests/simgpu/kernel.cc tests/simgpu/launch.cc tests/simgpu/memory.cc \
-	tests/simgpu/stream.cc tests/simgpu/simgpu.h tests/simgpu/simgpu_kernel.h \
+	tests/simgpu/stream.cc tests/simgpu/unsupported.cc tests/simgpu/unsupported.def tests/simgpu/simgpu.h tests/simgpu/simgpu_kernel.h \
 	tests/simgpu/device/car_primitives.cuh $(simgpu_kernels)
 
 EXTRA_DIST += tests/kernels/test_kernels.cu tests/kernels/test_kernel_args.h
@@ -40,4 +40,15 @@ tests/simgpu/lib/libcuda.so.1: tests/simgpu/libcuda.la
 
 tests/simgpu/lib/libnvidia-ml.so.1: tests/simgpu/libnvidia-ml.la
 	$(AM_V_GEN)$(MKDIR_P) $(@D) && ln -sf ../.libs/libnvidia-ml.so.1 $@
+endif
+
+if SIMGPU
+if HAVE_CMOCKA
+check_PROGRAMS += tests/simgpu/selftest
+TESTS += tests/simgpu/selftest
+tests_simgpu_selftest_SOURCES = tests/simgpu/selftest.c
+tests_simgpu_selftest_CPPFLAGS = -I$(srcdir)/coll_car -I$(srcdir)/tests/kernels $(CMOCKA_CFLAGS)
+tests_simgpu_selftest_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_simgpu_selftest_LDADD = tests/simgpu/libcuda.la $(CMOCKA_LIBS)
+endif
 endif

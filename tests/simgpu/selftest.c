@@ -1,0 +1,340 @@
+/*
+ * The simulated driver against what its documentation promises: memory that the host cannot touch, streams in order,
+ * errors, IPC between processes, faults on command. A plain program, as an application would use the driver.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "car_cuda_api.h"
+#include "test_kernel_args.h"
+
+/* The entry points that this program calls, linked as an application would. */
+CUresult cuInit(unsigned int);
+CUresult cuDeviceGet(CUdevice *, int);
+CUresult cuDevicePrimaryCtxRetain(CUcontext *, CUdevice);
+CUresult cuCtxCreate_v2(CUcontext *, unsigned int, CUdevice);
+CUresult cuCtxDestroy_v2(CUcontext);
+CUresult cuCtxSetCurrent(CUcontext);
+CUresult cuCtxGetCurrent(CUcontext *);
+CUresult cuCtxSynchronize(void);
+CUresult cuMemAlloc_v2(CUdeviceptr *, size_t);
+CUresult cuMemFree_v2(CUdeviceptr);
+CUresult cuMemAllocManaged(CUdeviceptr *, size_t, unsigned int);
+CUresult cuMemAllocAsync(CUdeviceptr *, size_t, CUstream);
+CUresult cuMemcpyHtoD_v2(CUdeviceptr, const void *, size_t);
+CUresult cuMemcpyDtoH_v2(void *, CUdeviceptr, size_t);
+CUresult cuMemsetD32_v2(CUdeviceptr, unsigned int, size_t);
+CUresult cuStreamCreate(CUstream *, unsigned int);
+CUresult cuStreamSynchronize(CUstream);
+CUresult cuStreamQuery(CUstream);
+CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned int);
+CUresult cuStreamDestroy_v2(CUstream);
+CUresult cuEventCreate(CUevent *, unsigned int);
+CUresult cuEventRecord(CUevent, CUstream);
+CUresult cuEventDestroy_v2(CUevent);
+CUresult cuModuleLoadData(CUmodule *, const void *);
+CUresult cuModuleGetFunction(CUfunction *, CUmodule, const char *);
+CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,
+                        unsigned int, CUstream, void **, void **);
+CUresult cuIpcGetMemHandle(CUipcMemHandle *, CUdeviceptr);
+CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *, CUipcMemHandle, unsigned int);
+CUresult cuIpcCloseMemHandle(CUdeviceptr);
+CUresult cuPointerGetAttribute(void *, CUpointer_attribute, CUdeviceptr);
+size_t simgpu_allocated_bytes(void);
+int simgpu_open_mappings(void);
+long simgpu_call_count(const char *);
+
+static CUcontext context;
+static CUfunction fill_delay;
+
+#define OK(call) assert_int_equal(CUDA_SUCCESS, (call))
+
+static void open_device(void)
+{
+    CUmodule module;
+    CUdevice device;
+    OK(cuInit(0));
+    OK(cuDeviceGet(&device, 0));
+    OK(cuDevicePrimaryCtxRetain(&context, device));
+    OK(cuCtxSetCurrent(context));
+    OK(cuModuleLoadData(&module, "any image"));
+    OK(cuModuleGetFunction(&fill_delay, module, "fill_delay"));
+}
+
+static CUresult fill(CUstream stream, CUdeviceptr address, uint32_t value, uint64_t count, uint32_t delay_us)
+{
+    test_kernel_args_t args = {
+        .address = (uint32_t *) (uintptr_t) address, .count = count, .value = value, .delay_us = delay_us};
+    void *parameters[] = {&args};
+    return cuLaunchKernel(fill_delay, 3, 1, 1, 32, 1, 1, 0, stream, parameters, NULL);
+}
+
+/* Runs something in a process of its own, before which nothing of CUDA has happened here; returns its wait status. */
+static int in_a_process(void (*function)(void))
+{
+    int status;
+    const pid_t pid = fork();
+    if (0 == pid) {
+        function();
+        _exit(0);
+    }
+    assert_int_equal(pid, waitpid(pid, &status, 0));
+    return status;
+}
+
+static void touch_device_memory(void)
+{
+    CUdeviceptr address = 0;
+    signal(SIGSEGV, SIG_DFL);
+    if (CUDA_SUCCESS != cuInit(0) || CUDA_SUCCESS != cuDevicePrimaryCtxRetain(&context, 0)
+        || CUDA_SUCCESS != cuCtxSetCurrent(context) || CUDA_SUCCESS != cuMemAlloc_v2(&address, 4096)) {
+        _exit(1);
+    }
+    *(volatile int *) (uintptr_t) address = 1;
+}
+
+static void the_host_cannot_touch_device_memory(void **state)
+{
+    (void) state;
+    const int status = in_a_process(touch_device_memory);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(SIGSEGV, WTERMSIG(status));
+}
+
+static void nothing_works_before_init(void)
+{
+    CUcontext c;
+    CUdeviceptr a;
+    if (CUDA_ERROR_NOT_INITIALIZED != cuCtxGetCurrent(&c) || CUDA_ERROR_NOT_INITIALIZED != cuMemAlloc_v2(&a, 1)
+        || CUDA_SUCCESS != cuInit(0) || CUDA_ERROR_INVALID_CONTEXT != cuMemAlloc_v2(&a, 1)) {
+        _exit(1);
+    }
+}
+
+static void calls_need_init_and_a_context(void **state)
+{
+    (void) state;
+    assert_int_equal(0, in_a_process(nothing_works_before_init));
+}
+
+static void fail_on_command(void)
+{
+    CUdeviceptr a;
+    setenv("SIMGPU_FAIL", "cuMemAlloc:2:2,cuCtxSynchronize:1+", 1);
+    if (CUDA_SUCCESS != cuInit(0) || CUDA_SUCCESS != cuDevicePrimaryCtxRetain(&context, 0)
+        || CUDA_SUCCESS != cuCtxSetCurrent(context) || CUDA_SUCCESS != cuMemAlloc_v2(&a, 1)
+        || CUDA_ERROR_OUT_OF_MEMORY != cuMemAlloc_v2(&a, 1) || CUDA_SUCCESS != cuMemAlloc_v2(&a, 1)
+        || CUDA_ERROR_UNKNOWN != cuCtxSynchronize() || CUDA_ERROR_UNKNOWN != cuCtxSynchronize()
+        || 3 != simgpu_call_count("cuMemAlloc")) {
+        _exit(1);
+    }
+}
+
+static void calls_fail_on_command(void **state)
+{
+    (void) state;
+    assert_int_equal(0, in_a_process(fail_on_command));
+}
+
+static void run_out_of_memory(void)
+{
+    CUdeviceptr a, b;
+    setenv("SIMGPU_MEMORY", "1000000", 1);
+    if (CUDA_SUCCESS != cuInit(0) || CUDA_SUCCESS != cuDevicePrimaryCtxRetain(&context, 0)
+        || CUDA_SUCCESS != cuCtxSetCurrent(context) || CUDA_SUCCESS != cuMemAlloc_v2(&a, 600000)
+        || CUDA_ERROR_OUT_OF_MEMORY != cuMemAlloc_v2(&b, 600000) || CUDA_SUCCESS != cuMemFree_v2(a)
+        || CUDA_SUCCESS != cuMemAlloc_v2(&b, 600000)) {
+        _exit(1);
+    }
+}
+
+static void memory_runs_out(void **state)
+{
+    (void) state;
+    assert_int_equal(0, in_a_process(run_out_of_memory));
+}
+
+/* The parent's memory in the child, by a handle through a pipe; the child writes, the parent reads. */
+static void memory_is_shared_by_ipc(void **state)
+{
+    int to_child[2], to_parent[2];
+    CUipcMemHandle handle;
+    CUdeviceptr memory;
+    uint32_t words[4] = {1, 2, 3, 4};
+    char byte;
+    int status;
+
+    (void) state;
+    assert_int_equal(0, pipe(to_child));
+    assert_int_equal(0, pipe(to_parent));
+    const pid_t pid = fork();
+    if (0 == pid) {
+        open_device();
+        assert_int_equal(sizeof(handle), read(to_child[0], &handle, sizeof(handle)));
+        OK(cuIpcOpenMemHandle_v2(&memory, handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS));
+        assert_int_equal(1, simgpu_open_mappings());
+        OK(cuMemcpyDtoH_v2(words, memory, sizeof(words)));
+        assert_int_equal(3, words[2]);
+        OK(fill(NULL, memory + 4, 77, 2, 0));
+        OK(cuCtxSynchronize());
+        OK(cuIpcCloseMemHandle(memory));
+        assert_int_equal(0, simgpu_open_mappings());
+        assert_int_equal(1, write(to_parent[1], "x", 1));
+        _exit(0);
+    }
+    open_device();
+    OK(cuMemAlloc_v2(&memory, 100000));
+    OK(cuMemcpyHtoD_v2(memory, words, sizeof(words)));
+    OK(cuIpcGetMemHandle(&handle, memory));
+    assert_int_equal(CUDA_ERROR_INVALID_VALUE, cuIpcOpenMemHandle_v2(&memory, handle, 1)); /* one's own */
+    assert_int_equal(sizeof(handle), write(to_child[1], &handle, sizeof(handle)));
+    assert_int_equal(1, read(to_parent[0], &byte, 1));
+    OK(cuMemcpyDtoH_v2(words, memory, sizeof(words)));
+    assert_int_equal(1, words[0]);
+    assert_int_equal(77, words[1]);
+    assert_int_equal(77, words[2]);
+    assert_int_equal(4, words[3]);
+    OK(cuMemFree_v2(memory));
+    assert_int_equal(pid, waitpid(pid, &status, 0));
+    assert_int_equal(0, status);
+}
+
+static void streams_run_in_order_and_side_by_side(void **state)
+{
+    CUstream a, b;
+    CUevent event;
+    CUdeviceptr memory;
+    uint32_t word = 0;
+
+    (void) state;
+    open_device();
+    OK(cuMemAlloc_v2(&memory, 4096));
+    OK(cuStreamCreate(&a, CU_STREAM_NON_BLOCKING));
+    OK(cuStreamCreate(&b, CU_STREAM_NON_BLOCKING));
+    OK(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING));
+    OK(fill(a, memory, 1, 1, 200000));
+    assert_int_equal(CUDA_ERROR_NOT_READY, cuStreamQuery(a));
+    /* The other stream is not held up ... */
+    OK(fill(b, memory + 64, 2, 1, 0));
+    OK(cuStreamSynchronize(b));
+    assert_int_equal(CUDA_ERROR_NOT_READY, cuStreamQuery(a));
+    /* ... unless it is told to wait. */
+    OK(cuEventRecord(event, a));
+    OK(cuStreamWaitEvent(b, event, 0));
+    OK(fill(b, memory, 3, 1, 0));
+    OK(cuStreamSynchronize(b));
+    OK(cuMemcpyDtoH_v2(&word, memory, sizeof(word)));
+    assert_int_equal(3, word);
+    OK(cuEventDestroy_v2(event));
+    OK(cuStreamDestroy_v2(a));
+    OK(cuStreamDestroy_v2(b));
+    OK(cuMemFree_v2(memory));
+}
+
+static void the_legacy_stream_waits_for_blocking_streams_only(void **state)
+{
+    CUstream blocking, other;
+    CUdeviceptr memory;
+    uint32_t words[2] = {0, 0};
+
+    (void) state;
+    open_device();
+    OK(cuMemAlloc_v2(&memory, 4096));
+    OK(cuMemsetD32_v2(memory, 9, 2));
+    OK(cuCtxSynchronize());
+    OK(cuStreamCreate(&blocking, CU_STREAM_DEFAULT));
+    OK(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
+    OK(fill(blocking, memory, 1, 1, 50000));
+    OK(fill(other, memory + 4, 1, 1, 300000));
+    OK(cuMemcpyDtoH_v2(words, memory, sizeof(words)));
+    assert_int_equal(1, words[0]);
+    assert_int_equal(9, words[1]);
+    OK(cuCtxSynchronize());
+    OK(cuMemcpyDtoH_v2(words, memory, sizeof(words)));
+    assert_int_equal(1, words[1]);
+    OK(cuStreamDestroy_v2(blocking));
+    OK(cuStreamDestroy_v2(other));
+    OK(cuMemFree_v2(memory));
+}
+
+static void a_bad_address_is_an_error_of_the_context(void **state)
+{
+    CUcontext own;
+    CUdeviceptr memory;
+
+    (void) state;
+    open_device();
+    OK(cuCtxCreate_v2(&own, 0, 0));
+    OK(cuMemAlloc_v2(&memory, 4096));
+    OK(fill(NULL, memory + (1 << 20), 1, 1, 0)); /* nothing is there */
+    assert_int_equal(CUDA_ERROR_ILLEGAL_ADDRESS, cuCtxSynchronize());
+    assert_int_equal(CUDA_ERROR_ILLEGAL_ADDRESS, cuMemsetD32_v2(memory, 0, 1));
+    OK(cuCtxDestroy_v2(own));
+    /* Others are not affected. */
+    OK(cuCtxSetCurrent(context));
+    OK(cuCtxSynchronize());
+}
+
+static void kinds_of_memory_are_told_apart(void **state)
+{
+    CUdeviceptr device, managed, pool;
+    unsigned int value = 0;
+    unsigned long long id[2];
+    int local = 0;
+    const size_t before = simgpu_allocated_bytes();
+
+    (void) state;
+    open_device();
+    OK(cuMemAlloc_v2(&device, 4096));
+    OK(cuMemAllocManaged(&managed, 4096, CU_MEM_ATTACH_GLOBAL));
+    OK(cuMemAllocAsync(&pool, 4096, NULL));
+    OK(cuPointerGetAttribute(&value, CU_POINTER_ATTRIBUTE_IS_MANAGED, managed));
+    assert_int_equal(1, value);
+    OK(cuPointerGetAttribute(&value, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, device));
+    assert_int_equal(1, value);
+    OK(cuPointerGetAttribute(&value, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, pool));
+    assert_int_equal(0, value);
+    assert_int_equal(CUDA_ERROR_INVALID_VALUE,
+                     cuPointerGetAttribute(&value, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (CUdeviceptr) (uintptr_t) &local));
+    *(int *) (uintptr_t) managed = 5; /* the host may */
+    OK(cuPointerGetAttribute(&id[0], CU_POINTER_ATTRIBUTE_BUFFER_ID, device));
+    assert_int_equal(before + 8192, simgpu_allocated_bytes());
+    OK(cuMemFree_v2(device));
+    /* Memory allocated anew at the same address is another buffer. */
+    CUdeviceptr again;
+    OK(cuMemAlloc_v2(&again, 4096));
+    assert_int_equal(device, again);
+    OK(cuPointerGetAttribute(&id[1], CU_POINTER_ATTRIBUTE_BUFFER_ID, again));
+    assert_int_not_equal(id[0], id[1]);
+    OK(cuMemFree_v2(again));
+    OK(cuMemFree_v2(pool));
+    OK(cuMemFree_v2(managed));
+    assert_int_equal(before, simgpu_allocated_bytes());
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        /* First those that fork before this process has threads. */
+        cmocka_unit_test(the_host_cannot_touch_device_memory),
+        cmocka_unit_test(calls_need_init_and_a_context),
+        cmocka_unit_test(calls_fail_on_command),
+        cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(memory_is_shared_by_ipc),
+        cmocka_unit_test(streams_run_in_order_and_side_by_side),
+        cmocka_unit_test(the_legacy_stream_waits_for_blocking_streams_only),
+        cmocka_unit_test(a_bad_address_is_an_error_of_the_context),
+        cmocka_unit_test(kinds_of_memory_are_told_apart),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
