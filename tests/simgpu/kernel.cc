@@ -227,15 +227,22 @@ static void on_fault(int number, siginfo_t *info, void *context)
     sigaction(SIGSEGV, &before, nullptr);
 }
 
+/* Before each launch: others (Open MPI, UCX, cmocka) install handlers of their own, at any time. */
 static void catch_faults()
 {
-    static std::once_flag once;
-    std::call_once(once, [] {
-        struct sigaction action = {};
-        action.sa_sigaction = on_fault;
-        action.sa_flags = SA_SIGINFO | SA_NODEFER;
-        sigaction(SIGSEGV, &action, &before);
-    });
+    static std::mutex mutex;
+    std::lock_guard<std::mutex> guard(mutex);
+    struct sigaction now;
+
+    sigaction(SIGSEGV, nullptr, &now);
+    if (0 != (now.sa_flags & SA_SIGINFO) && on_fault == now.sa_sigaction) {
+        return;
+    }
+    struct sigaction action = {};
+    action.sa_sigaction = on_fault;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    before = now;
+    sigaction(SIGSEGV, &action, nullptr);
 }
 
 /* --- the scheduler --------------------------------------------------------------------------------------------------- */
