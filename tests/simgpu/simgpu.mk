@@ -6,7 +6,7 @@
 
 simgpu_kernels = \
 	tests/simgpu/kernels/one_shot_push.cc tests/simgpu/kernels/one_shot_pull.cc tests/simgpu/kernels/two_shot.cc \
-	tests/simgpu/kernels/test_kernels.cc
+	tests/simgpu/kernels/test_kernels.cc tests/simgpu/kernels/bench_kernels.cc
 
 simgpu_sources = \
 	tests/simgpu/device.cc tests/simgpu/kernel.cc tests/simgpu/launch.cc tests/simgpu/memory.cc \
@@ -17,7 +17,7 @@ EXTRA_DIST += tests/kernels/test_kernels.cu tests/kernels/test_kernel_args.h
 
 if SIMGPU
 # noinst with an rpath makes libtool build shared libraries that are never installed.
-noinst_LTLIBRARIES = tests/simgpu/libcuda.la tests/simgpu/libnvidia-ml.la
+noinst_LTLIBRARIES += tests/simgpu/libcuda.la tests/simgpu/libnvidia-ml.la
 
 simgpu_cxxflags = -std=gnu++17 $(CAR_CXX_WARNINGS) -Wno-unknown-pragmas -fvisibility=hidden -ftls-model=initial-exec
 
@@ -32,8 +32,9 @@ tests_simgpu_libnvidia_ml_la_SOURCES = tests/simgpu/nvml.cc
 tests_simgpu_libnvidia_ml_la_CXXFLAGS = $(simgpu_cxxflags)
 tests_simgpu_libnvidia_ml_la_LDFLAGS = -rpath /nowhere -version-info 1:0:0 -no-undefined
 
-noinst_DATA = tests/simgpu/lib/libcuda.so.1 tests/simgpu/lib/libnvidia-ml.so.1
-CLEANFILES += $(noinst_DATA)
+simgpu_links = tests/simgpu/lib/libcuda.so.1 tests/simgpu/lib/libnvidia-ml.so.1
+noinst_DATA += $(simgpu_links)
+CLEANFILES += $(simgpu_links)
 
 tests/simgpu/lib/libcuda.so.1: tests/simgpu/libcuda.la
 	$(AM_V_GEN)$(MKDIR_P) $(@D) && ln -sf ../.libs/libcuda.so.1 $@

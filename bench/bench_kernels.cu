@@ -1,0 +1,39 @@
+/*
+ * What the machine gives, for car_bench to compare with: the least that a kernel can do and say so, and copies over a
+ * link. Written in the primitives of the component's kernels.
+ */
+#include <car_primitives.cuh>
+
+#include "bench_kernel_args.h"
+
+/* The floor: stores 4 bytes into mapped host memory, relaxed, and ends. */
+CAR_KERNEL(bench_flag, bench_kernel_args_t, a)
+{
+    if (0 == car_thread()) {
+        car_store_relaxed_sys((uint32_t *) a.to, a.value);
+    }
+}
+
+/* Copies packs; which side is the peer's decides whether the link carries reads or writes. Four loads in flight. */
+CAR_KERNEL(bench_copy, bench_kernel_args_t, a)
+{
+    const uint64_t stride = (uint64_t) car_blocks() * car_threads_per_block();
+    const car_word16_t *from = (const car_word16_t *) a.from;
+    car_word16_t *to = (car_word16_t *) a.to;
+    uint64_t i = (uint64_t) car_block() * car_threads_per_block() + car_thread();
+
+    for (; i + 3 * stride < a.packs; i += 4 * stride) {
+        car_word16_t w[4];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            w[k] = car_load(from + i + k * stride);
+        }
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            car_store(to + i + k * stride, w[k]);
+        }
+    }
+    for (; i < a.packs; i += stride) {
+        car_store(to + i, car_load(from + i));
+    }
+}
