@@ -1,0 +1,89 @@
+#include "borders.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "car_plan.h"
+#include "testing.h"
+
+typedef struct {
+    uint64_t *counts;
+    int number;
+    uint64_t most;
+} list_t;
+
+static void add(list_t *list, uint64_t count)
+{
+    for (int i = 0; i < list->number; ++i) {
+        if (list->counts[i] == count) {
+            return;
+        }
+    }
+    if (count > 0 && count <= list->most && list->number < BORDERS_MAX) {
+        list->counts[list->number++] = count;
+    }
+}
+
+static void add_around(list_t *list, uint64_t count)
+{
+    add(list, count - 1);
+    add(list, count);
+    add(list, count + 1);
+}
+
+/* Where the table goes from one algorithm to the next: the largest count of the former. */
+static void add_thresholds(list_t *list, const car_limits_t *limits, size_t element)
+{
+    for (uint64_t low = 1; low < list->most; low *= 2) {
+        uint64_t below = low, above = 2 * low;
+        if (car_plan_make(limits, below, element).algorithm == car_plan_make(limits, above, element).algorithm) {
+            continue;
+        }
+        while (above - below > 1) {
+            const uint64_t middle = (below + above) / 2;
+            const bool same = car_plan_make(limits, middle, element).algorithm
+                              == car_plan_make(limits, low, element).algorithm;
+            *(same ? &below : &above) = middle;
+        }
+        add_around(list, below);
+    }
+}
+
+static void add_rounds(list_t *list, car_limits_t limits, size_t element)
+{
+    for (int algorithm = 0; algorithm < CAR_ALGORITHMS; ++algorithm) {
+        limits.algorithm = algorithm;
+        const car_plan_t full = car_plan_make(&limits, UINT64_C(1) << 40, element);
+        add_around(list, full.tile);
+        for (uint64_t k = 1; k <= 3; ++k) {
+            add_around(list, k * full.round);
+        }
+    }
+}
+
+int borders_find(int ranks, size_t element, size_t max_bytes, uint64_t counts[BORDERS_MAX])
+{
+    list_t list = {.counts = counts, .most = max_bytes / element};
+    car_limits_t limits = {.ranks = ranks,
+                           .algorithm = CAR_ALGORITHM_AUTO,
+                           .push_max = atoi(test_mca("push_max", "-1")),
+                           .pull_max = atoi(test_mca("pull_max", "-1")),
+                           .blocks = (uint32_t) atoi(test_mca("blocks", "2")),
+                           .threads = (uint32_t) atoi(test_mca("threads", "128"))};
+
+    if (ranks < 2 || ranks > 16) {
+        return 0; /* not for coll/car */
+    }
+    limits.blocks = 0 == limits.blocks ? 2 : limits.blocks;
+    limits.threads = 0 == limits.threads ? 128 : limits.threads;
+    /* Pieces start small and grow: the counts of both ends. */
+    for (size_t piece = CAR_PIECE_MIN; piece <= CAR_PIECE_MAX; piece *= 8) {
+        car_layout_make(piece, ranks, &limits.layout);
+        for (int one_gpu = 0; one_gpu < 2; ++one_gpu) {
+            limits.one_gpu = 0 != one_gpu;
+            add_thresholds(&list, &limits, element);
+        }
+        add_rounds(&list, limits, element);
+    }
+    return list.number;
+}

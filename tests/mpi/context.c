@@ -1,0 +1,149 @@
+/*
+ * The caller's CUDA state is his own: MPI_Allreduce leaves the current context as it was (a primary one, one of
+ * cuCtxCreate, none), makes no context on a GPU that the rank does not use, and does not disturb another thread that
+ * captures a stream in global mode, not even while it sets a communicator up. The device is chosen after MPI_Init.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "testing.h"
+
+#define COUNT 2500
+
+/* One allreduce on a communicator of its own, so with its set-up, that must find and leave `current`. */
+static void reduce(MPI_Comm comm, gpu_buffer_t *buffer, CUcontext current, const char *when)
+{
+    CUcontext after;
+
+    const car_counters_t before = test_counters();
+    for (int i = 0; i < 3; ++i) {
+        MPI_Allreduce(MPI_IN_PLACE, buffer->address, COUNT, MPI_INT32_T, MPI_SUM, comm);
+        GPU_OK(gpu.CtxGetCurrent(&after));
+        CHECK(after == current, "%s: the current context was %p and is %p", when, (void *) current, (void *) after);
+    }
+    const car_counters_t since = test_since(&before);
+    CHECK(3 == test_served(&since), "%s: the kernels served %llu of 3 calls", when, test_served(&since));
+}
+
+/* With all ones three times over: size^3 in every element. Leaves any context current. */
+static void check(gpu_buffer_t *buffer, CUcontext context, const char *when)
+{
+    int32_t data[COUNT];
+
+    GPU_OK(gpu.CtxSetCurrent(context));
+    gpu_read(data, buffer->address, sizeof(data));
+    for (int i = 0; i < COUNT; ++i) {
+        const int32_t wanted = test.size * test.size * test.size;
+        if (!CHECK(data[i] == wanted, "%s: element %d is %d, not %d", when, i, data[i], wanted)) {
+            return;
+        }
+    }
+}
+
+static void fill(gpu_buffer_t *buffer)
+{
+    int32_t data[COUNT];
+
+    for (int i = 0; i < COUNT; ++i) {
+        data[i] = 1;
+    }
+    gpu_write(buffer->address, data, sizeof(data));
+}
+
+/* The buffer in `owner`, and `current` the context in which MPI is called. */
+static void try_contexts(CUcontext owner, CUcontext current, const char *when)
+{
+    MPI_Comm comm;
+
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+    GPU_OK(gpu.CtxSetCurrent(owner));
+    gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, COUNT * sizeof(int32_t));
+    fill(&buffer);
+    GPU_OK(gpu.CtxSetCurrent(current));
+    reduce(comm, &buffer, current, when);
+    check(&buffer, owner, when);
+    MPI_Barrier(MPI_COMM_WORLD);
+    gpu_free(&buffer);
+    MPI_Comm_free(&comm);
+}
+
+static void no_other_contexts(int used)
+{
+    for (int device = 0; device < gpu_count(); ++device) {
+        unsigned int flags;
+        int active;
+        GPU_OK(gpu.DevicePrimaryCtxGetState(device, &flags, &active));
+        CHECK((device == used) == (0 != active), "the primary context of device %d is %s; this rank uses device %d",
+              device, active ? "active" : "not active", used);
+    }
+}
+
+/* --- another thread's capture ---------------------------------------------------------------------------------------- */
+
+typedef struct {
+    CUcontext context;
+    pthread_barrier_t begun, ended;
+    CUresult result;
+    CUgraph graph;
+} capture_t;
+
+static void *capture(void *argument)
+{
+    capture_t *c = argument;
+    CUstream stream;
+
+    GPU_OK(gpu.CtxSetCurrent(c->context));
+    GPU_OK(gpu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    GPU_OK(gpu.StreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    pthread_barrier_wait(&c->begun);
+    pthread_barrier_wait(&c->ended);
+    c->result = gpu.StreamEndCapture(stream, &c->graph);
+    return NULL;
+}
+
+static void survive_capture(CUcontext context)
+{
+    capture_t c = {.context = context};
+    pthread_t thread;
+    MPI_Comm comm;
+
+    GPU_OK(gpu.CtxSetCurrent(context));
+    gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, COUNT * sizeof(int32_t));
+    fill(&buffer);
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+    pthread_barrier_init(&c.begun, NULL, 2);
+    pthread_barrier_init(&c.ended, NULL, 2);
+    pthread_create(&thread, NULL, capture, &c);
+    pthread_barrier_wait(&c.begun);
+    reduce(comm, &buffer, context, "while another thread captures");
+    pthread_barrier_wait(&c.ended);
+    pthread_join(thread, NULL);
+    CHECK(CUDA_SUCCESS == c.result && NULL != c.graph, "the other thread's capture ended with %d", c.result);
+    check(&buffer, context, "while another thread captures");
+    gpu_free(&buffer);
+    MPI_Comm_free(&comm);
+}
+
+int main(int argc, char **argv)
+{
+    CUcontext primary, own;
+
+    test_options(argc, argv, "");
+    test_begin(&argc, &argv, "context");
+    test_use_gpu();
+    const int device = gpu_in_use();
+    GPU_OK(gpu.CtxGetCurrent(&primary));
+    no_other_contexts(device);
+    try_contexts(primary, primary, "with the primary context current");
+    try_contexts(primary, NULL, "with no current context");
+    survive_capture(primary);
+    GPU_OK(gpu.CtxCreate(&own, 0, device));
+    try_contexts(own, own, "with a context of cuCtxCreate");
+    try_contexts(own, NULL, "with a buffer of another context than the primary one, none current");
+    try_contexts(primary, own, "with a buffer of the primary context, another one current");
+    try_contexts(own, primary, "with a buffer of another context, the primary one current");
+    no_other_contexts(device);
+    GPU_OK(gpu.CtxSetCurrent(primary));
+    return test_end("device %d of %d on rank 0", device, gpu_count());
+}

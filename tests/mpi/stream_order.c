@@ -1,0 +1,74 @@
+/*
+ * A kernel on the caller's default stream fills the buffer late, and nobody waits for it before MPI_Allreduce.
+ *
+ *   --expect after   coll_car_stream_order=legacy: the allreduce sees what the kernel wrote
+ *   --expect before  without: it has run by then. That is no promise; it shows that the test can tell
+ */
+#include <string.h>
+
+#include "test_kernel_args.h"
+#include "testing.h"
+
+#define COUNT 2000
+#define OLD 1000u
+#define NEW 7u
+
+static void fill_late(CUfunction kernel, void *address, uint32_t delay_us)
+{
+    test_kernel_args_t args = {
+        .address = address, .count = COUNT, .value = NEW + (uint32_t) test.rank, .delay_us = delay_us};
+    void *parameters[] = {&args};
+
+    GPU_OK(gpu.LaunchKernel(kernel, 1, 1, 1, 32, 1, 1, 0, CU_STREAM_LEGACY, parameters, NULL));
+}
+
+static void set(void *address, uint32_t value)
+{
+    uint32_t data[COUNT];
+
+    for (int i = 0; i < COUNT; ++i) {
+        data[i] = value;
+    }
+    gpu_write(address, data, sizeof(data));
+}
+
+int main(int argc, char **argv)
+{
+    uint32_t data[COUNT];
+
+    test_options(argc, argv, "expect ms");
+    test_begin(&argc, &argv, "stream_order");
+    test_use_gpu();
+    const bool after = 0 == strcmp("after", test_option("expect", "after"));
+    const uint32_t delay_us = (uint32_t) test_number("ms", 300) * 1000;
+    const CUfunction kernel = gpu_kernel("fill_delay");
+    gpu_buffer_t in = gpu_allocate(GPU_DEVICE, sizeof(data)), out = gpu_allocate(GPU_DEVICE, sizeof(data));
+    const uint32_t ranks = (uint32_t) test.size, sum_of_ranks = ranks * (ranks - 1) / 2;
+
+    /* What a kernel needs to be loaded, and what coll/car does when it first sees a buffer, is done here. */
+    fill_late(kernel, in.address, 0);
+    GPU_OK(gpu.StreamSynchronize(CU_STREAM_LEGACY));
+    for (int i = 0; i < 2; ++i) {
+        MPI_Allreduce(in.address, out.address, COUNT, MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
+    }
+    for (int round = 0; round < 3; ++round) {
+        set(in.address, OLD);
+        set(out.address, 0);
+        MPI_Barrier(MPI_COMM_WORLD);
+        const car_counters_t before = test_counters();
+        fill_late(kernel, in.address, delay_us);
+        MPI_Allreduce(in.address, out.address, COUNT, MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
+        const car_counters_t since = test_since(&before);
+        CHECK(1 == test_served(&since), "the kernels served %llu calls", test_served(&since));
+        gpu_read(data, out.address, sizeof(data));
+        const uint32_t wanted = after ? NEW * ranks + sum_of_ranks : OLD * ranks;
+        for (int i = 0; i < COUNT; ++i) {
+            if (!CHECK(data[i] == wanted, "round %d: element %d is %u, not %u", round, i, data[i], wanted)) {
+                break;
+            }
+        }
+    }
+    gpu_free(&in);
+    gpu_free(&out);
+    return test_end("the allreduce came %s the default stream's kernel", after ? "after" : "before");
+}
