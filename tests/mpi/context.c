@@ -139,6 +139,7 @@ int main(int argc, char **argv)
     try_contexts(primary, NULL, "with no current context");
     survive_capture(primary);
     GPU_OK(gpu.CtxCreate(&own, 0, device));
+    GPU_OK(gpu.CtxPopCurrent(&own)); /* else "none current" would uncover the primary one below it */
     try_contexts(own, own, "with a context of cuCtxCreate");
     try_contexts(own, NULL, "with a buffer of another context than the primary one, none current");
     try_contexts(primary, own, "with a buffer of the primary context, another one current");
