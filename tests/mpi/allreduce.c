@@ -310,6 +310,25 @@ static void allocate(const char *list)
     }
 }
 
+/* The first call with device memory decides on which device the communicator works: the one in use. */
+static void settle_device(void)
+{
+    const uint32_t one = 1;
+    uint32_t sum = 0;
+
+    if (gpu_in_use() < 0) {
+        return;
+    }
+    gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, sizeof(one));
+    gpu_write(buffer.address, &one, sizeof(one));
+    if (0 != strcmp(run.expect, "absent")) {
+        MPI_Allreduce(MPI_IN_PLACE, buffer.address, 1, MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
+        gpu_read(&sum, buffer.address, sizeof(sum));
+        CHECK(sum == (uint32_t) test.size, "the first sum is %u", sum);
+    }
+    gpu_free(&buffer);
+}
+
 static void release(void)
 {
     for (int k = 0; k < run.kinds; ++k) {
@@ -344,6 +363,7 @@ int main(int argc, char **argv)
     }
     CHECK(number_of_types > 0, "no such type");
     allocate(kinds);
+    settle_device();
     run.plain = test_without_car(MPI_COMM_WORLD);
     systematic_cases(types, number_of_types, seed);
     every_border(types, number_of_types, seed);
