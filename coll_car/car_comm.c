@@ -1,45 +1,21 @@
+/*
+ * The set-up of a communicator, step by step, each of which all ranks leave together; and its end.
+ */
 #include "car_comm.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "car_pending.h"
+
 /*
  * Above this a rank's grid gains nothing: 64 blocks of 512 threads fill a Hopper link (reference measurements), and two
  * ranks on one H100 move 16 MB in 68 us with 128 blocks each, in 78 with 64 (November 2026).
  */
 #define CAR_BLOCKS_ENOUGH 128
-
-/* Guards the devices with all that hangs on them, and the list of pieces that wait for the last rank to leave. */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-typedef struct car_pending {
-    struct car_pending *next;
-    car_device_t *device;
-    size_t offset;
-    car_control_t *control;
-} car_pending_t;
-
-static car_pending_t *pending;
-
-/* Takes back the pieces of communicators that all their ranks have left. Under the lock. */
-static void reclaim(void)
-{
-    for (car_pending_t **link = &pending; NULL != *link;) {
-        car_pending_t *p = *link;
-        if (car_control_all_gone(p->control)) {
-            *link = p->next;
-            car_arena_give(&p->device->arena, p->offset);
-            car_control_detach(p->control);
-            free(p);
-        } else {
-            link = &p->next;
-        }
-    }
-}
 
 /* --- what the ranks tell each other, one step after the other ---------------------------------------------- */
 
@@ -131,13 +107,13 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
     if (!car_device_find_context(cuda, config->buffer, &context, offer->verdict.reason)) {
         return;
     }
-    pthread_mutex_lock(&lock);
-    reclaim();
+    car_devices_lock();
+    car_pending_reclaim();
     comm->device = car_device_get(cuda, context, comm->params->memory, offer->verdict.reason);
     if (NULL != comm->device) {
         comm->word = car_device_take_word(comm->device);
     }
-    pthread_mutex_unlock(&lock);
+    car_devices_unlock();
     if (NULL == comm->device) {
         return;
     }
@@ -261,9 +237,9 @@ static void check_links(car_comm_t *comm, const car_offer_t *offers, car_verdict
 
 static void take_piece(car_comm_t *comm, car_verdict_t *verdict)
 {
-    pthread_mutex_lock(&lock);
+    car_devices_lock();
     comm->piece_taken = car_arena_take(&comm->device->arena, comm->piece_bytes, &comm->piece_offset);
-    pthread_mutex_unlock(&lock);
+    car_devices_unlock();
     if (!comm->piece_taken) {
         verdict->failed = 1;
         snprintf(verdict->reason, CAR_REASON_BYTES,
@@ -293,7 +269,7 @@ static CUdeviceptr tag_word(const car_comm_t *comm, int owner)
 
 static void map_peers(car_comm_t *comm, const car_offer_t *offers, const car_step_t *steps, car_verdict_t *verdict)
 {
-    pthread_mutex_lock(&lock);
+    car_devices_lock();
     for (int r = 0; r < comm->size && !verdict->failed; ++r) {
         CUdeviceptr arena = comm->device->memory;
         if (r != comm->rank) {
@@ -310,7 +286,7 @@ static void map_peers(car_comm_t *comm, const car_offer_t *offers, const car_ste
         comm->peer[r].memory = arena;
         comm->peer[r].piece = arena + steps[r].piece_offset;
     }
-    pthread_mutex_unlock(&lock);
+    car_devices_unlock();
 }
 
 CUresult car_comm_clear(car_comm_t *comm)
@@ -409,90 +385,7 @@ static bool connect(car_comm_t *comm, const car_offer_t *offers, car_failure_t *
     return together(comm, &mine, last, failure);
 }
 
-/* --- a larger piece ---------------------------------------------------------------------------------------- */
-
-typedef struct {
-    uint64_t bytes; /* of the piece that the rank offers, then of the one that it has taken */
-    uint64_t offset;
-    uint32_t cleared;
-} car_growth_t;
-
-/* What is asked for, or half of what is free or its own, so that something is left for communicators to come. */
-static size_t piece_offered(const car_comm_t *comm, size_t wanted)
-{
-    const size_t share = (car_arena_free_bytes(&comm->device->arena) + comm->piece_bytes) / 2;
-
-    return share < wanted ? share / CAR_PIECE_MIN * CAR_PIECE_MIN : wanted;
-}
-
-static uint64_t least_bytes(const car_growth_t *all, int size)
-{
-    uint64_t least = all[0].bytes;
-
-    for (int r = 1; r < size; ++r) {
-        least = all[r].bytes < least ? all[r].bytes : least;
-    }
-    return least;
-}
-
-static void use_piece(car_comm_t *comm, const car_growth_t *all)
-{
-    comm->piece_offset = all[comm->rank].offset;
-    comm->piece_bytes = all[comm->rank].bytes;
-    for (int r = 0; r < comm->size; ++r) {
-        comm->peer[r].piece = comm->peer[r].memory + all[r].offset;
-    }
-    car_layout_make(comm->piece_bytes, comm->size, &comm->limits.layout);
-}
-
-static void give_back(car_comm_t *comm, size_t offset)
-{
-    pthread_mutex_lock(&lock);
-    car_arena_give(&comm->device->arena, offset);
-    pthread_mutex_unlock(&lock);
-}
-
-bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES])
-{
-    car_growth_t mine = {0}, all[CAR_MAX_RANKS];
-    const size_t old_offset = comm->piece_offset;
-    size_t offset = 0;
-
-    pthread_mutex_lock(&lock);
-    reclaim();
-    mine.bytes = piece_offered(comm, bytes);
-    pthread_mutex_unlock(&lock);
-    /* Whoever is here has ended his earlier calls: from now on nobody touches the old pieces. */
-    car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress);
-    const uint64_t wanted = least_bytes(all, comm->size);
-    comm->grown = wanted < bytes;
-    if (wanted <= comm->piece_bytes) {
-        return true;
-    }
-    pthread_mutex_lock(&lock);
-    mine.bytes = car_arena_take(&comm->device->arena, wanted, &offset) ? wanted : 0;
-    pthread_mutex_unlock(&lock);
-    mine.offset = offset;
-    car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress);
-    if (0 == least_bytes(all, comm->size)) {
-        comm->grown = true;
-        if (0 != mine.bytes) {
-            give_back(comm, offset);
-        }
-        return true;
-    }
-    use_piece(comm, all);
-    give_back(comm, old_offset);
-    mine.cleared = CUDA_SUCCESS == car_comm_clear(comm);
-    car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress);
-    for (int r = 0; r < comm->size; ++r) {
-        if (!all[r].cleared) {
-            snprintf(reason, CAR_REASON_BYTES, "rank %d could not clear its device memory", r);
-            return false;
-        }
-    }
-    return true;
-}
+/* --- the whole of it ------------------------------------------------------------------------------------------ */
 
 car_comm_t *car_comm_create(const car_comm_config_t *config, car_failure_t *failure)
 {
@@ -571,12 +464,10 @@ static void destroy_driver_objects(car_comm_t *comm)
 
 void car_comm_destroy(car_comm_t *comm, bool alive)
 {
-    car_pending_t *p = NULL;
-
     if (NULL != comm->device && alive) {
         destroy_driver_objects(comm);
     }
-    pthread_mutex_lock(&lock);
+    car_devices_lock();
     if (NULL != comm->device) {
         for (int r = 0; r < comm->size; ++r) {
             if (alive && r != comm->rank && 0 != comm->peer[r].memory) {
@@ -588,16 +479,13 @@ void car_comm_destroy(car_comm_t *comm, bool alive)
         }
     }
     car_control_depart(comm->control);
-    if (comm->piece_taken && NULL != (p = malloc(sizeof(*p)))) {
-        *p = (car_pending_t){pending, comm->device, comm->piece_offset, comm->control};
-        pending = p;
-    } else {
-        /* Without a piece there is nothing that a late peer could reach. */
+    /* Without a piece there is nothing that a late peer could reach; without memory the piece is lost, which is safe. */
+    if (!comm->piece_taken || !car_pending_add(comm->device, comm->piece_offset, comm->control)) {
         car_control_detach(comm->control);
     }
     if (alive) {
-        reclaim();
+        car_pending_reclaim();
     }
-    pthread_mutex_unlock(&lock);
+    car_devices_unlock();
     free(comm);
 }

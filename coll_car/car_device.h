@@ -2,7 +2,7 @@
  * What a process holds on one device, in one context: kernels, the arena that is exported to peers, words that the
  * device and the host share, and the peers' arenas as mapped here. Communicators share it and take parts of it.
  *
- * Callers hold the one lock of car_comm.c: set-up and tear-down are rare. The functions enter the context themselves.
+ * Callers hold the lock of car_pending.h: set-up and tear-down are rare. The functions enter the context themselves.
  */
 #ifndef CAR_DEVICE_H
 #define CAR_DEVICE_H

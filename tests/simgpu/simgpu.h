@@ -134,6 +134,17 @@ struct simgpu_allocation {
 /* The allocation that an address lies in, or nullptr. Under the lock. */
 simgpu_allocation *simgpu_find(uint64_t address);
 
+/* Pieces of memory.cc that pools, VMM and IPC are made of. Under the lock. */
+simgpu_allocation *simgpu_add(uint64_t address, size_t bytes, simgpu_kind kind, CUdevice device, CUctx_st *context);
+void simgpu_release(simgpu_allocation allocation);
+uint64_t simgpu_take_range(size_t bytes); /* of the window; 0 if there is none */
+bool simgpu_give_range(uint64_t address);
+bool simgpu_map_shadow(uint64_t address, int fd, size_t bytes);
+int simgpu_make_memory(size_t bytes); /* a memfd, or -1 */
+bool simgpu_has_room(CUdevice device, size_t bytes);
+unsigned long long simgpu_new_id();
+#define SIMGPU_PAGE ((size_t) 64 * 1024)
+
 /* Frees what a context owns. Under the lock. */
 void simgpu_free_all(CUctx_st *context);
 

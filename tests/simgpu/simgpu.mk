@@ -9,8 +9,8 @@ simgpu_kernels = \
 	tests/simgpu/kernels/test_kernels.cc tests/simgpu/kernels/bench_kernels.cc
 
 simgpu_sources = \
-	tests/simgpu/device.cc tests/simgpu/kernel.cc tests/simgpu/launch.cc tests/simgpu/memory.cc \
-	tests/simgpu/stream.cc tests/simgpu/unsupported.cc tests/simgpu/unsupported.def tests/simgpu/simgpu.h tests/simgpu/simgpu_kernel.h \
+	tests/simgpu/copy.cc tests/simgpu/device.cc tests/simgpu/ipc.cc tests/simgpu/kernel.cc tests/simgpu/launch.cc tests/simgpu/memory.cc \
+	tests/simgpu/stream.cc tests/simgpu/vmm.cc tests/simgpu/unsupported.cc tests/simgpu/unsupported.def tests/simgpu/simgpu.h tests/simgpu/simgpu_kernel.h \
 	tests/simgpu/device/car_primitives.cuh $(simgpu_kernels)
 
 EXTRA_DIST += tests/kernels/test_kernels.cu tests/kernels/test_kernel_args.h

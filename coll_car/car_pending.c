@@ -1,0 +1,52 @@
+#include "car_pending.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+typedef struct car_pending {
+    struct car_pending *next;
+    car_device_t *device;
+    size_t offset;
+    car_control_t *control;
+} car_pending_t;
+
+static car_pending_t *pending;
+
+void car_devices_lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void car_devices_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+bool car_pending_add(car_device_t *device, size_t offset, car_control_t *control)
+{
+    car_pending_t *p = malloc(sizeof(*p));
+
+    if (NULL == p) {
+        return false;
+    }
+    *p = (car_pending_t){pending, device, offset, control};
+    pending = p;
+    return true;
+}
+
+void car_pending_reclaim(void)
+{
+    for (car_pending_t **link = &pending; NULL != *link;) {
+        car_pending_t *p = *link;
+        if (car_control_all_gone(p->control)) {
+            *link = p->next;
+            car_arena_give(&p->device->arena, p->offset);
+            car_control_detach(p->control);
+            free(p);
+        } else {
+            link = &p->next;
+        }
+    }
+}

@@ -1,0 +1,24 @@
+/*
+ * Pieces whose communicator this rank has freed: they stay taken until all its ranks have (docs/protocol.md, "Freeing").
+ * And the one lock over the devices of this process with all that hangs on them: set-up and tear-down are rare.
+ */
+#ifndef CAR_PENDING_H
+#define CAR_PENDING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "car_control.h"
+#include "car_device.h"
+
+/* Never held while this rank waits for another. */
+void car_devices_lock(void);
+void car_devices_unlock(void);
+
+/* Under the lock. The control segment goes along. False, and nothing has happened, without memory for the entry. */
+bool car_pending_add(car_device_t *device, size_t offset, car_control_t *control);
+
+/* Under the lock: gives the pieces that all ranks have left back to their arenas. */
+void car_pending_reclaim(void);
+
+#endif /* CAR_PENDING_H */
