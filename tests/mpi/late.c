@@ -91,8 +91,8 @@ int main(int argc, char **argv)
     test_use_gpu();
     const unsigned int late_ms = (unsigned int) test_number("ms", 3000);
     gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, COUNT * sizeof(uint32_t));
-    /* Set-up first: what waits there is no kernel. */
-    MPI_Allreduce(MPI_IN_PLACE, buffer.address, 1, MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
+    /* Set-up, and all the device memory that such a call wants, first: what waits there is no kernel. */
+    MPI_Allreduce(MPI_IN_PLACE, buffer.address, COUNT, MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
     reduce(&buffer, 0, late_ms, (double) test_number("limit-ms", 50));
     reduce(&buffer, test.size - 1, late_ms / 3, (double) test_number("limit-ms", 50));
     gpu_free(&buffer);
