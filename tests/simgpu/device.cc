@@ -241,7 +241,10 @@ SIMGPU_API cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device)
     return CUDA_SUCCESS;
 }
 
-SIMGPU_API cuDeviceGetUuid(CUuuid *uuid, CUdevice device) { return cuDeviceGetUuid_v2(uuid, device); }
+SIMGPU_API cuDeviceGetUuid(CUuuid *uuid, CUdevice device)
+{
+    return cuDeviceGetUuid_v2(uuid, device); /* versions count as one */
+}
 
 SIMGPU_API cuDeviceGetPCIBusId(char *text, int bytes, CUdevice device)
 {

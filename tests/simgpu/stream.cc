@@ -150,9 +150,8 @@ SIMGPU_API cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
     return CUDA_SUCCESS;
 }
 
-SIMGPU_API cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int)
+static CUresult create(CUstream *stream, unsigned int flags)
 {
-    SIMGPU_ENTER(true);
     simgpu_guard guard(simgpu_lock);
     CUctx_st *context;
     if (CUresult result = simgpu_need_context(&context)) {
@@ -165,7 +164,17 @@ SIMGPU_API cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int)
     return CUDA_SUCCESS;
 }
 
-SIMGPU_API cuStreamCreate(CUstream *stream, unsigned int flags) { return cuStreamCreateWithPriority(stream, flags, 0); }
+SIMGPU_API cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int)
+{
+    SIMGPU_ENTER(true);
+    return create(stream, flags);
+}
+
+SIMGPU_API cuStreamCreate(CUstream *stream, unsigned int flags)
+{
+    SIMGPU_ENTER(true);
+    return create(stream, flags);
+}
 
 SIMGPU_API cuStreamDestroy_v2(CUstream stream)
 {
