@@ -130,7 +130,7 @@ static void register_user_parameters(mca_coll_car_component_t *c)
     add_choice("stream_order",
                "none: buffers are ready when MPI_Allreduce is called, as MPI says; legacy: work on "
                "the caller's legacy default stream that nobody waited for comes first, which "
-               "costs some microseconds per call",
+               "costs about 1 us per call with an idle default stream",
                stream_order_values, OPAL_INFO_LVL_3, &c->params.stream_order);
     add("memory",
         "Bytes of device memory that a process spends on one GPU for all its communicators "
