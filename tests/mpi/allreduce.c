@@ -8,11 +8,13 @@
  *   --types LIST     of data.c
  *   --max-bytes N    no message is larger
  *   --cases N        random cases after the systematic ones
+ *   --borders yes|no whether counts around borders are tried (yes); they depend on the grid
  *   --seed N         of cases and values
  *   --expect WHO     car: the kernels, where a buffer is on a GPU; declined: coll/car is there and leaves every call;
  *                    absent: there is no coll/car
  *
- * Prints a digest of what the kernels gave, which is the same for all algorithms, grids and ways to launch, given the same options.
+ * Prints a digest of what the kernels gave, which is the same for all algorithms, grids and ways to launch, given the
+ * same options.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -346,7 +348,7 @@ int main(int argc, char **argv)
     const data_type_t *types[DATA_TYPES];
     int number_of_types = 0;
 
-    test_options(argc, argv, "kinds types max-bytes cases seed expect");
+    test_options(argc, argv, "kinds types max-bytes cases borders seed expect");
     test_begin(&argc, &argv, "allreduce");
     const uint64_t seed = (uint64_t) test_number("seed", 1);
     const char *kinds = test_option("kinds", "device,managed,pool,vmm,other,host,registered,mapped");
@@ -366,7 +368,9 @@ int main(int argc, char **argv)
     settle_device();
     run.plain = test_without_car(MPI_COMM_WORLD);
     systematic_cases(types, number_of_types, seed);
-    every_border(types, number_of_types, seed);
+    if (0 == strcmp("yes", test_option("borders", "yes"))) {
+        every_border(types, number_of_types, seed);
+    }
     random_cases(types, number_of_types, seed, test_number("cases", 100));
     release();
     MPI_Comm_free(&run.plain);

@@ -11,12 +11,16 @@ def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="the whole matrix, and everything slow")
 
 
+def pytest_configure(config):
+    del config
+    if not launch.builds():
+        raise pytest.UsageError('COLL_CAR_BUILDS names no build: COLL_CAR_BUILDS="4.1.4=PATH:5.0.7=PATH"')
+
+
 def pytest_generate_tests(metafunc):
     """A test with the parameter `build` runs once for each Open MPI."""
     if "build" in metafunc.fixturenames:
         found = launch.builds()
-        if not found:
-            raise pytest.UsageError('COLL_CAR_BUILDS names no build: COLL_CAR_BUILDS="4.1.4=PATH:5.0.7=PATH"')
         metafunc.parametrize("build", found, ids=[build.version for build in found])
 
 
