@@ -168,9 +168,14 @@ car_device_t *car_device_get(const car_cuda_t *cuda, CUcontext context, size_t m
 {
     car_cuda_guard_t guard;
     car_device_t *d;
+    unsigned long long id = 0;
 
+    if (NULL != cuda->CtxGetId) {
+        (void) cuda->CtxGetId(context, &id);
+    }
+    /* What was held in a context that has been reset is gone with it; its entry stays, and matches nothing any more. */
     for (d = devices; NULL != d; d = d->next) {
-        if (d->context == context) {
+        if (d->context == context && d->context_id == id) {
             return d;
         }
     }
@@ -181,6 +186,7 @@ car_device_t *car_device_get(const car_cuda_t *cuda, CUcontext context, size_t m
     }
     d->cuda = cuda;
     d->context = context;
+    d->context_id = id;
     if (failed(car_cuda_enter(cuda, context, &guard), "making the context current", reason)) {
         free(d);
         return NULL;

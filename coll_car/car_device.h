@@ -32,6 +32,7 @@ typedef struct car_device {
     struct car_device *next;
     const car_cuda_t *cuda;
     CUcontext context;
+    unsigned long long context_id; /* tells it from a later context with the same handle; 0: the driver has no ids */
     CUdevice ordinal;
     CUuuid uuid;
     char name[64];
