@@ -62,32 +62,53 @@ car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address)
     return buffer;
 }
 
-bool car_buffer_settled(const car_cuda_t *cuda, const car_buffer_t *buffer)
+bool car_buffer_settled(const car_buffer_t *buffer)
+{
+    const car_known_t *k = known(buffer->id);
+
+    return CAR_MEMORY_HOST == buffer->memory || (0 != buffer->id && buffer->id == k->buffer.id && k->settled);
+}
+
+void car_buffer_settle(const car_cuda_t *cuda, const car_buffer_t *buffer)
 {
     car_known_t *k = known(buffer->id);
     const unsigned int on = 1;
 
-    if (0 == buffer->id || buffer->id != k->buffer.id) {
-        return false;
-    }
-    const bool settled = k->settled;
-    if (!settled) {
+    if (0 != buffer->id && buffer->id == k->buffer.id && !k->settled && CAR_MEMORY_HOST != buffer->memory) {
         k->settled = CUDA_SUCCESS == cuda->PointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS,
                                                                (CUdeviceptr) (uintptr_t) buffer->address);
     }
-    return settled;
+}
+
+/* Makes the context current that work on this memory belongs in. */
+static CUresult enter_context_of(const car_cuda_t *cuda, const car_buffer_t *buffer, car_cuda_guard_t *guard)
+{
+    char reason[CAR_REASON_BYTES];
+    CUcontext context;
+
+    if (!car_device_find_context(cuda, (CUdeviceptr) (uintptr_t) buffer->address, &context, reason)) {
+        return CUDA_ERROR_INVALID_CONTEXT;
+    }
+    return car_cuda_enter(cuda, context, guard);
+}
+
+CUresult car_buffer_wait(const car_cuda_t *cuda, const car_buffer_t *buffer)
+{
+    car_cuda_guard_t guard;
+
+    CUresult result = enter_context_of(cuda, buffer, &guard);
+    if (CUDA_SUCCESS == result) {
+        result = cuda->StreamSynchronize(CU_STREAM_LEGACY);
+        car_cuda_leave(cuda, &guard);
+    }
+    return result;
 }
 
 CUresult car_buffer_copy(const car_cuda_t *cuda, void *to, const void *from, size_t bytes, const car_buffer_t *device)
 {
-    char reason[CAR_REASON_BYTES];
     car_cuda_guard_t guard;
-    CUcontext context;
 
-    if (!car_device_find_context(cuda, (CUdeviceptr) (uintptr_t) device->address, &context, reason)) {
-        return CUDA_ERROR_INVALID_CONTEXT;
-    }
-    CUresult result = car_cuda_enter(cuda, context, &guard);
+    CUresult result = enter_context_of(cuda, device, &guard);
     if (CUDA_SUCCESS != result) {
         return result;
     }

@@ -31,14 +31,22 @@ typedef struct {
 car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address);
 
 /*
- * True if the synchronous copies and fills that the application has made to this device memory are complete. They may
- * not be, although they have returned: the last part of a cuMemcpyHtoD from pageable memory may still be on its way, and
- * a cuMemsetD8 has only been started ("API synchronization behavior" in the CUDA driver API reference). The first time
- * an allocation is seen the answer is false, and CU_POINTER_ATTRIBUTE_SYNC_MEMOPS is set on it, which makes the driver
- * complete them before they return; from then on it is true. It stays false where the driver refuses that (memory of
- * pools, cuMemCreate). After false, work must be ordered behind the legacy default stream.
+ * True if the synchronous copies and fills that the application has made to this memory are complete. They may not be,
+ * although they have returned: the last part of a cuMemcpyHtoD from pageable memory may still be on its way, and a
+ * cuMemsetD8 has only been started ("API synchronization behavior" in the CUDA driver API reference). Where it is false
+ * work must be ordered behind the legacy default stream. Host memory is always settled.
  */
-bool car_buffer_settled(const car_cuda_t *cuda, const car_buffer_t *buffer);
+bool car_buffer_settled(const car_buffer_t *buffer);
+
+/*
+ * Makes it true from now on, after the work so far has been ordered: sets CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, with which the
+ * driver completes such operations before they return. It stays false where the driver refuses that (memory of pools,
+ * cuMemCreate), and where no more than a few dozen allocations can be remembered, until it is asked again.
+ */
+void car_buffer_settle(const car_cuda_t *cuda, const car_buffer_t *buffer);
+
+/* Waits for the legacy default stream of the context that the memory belongs to. CUDA_SUCCESS or the driver's result. */
+CUresult car_buffer_wait(const car_cuda_t *cuda, const car_buffer_t *buffer);
 
 /*
  * Copies `bytes`, either way between any kinds of memory, after what the caller's default stream has been given, and

@@ -350,16 +350,18 @@ static void check_probes(car_comm_t *comm, const car_step_t *steps, car_verdict_
 /* Brings a step to all ranks; true if none failed. */
 static bool together(car_comm_t *comm, const car_step_t *mine, car_step_t *all, car_failure_t *failure)
 {
-    car_control_exchange(comm->control, mine, sizeof(*mine), all, comm->progress);
+    (void) car_control_exchange(comm->control, mine, sizeof(*mine), all, comm->progress); /* breaks in calls only */
     return !any_failed(all, sizeof(*all), comm->size, failure);
 }
 
-/* Steps 2 to 5, inside the device's context. True on all ranks or on none. */
-static bool connect(car_comm_t *comm, const car_offer_t *offers, car_failure_t *failure)
+/* Steps 2 to 5, inside the device's context if `entered` is CUDA_SUCCESS. True on all ranks or on none. */
+static bool connect(car_comm_t *comm, const car_offer_t *offers, CUresult entered, car_failure_t *failure)
 {
     car_step_t mine = {0}, steps[CAR_MAX_RANKS], last[CAR_MAX_RANKS];
 
-    check_links(comm, offers, &mine.verdict);
+    if (!fail(&mine.verdict, entered, "making the context current")) {
+        check_links(comm, offers, &mine.verdict);
+    }
     if (!mine.verdict.failed) {
         take_piece(comm, &mine.verdict);
     }
@@ -396,7 +398,7 @@ car_comm_t *car_comm_create(const car_comm_config_t *config, car_failure_t *fail
     if (NULL == comm) {
         memset(&mine, 0, sizeof(mine));
         (void) fail(&mine.verdict, CUDA_ERROR_OUT_OF_MEMORY, "host memory");
-        car_control_exchange(config->control, &mine, sizeof(mine), offers, config->progress);
+        (void) car_control_exchange(config->control, &mine, sizeof(mine), offers, config->progress);
         (void) any_failed(offers, sizeof(offers[0]), config->size, failure);
         car_control_detach(config->control);
         return NULL;
@@ -409,12 +411,12 @@ car_comm_t *car_comm_create(const car_comm_config_t *config, car_failure_t *fail
                          .progress = config->progress,
                          .word = -1};
     make_offer(comm, config, &mine);
-    car_control_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress);
+    (void) car_control_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress);
     if (!any_failed(offers, sizeof(offers[0]), comm->size, failure)) {
         car_cuda_guard_t guard;
         agree(comm, offers);
         const CUresult result = car_cuda_enter(comm->device->cuda, comm->device->context, &guard);
-        connected = connect(comm, offers, failure);
+        connected = connect(comm, offers, result, failure);
         if (CUDA_SUCCESS == result) {
             car_cuda_leave(comm->device->cuda, &guard);
         }
@@ -464,6 +466,7 @@ static void destroy_driver_objects(car_comm_t *comm)
 
 void car_comm_destroy(car_comm_t *comm, bool alive)
 {
+    alive = alive && (NULL == comm->device || !car_device_lost(comm->device));
     if (NULL != comm->device && alive) {
         destroy_driver_objects(comm);
     }

@@ -78,7 +78,8 @@ typedef struct {
 
 /*
  * Collective over the ranks of config->control, which becomes the communicator's. Returns the communicator; or NULL on
- * all ranks, with the failure, and what each had set up by then is undone, the control segment left.
+ * all ranks, with the failure, and what each had set up for it is undone, the control segment left. What belongs to the
+ * process (kernels, the arena) stays for communicators to come.
  */
 car_comm_t *car_comm_create(const car_comm_config_t *config, car_failure_t *failure);
 

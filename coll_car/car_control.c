@@ -165,7 +165,7 @@ int car_control_broken(const car_control_t *control)
     return (int) atomic_load_explicit(&control->segment->broken, memory_order_relaxed) - 1;
 }
 
-void car_control_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress)
+bool car_control_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress)
 {
     const uint64_t number = ++control->exchanges;
     car_rank_area_t *areas = control->segment->rank;
@@ -176,8 +176,12 @@ void car_control_exchange(car_control_t *control, const void *mine, size_t bytes
     for (int r = 0; r < control->size; ++r) {
         const car_record_slot_t *slot = &areas[r].record[number % CAR_CONTROL_SLOTS];
         while (number != atomic_load_explicit(&slot->number, memory_order_acquire)) {
+            if (car_control_broken(control) >= 0) {
+                return false;
+            }
             progress();
         }
         memcpy((char *) all + (size_t) r * bytes, slot->bytes, bytes);
     }
+    return true;
 }

@@ -57,8 +57,8 @@ int car_control_broken(const car_control_t *control);
 
 /*
  * All ranks bring `bytes` (at most CAR_RECORD_BYTES) and get everybody's, in rank order, `bytes` apart. Collective;
- * returns when all have come.
+ * returns true when all have come, false once the communicator is broken while somebody is missing.
  */
-void car_control_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress);
+bool car_control_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress);
 
 #endif /* CAR_CONTROL_H */

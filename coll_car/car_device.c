@@ -203,6 +203,14 @@ car_device_t *car_device_get(const car_cuda_t *cuda, CUcontext context, size_t m
     return d;
 }
 
+bool car_device_lost(const car_device_t *device)
+{
+    unsigned long long id = 0;
+
+    return NULL != device->cuda->CtxGetId
+           && (CUDA_SUCCESS != device->cuda->CtxGetId(device->context, &id) || device->context_id != id);
+}
+
 /* The primary context of a device that the process uses already; coll/car makes none come to life. */
 static bool primary_context(const car_cuda_t *cuda, CUdevice ordinal, CUcontext *context)
 {

@@ -61,6 +61,9 @@ typedef struct car_device {
  */
 car_device_t *car_device_get(const car_cuda_t *cuda, CUcontext context, size_t memory, char reason[CAR_REASON_BYTES]);
 
+/* Whether the context has been destroyed or reset since: nothing that was made in it may be used any more. */
+bool car_device_lost(const car_device_t *device);
+
 /*
  * The context that a rank's allreduce is bound to: that of a device buffer at `address` if it is not 0, else the
  * current one, else the only active primary one. False with the reason where there is none, or more than one.

@@ -47,6 +47,16 @@ static void give_back(car_comm_t *comm, size_t offset)
     car_devices_unlock();
 }
 
+/* Brings one step to all ranks; false if the communicator has broken meanwhile. */
+static bool together(car_comm_t *comm, const car_growth_t *mine, car_growth_t *all, char reason[CAR_REASON_BYTES])
+{
+    if (car_control_exchange(comm->control, mine, sizeof(*mine), all, comm->progress)) {
+        return true;
+    }
+    snprintf(reason, CAR_REASON_BYTES, "rank %d failed", car_control_broken(comm->control));
+    return false;
+}
+
 bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES])
 {
     car_growth_t mine = {0}, all[CAR_MAX_RANKS];
@@ -58,7 +68,9 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
     mine.bytes = piece_offered(comm, bytes);
     car_devices_unlock();
     /* Whoever is here has ended his earlier calls: from now on nobody touches the old pieces. */
-    car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress);
+    if (!together(comm, &mine, all, reason)) {
+        return false;
+    }
     const uint64_t wanted = least_bytes(all, comm->size);
     comm->grown = wanted < bytes;
     if (wanted <= comm->piece_bytes) {
@@ -68,7 +80,9 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
     mine.bytes = car_arena_take(&comm->device->arena, wanted, &offset) ? wanted : 0;
     car_devices_unlock();
     mine.offset = offset;
-    car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress);
+    if (!together(comm, &mine, all, reason)) {
+        return false;
+    }
     if (0 == least_bytes(all, comm->size)) {
         comm->grown = true;
         if (0 != mine.bytes) {
@@ -79,7 +93,9 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
     use_piece(comm, all);
     give_back(comm, old_offset);
     mine.cleared = CUDA_SUCCESS == car_comm_clear(comm);
-    car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress);
+    if (!together(comm, &mine, all, reason)) {
+        return false;
+    }
     for (int r = 0; r < comm->size; ++r) {
         if (!all[r].cleared) {
             snprintf(reason, CAR_REASON_BYTES, "rank %d could not clear its device memory", r);

@@ -154,9 +154,15 @@ static bool run(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_red
 
 /* --- buffers ---------------------------------------------------------------------------------------------------- */
 
-/* Kernels can use it where it is. Memory of another context of the same device is not mapped in ours. */
-static bool usable(const car_comm_t *comm, const car_buffer_t *buffer)
+/*
+ * Kernels can use it where it is. Memory of another context of the same device is not mapped in ours; an address that is
+ * no multiple of the element's size would be a fault that ends the application's context.
+ */
+static bool usable(const car_comm_t *comm, const car_buffer_t *buffer, size_t element)
 {
+    if (0 != (uintptr_t) buffer->address % element) {
+        return false;
+    }
     return CAR_MEMORY_MANAGED == buffer->memory
            || (CAR_MEMORY_DEVICE == buffer->memory && buffer->ordinal == comm->device->ordinal
                && (NULL == buffer->context || buffer->context == comm->device->context));
@@ -272,14 +278,18 @@ static bool renew(car_comm_t *comm, char reason[CAR_REASON_BYTES])
 {
     char nothing = 0, all[CAR_MAX_RANKS];
 
-    car_control_exchange(comm->control, &nothing, 1, all, comm->progress);
+    if (!car_control_exchange(comm->control, &nothing, 1, all, comm->progress)) {
+        return !broken_elsewhere(comm, reason);
+    }
     const CUresult result = car_comm_clear(comm);
     if (CUDA_SUCCESS != result) {
-        (void) broken(comm, "clearing device memory", result, reason);
+        return broken(comm, "clearing device memory", result, reason);
     }
-    car_control_exchange(comm->control, &nothing, 1, all, comm->progress);
+    if (!car_control_exchange(comm->control, &nothing, 1, all, comm->progress)) {
+        return !broken_elsewhere(comm, reason);
+    }
     comm->epoch = 1;
-    return CUDA_SUCCESS == result && !broken_elsewhere(comm, reason);
+    return true;
 }
 
 /* What the caller's default stream has been given comes before our kernels. */
@@ -289,9 +299,30 @@ static CUresult follow_legacy_stream(car_comm_t *comm)
     return CUDA_SUCCESS == result ? comm->device->cuda->StreamWaitEvent(comm->stream, comm->event, 0) : result;
 }
 
-static bool settled(const car_comm_t *comm, const car_buffer_t *buffer)
+/* What the application has copied to its buffers comes before our kernels and copies; CUDA_SUCCESS or why it may not. */
+static CUresult settle(car_comm_t *comm, const car_data_t *data)
 {
-    return CAR_MEMORY_HOST == buffer->memory || car_buffer_settled(comm->device->cuda, buffer);
+    const car_cuda_t *cuda = comm->device->cuda;
+    const bool asked = CAR_STREAM_ORDER_LEGACY == comm->params->stream_order;
+    const bool input = car_buffer_settled(data->input), output = car_buffer_settled(data->output);
+    CUresult result = CUDA_SUCCESS;
+
+    if (asked || !input || !output) {
+        result = follow_legacy_stream(comm);
+    }
+    /* Our copies from another context are not ordered by an event of this one. */
+    if (CUDA_SUCCESS == result && !input && data->stage_input) {
+        result = car_buffer_wait(cuda, data->input);
+    }
+    if (CUDA_SUCCESS == result && !output && data->stage_output) {
+        result = car_buffer_wait(cuda, data->output);
+    }
+    if (CUDA_SUCCESS == result && (!input || !output)) {
+        car_buffer_settle(cuda, data->input);
+        car_buffer_settle(cuda, data->output);
+    }
+    /* While the application captures into a graph the default stream is out of bounds, but not used either. */
+    return asked ? result : CUDA_SUCCESS;
 }
 
 static void count_call(car_comm_t *comm, const car_plan_t *plan, const car_data_t *data)
@@ -319,13 +350,9 @@ static bool run_call(car_comm_t *comm, uint64_t call, const car_data_t *data, ca
     if (comm->epoch + plan.rounds > UINT32_MAX && !renew(comm, reason)) {
         return false;
     }
-    const bool asked = CAR_STREAM_ORDER_LEGACY == comm->params->stream_order;
-    if (asked || !settled(comm, data->input) || !settled(comm, data->output)) {
-        const CUresult result = follow_legacy_stream(comm);
-        /* While the application captures into a graph the default stream is out of bounds, but not used either. */
-        if (CUDA_SUCCESS != result && asked) {
-            return broken(comm, "following the default stream", result, reason);
-        }
+    const CUresult result = settle(comm, data);
+    if (CUDA_SUCCESS != result) {
+        return broken(comm, "following the default stream", result, reason);
     }
     fill_args(comm, &plan, data, &args);
     const bool done = data->stage_input || data->stage_output
@@ -340,14 +367,21 @@ bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *inp
                         uint64_t count, car_type_t type, car_reduction_t reduction, char reason[CAR_REASON_BYTES])
 {
     const car_buffer_t *from = NULL == input ? output : input;
+    const size_t element = car_type_bytes(type);
     const car_data_t data = {.input = from,
                              .output = output,
-                             .stage_input = !usable(comm, from),
-                             .stage_output = !usable(comm, output),
-                             .element = car_type_bytes(type),
+                             .stage_input = !usable(comm, from, element),
+                             .stage_output = !usable(comm, output, element),
+                             .element = element,
                              .count = count};
     car_cuda_guard_t guard;
 
+    if (broken_elsewhere(comm, reason)) {
+        return false;
+    }
+    if (car_device_lost(comm->device)) {
+        return broken(comm, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED, reason);
+    }
     const CUresult result = car_cuda_enter(comm->device->cuda, comm->device->context, &guard);
     if (CUDA_SUCCESS != result) {
         return broken(comm, "making the communicator's context current", result, reason);

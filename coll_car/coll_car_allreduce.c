@@ -81,8 +81,13 @@ typedef struct {
 static bool bounce_take(const car_cuda_t *cuda, bounce_t *bounce, coll_car_count_t count, struct ompi_datatype_t *dtype)
 {
     bounce->bytes = (size_t) opal_datatype_span(&dtype->super, (int64_t) count, &bounce->gap);
-    bounce->pinned = bounce->bytes >= PIN_FROM_BYTES
-                     && CUDA_SUCCESS == cuda->MemHostAlloc(&bounce->memory, bounce->bytes, CU_MEMHOSTALLOC_PORTABLE);
+    if (bounce->bytes >= PIN_FROM_BYTES) {
+        CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+        (void) cuda->ThreadExchangeStreamCaptureMode(&mode);
+        bounce->pinned = CUDA_SUCCESS
+                         == cuda->MemHostAlloc(&bounce->memory, bounce->bytes, CU_MEMHOSTALLOC_PORTABLE);
+        (void) cuda->ThreadExchangeStreamCaptureMode(&mode);
+    }
     if (!bounce->pinned) {
         bounce->memory = malloc(bounce->bytes);
     }
@@ -92,7 +97,10 @@ static bool bounce_take(const car_cuda_t *cuda, bounce_t *bounce, coll_car_count
 static void bounce_give(const car_cuda_t *cuda, bounce_t *bounce)
 {
     if (bounce->pinned) {
+        CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+        (void) cuda->ThreadExchangeStreamCaptureMode(&mode);
         (void) cuda->MemFreeHost(bounce->memory);
+        (void) cuda->ThreadExchangeStreamCaptureMode(&mode);
     } else {
         free(bounce->memory);
     }
@@ -112,7 +120,8 @@ static bool bounce_out(const car_cuda_t *cuda, const bounce_t *bounce, const car
 
 /*
  * The saved module sees host memory only. Whether the copies work is this rank's affair, the call is everybody's: it is
- * made in any case, and the error returned afterwards.
+ * made in any case, and the error returned afterwards. Only without host memory for the copy it cannot be made: then the
+ * other ranks wait for this one, as they would for one that had died, and the error should end the job.
  */
 static int bounced_allreduce(mca_coll_car_module_t *module, const car_cuda_t *cuda, const car_buffer_t *input,
                              const car_buffer_t *output, coll_car_count_t count, struct ompi_datatype_t *dtype,
@@ -172,7 +181,10 @@ typedef struct {
     bool context; /* every rank read so far has a CUDA context */
 } kinds_t;
 
-/* Reads the lines of all ranks, or only until one says device memory. */
+/*
+ * Reads the lines of all ranks, or only until one says device memory. A communicator that breaks while a line is missing
+ * counts as device memory: the call must not go to the saved module, and the engine finds out.
+ */
 static kinds_t read_lines(mca_coll_car_module_t *module, const car_control_t *control, bool all)
 {
     kinds_t seen = {.device = false, .context = true};
@@ -181,6 +193,9 @@ static kinds_t read_lines(mca_coll_car_module_t *module, const car_control_t *co
     for (int r = 0; r < size && (all || !seen.device); ++r) {
         car_line_t line;
         while (!car_control_posted(control, module->call, r, &line)) {
+            if (car_control_broken(control) >= 0) {
+                return (kinds_t){.device = true, .context = true};
+            }
             coll_car_progress();
         }
         seen.device = seen.device || line.device;
@@ -264,6 +279,9 @@ int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count,
     (void) comm;
     if (OPAL_LIKELY(COLL_CAR_OFF == module->state)) {
         return coll_car_forward(module, sbuf, rbuf, count, dtype, op);
+    }
+    if (COLL_CAR_ACTIVE == module->state && OPAL_UNLIKELY(car_control_broken(module->engine->control) >= 0)) {
+        coll_car_break(module, "another rank failed in an earlier call");
     }
     if (COLL_CAR_BROKEN == module->state) {
         return OMPI_ERROR;

@@ -202,6 +202,8 @@ static void correct_parameters(mca_coll_car_component_t *c)
     c->verbose = (int) in_range("verbose", c->verbose, 0, 100);
     p->push_max = (int) in_range("push_max", p->push_max, -1, INT_MAX);
     p->pull_max = (int) in_range("pull_max", p->pull_max, -1, INT_MAX);
+    /* 0 is what cleared memory holds: it would pass for data that has arrived. */
+    p->first_epoch = (unsigned int) in_range("first_epoch", p->first_epoch, 1, UINT_MAX);
     p->spin_us = (unsigned int) in_range("spin_us", p->spin_us, 1, MOST_SPIN_US);
     p->blocks = (unsigned int) in_range("blocks", p->blocks, 0, CAR_MAX_BLOCKS);
     p->threads = (unsigned int) in_range("threads", p->threads, 0, MOST_THREADS);

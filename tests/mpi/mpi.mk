@@ -1,6 +1,6 @@
 # MPI test programs, which tests/suite and tests/gpu/run start. Included by the top Makefile.am.
 mpi_tests = \
-	tests/mpi/allreduce tests/mpi/big tests/mpi/context tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
+	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/context tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
 	tests/mpi/nocuda tests/mpi/progress tests/mpi/stream_order tests/mpi/whole
 check_PROGRAMS += $(mpi_tests)
 
@@ -33,6 +33,9 @@ tests_mpi_allreduce_LDADD = $(mpi_test_libs)
 tests_mpi_big_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_big_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_big_LDADD = $(mpi_test_libs)
+tests_mpi_broken_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_broken_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_broken_LDADD = $(mpi_test_libs)
 tests_mpi_context_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_context_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_context_LDADD = $(mpi_test_libs)
