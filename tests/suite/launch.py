@@ -26,6 +26,7 @@ class Build:
     mpirun: str
     ompi_info: str
     nvcc: str
+    moved_to: str = ""  # the prefix of an Open MPI that is no longer where it was installed
 
     @property
     def component(self):
@@ -37,15 +38,24 @@ class Build:
         return os.path.exists(os.path.join(self.pkglibdir, "mca_accelerator_cuda.so"))
 
 
+def named_paths(variable):
+    """{version: path} from an environment variable like COLL_CAR_BUILDS="4.1.4=PATH:5.0.7=PATH"."""
+    entries = filter(None, os.environ.get(variable, "").split(":"))
+    return {version: os.path.abspath(path) for version, path in (entry.split("=", 1) for entry in entries)}
+
+
 def builds():
-    """The build trees of COLL_CAR_BUILDS="VERSION=PATH:VERSION=PATH"; empty if it is not set."""
-    found = []
-    for entry in filter(None, os.environ.get("COLL_CAR_BUILDS", "").split(":")):
-        path = os.path.abspath(entry.split("=", 1)[-1])
+    """The build trees of COLL_CAR_BUILDS; COLL_CAR_OPENMPI names Open MPIs that have moved, in the same way."""
+    found, moved = [], named_paths("COLL_CAR_OPENMPI")
+    for version, path in named_paths("COLL_CAR_BUILDS").items():
         with open(os.path.join(path, "openmpi.env"), encoding="utf-8") as lines:
             said = dict(line.strip().split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+        prefix = moved.get(version, "")
+        if prefix:
+            said.update({"OPENMPI_PKGLIBDIR": prefix + "/lib/openmpi", "MPIRUN": prefix + "/bin/mpirun",
+                         "OMPI_INFO": prefix + "/bin/ompi_info"})
         found.append(Build(path, said["VERSION"], said["OPENMPI_PKGLIBDIR"], said["MPIRUN"], said["OMPI_INFO"],
-                           said["NVCC"]))
+                           said["NVCC"], prefix))
     return found
 
 
@@ -144,6 +154,9 @@ def environment_of(build, folder=None):
         "OMPI_MCA_mca_base_component_show_load_errors": "0",
         "PMIX_MCA_pmix_mca_base_component_show_load_errors": "0",
     })
+    if build.moved_to:
+        environment.update({name: build.moved_to for name in ("OPAL_PREFIX", "PMIX_PREFIX", "PRTE_PREFIX")})
+        environment["LD_LIBRARY_PATH"] = build.moved_to + "/lib:" + environment.get("LD_LIBRARY_PATH", "")
     return environment
 
 
@@ -155,10 +168,10 @@ def pml_options(pml):
 
 
 def run(build, program, *arguments, ranks=2, pml="ob1", car=None, options=(), env=None, rank_env=None, gpus=None,
-        folder=None, timeout=90):
+        folder=None, under=(), timeout=90):
     """
     Runs a test program. `car`: parameters of coll/car; `options`: of mpirun; `rank_env`: {rank: {name: value}};
-    `gpus`: environment that chooses them (see simulated() below; real ones need none).
+    `gpus`: environment that chooses them (see simulated() below; real ones need none); `under`: a tool before it.
     """
     environment = environment_of(build, folder)
     environment.update(pml_options(pml))
@@ -170,13 +183,15 @@ def run(build, program, *arguments, ranks=2, pml="ob1", car=None, options=(), en
         cases = "".join(f"{rank}) export {' '.join(f'{n}={v}' for n, v in values.items())};; "
                         for rank, values in rank_env.items())
         command += ["sh", "-c", f'case $OMPI_COMM_WORLD_RANK in {cases}esac; exec "$@"', "rank"]
-    command += [os.path.join(build.path, PROGRAMS, program), *map(str, arguments)]
+    command += [*under, os.path.join(build.path, PROGRAMS, program), *map(str, arguments)]
     return execute(command, environment, timeout)
 
 
 def simulated(build, devices=1, topology="nvlink", **more):
     """The environment of simulated GPUs; `more` sets SIMGPU_<NAME>."""
     environment = {"LD_LIBRARY_PATH": os.path.join(build.path, "tests/simgpu/lib"),
-                   "SIMGPU_DEVICES": str(devices), "SIMGPU_TOPOLOGY": topology}
+                   "SIMGPU_DEVICES": str(devices), "SIMGPU_TOPOLOGY": topology,
+                   # A rank that polls leaves its core to the threads that run kernels.
+                   "OMPI_MCA_mpi_yield_when_idle": "1"}
     environment.update({f"SIMGPU_{name.upper()}": str(value) for name, value in more.items()})
     return environment

@@ -1,0 +1,220 @@
+"""
+The MPI test programs on real GPUs: one rank per GPU without MPS, 2 to 8 ranks that share them under a private MPS daemon,
+two ranks on one GPU without MPS, and compute-sanitizer. tests/gpu/run starts it.
+"""
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../suite"))
+import launch  # noqa: E402
+
+SECONDS = 345  # for everything; what is not done by then has failed
+GPU_KINDS = "device,managed,pool,vmm,other"
+ALGORITHMS = ("one_shot_push", "one_shot_pull", "two_shot")
+
+
+@dataclasses.dataclass
+class Job:
+    program: str
+    arguments: tuple = ()
+    car: dict = dataclasses.field(default_factory=dict)
+    env: dict = dataclasses.field(default_factory=dict)
+    under: tuple = ()
+    timeout: int = 40
+    like: str = ""  # jobs of one section with the same word here must print the same digest
+
+    @property
+    def name(self):
+        words = [self.program, *(f"{value}" for value in self.car.values()), *(self.under[:3:2])]
+        return " ".join(words)
+
+
+@dataclasses.dataclass
+class Section:
+    """Jobs with so many ranks; on the GPUs as they are, or on the first only, and with a daemon of their own or none."""
+
+    name: str
+    ranks: int
+    mps: bool
+    jobs: list
+    gpus_needed: int = 1
+    one_gpu: bool = False
+    tool: str = ""
+
+
+def programs(big_bytes, limit_ms):
+    """What every way to place ranks has to do."""
+    jobs = [Job("allreduce", ("--cases", 150, "--max-bytes", 4 << 20))]
+    jobs += [Job("allreduce", ("--kinds", GPU_KINDS, "--cases", 40, "--max-bytes", 1 << 20),
+                 car={"algorithm": algorithm, "blocks": 8, "threads": 256}, like="eight blocks")
+             for algorithm in ALGORITHMS]
+    jobs += [
+        Job("allreduce", ("--kinds", GPU_KINDS, "--cases", 40, "--max-bytes", 1 << 20),
+            car={"launch": "plain", "blocks": 8, "threads": 256}, like="eight blocks"),
+        # Starts just below the last epoch: all ranks clear their memory and begin again on the way.
+        Job("allreduce", ("--cases", 40, "--max-bytes", 1 << 20), car={"first_epoch": (1 << 32) - 96}),
+        Job("mixed"),
+        Job("context"),
+        Job("late", ("--limit-ms", limit_ms)),
+        Job("progress", env=launch.NO_SINGLE_COPY),
+        Job("lifecycle", ("--rounds", 60)),
+        Job("stream_order", ("--expect", "after"), car={"stream_order": "legacy"}),
+        Job("whole"),
+        Job("big", ("--bytes", big_bytes, "--overhead", 128 << 20)),
+    ]
+    return jobs
+
+
+def sections():
+    few = ("--types", "int32,float,double", "--kinds", "device", "--borders", "no")
+    sanitized = (*few, "--max-bytes", 20000, "--cases", 5)
+    found = [Section(f"one rank per GPU, {n} GPUs", n, False, programs(1 << 30, 50), gpus_needed=n)
+             for n in (2, 4, 8)]
+    found += [Section(f"{n} ranks under MPS", n, True, programs((1 << 30) // n * 2, 50)) for n in (2, 4, 8)]
+    # Contexts take turns there, and every exchange costs turns.
+    found.append(Section("2 ranks on one GPU without MPS", 2, False, one_gpu=True, jobs=[
+        Job("allreduce", (*few, "--cases", 20, "--max-bytes", 1 << 20), timeout=90),
+        Job("mixed", ("--cases", 20), timeout=60),
+        Job("late", ("--limit-ms", 300)),
+        Job("lifecycle", ("--rounds", 5), timeout=60),
+    ]))
+    found.append(Section("compute-sanitizer", 2, False, one_gpu=True, tool="compute-sanitizer", jobs=[
+        Job("allreduce", sanitized, car={"algorithm": algorithm}, timeout=90,
+            under=("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *more))
+        for tool, more in (("memcheck", ("--report-api-errors", "no")), ("racecheck", ()))
+        for algorithm in ALGORITHMS
+    ]))
+    return found
+
+
+# --- GPUs and MPS -----------------------------------------------------------------------------------------------------
+
+def find_tool(name):
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/cuda/bin:/usr/local/cuda/compute-sanitizer")
+
+
+def count_gpus():
+    if find_tool("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run([find_tool("nvidia-smi"), "-L"], capture_output=True, text=True, timeout=60, check=False)
+    return len(re.findall(r"^GPU ", listed.stdout, re.MULTILINE))
+
+
+@contextlib.contextmanager
+def placed(section):
+    """The environment for a section's jobs. A daemon lives as long as the section: one that lost a client is of no use."""
+    folder = tempfile.mkdtemp()
+    environment = {"CUDA_MPS_PIPE_DIRECTORY": folder + "/pipe", "CUDA_MPS_LOG_DIRECTORY": folder + "/log"}
+    if section.one_gpu:
+        environment["CUDA_VISIBLE_DEVICES"] = "0"
+    everything = {**os.environ, **environment}
+    for path in ("pipe", "log"):
+        os.mkdir(os.path.join(folder, path))
+    try:
+        if section.mps:
+            subprocess.run([find_tool("nvidia-cuda-mps-control"), "-d"], env=everything, timeout=30, check=True)
+        # Without a daemon the empty folder keeps a daemon of somebody else's out.
+        yield environment
+    finally:
+        if section.mps:
+            subprocess.run([find_tool("nvidia-cuda-mps-control")], input="quit\n", text=True, env=everything, timeout=30,
+                           capture_output=True, check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def why_not(section, gpus):
+    if gpus < section.gpus_needed:
+        return f"needs {section.gpus_needed} GPUs, here are {gpus}"
+    if section.mps and find_tool("nvidia-cuda-mps-control") is None:
+        return "no nvidia-cuda-mps-control"
+    if section.tool and find_tool(section.tool) is None:
+        return f"no {section.tool}"
+    return None
+
+
+# --- running and counting ---------------------------------------------------------------------------------------------
+
+class Tally:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.start = time.monotonic()
+
+    def left(self):
+        return SECONDS - (time.monotonic() - self.start)
+
+    def one_passed(self, name, seconds):
+        self.passed += 1
+        print(f"PASS {name} ({seconds:.1f} s)", flush=True)
+
+    def one_failed(self, name, why):
+        self.failed += 1
+        print(f"FAIL {name}\n{why}", flush=True)
+
+    def one_skipped(self, name, why):
+        self.skipped += 1
+        print(f"SKIP {name}: {why}", flush=True)
+
+
+def run_job(build, section, job, name, environment, tally, digests):
+    under = tuple(find_tool(word) if i == 0 else word for i, word in enumerate(job.under))
+    limit = min(job.timeout, max(1, tally.left()))
+    result = launch.run(build, job.program, *job.arguments, ranks=section.ranks, car={"verbose": 1, **job.car},
+                        env={**environment, **job.env}, under=under, timeout=limit)
+    if result.skipped:
+        tally.one_skipped(name, result.skipped)
+    elif not result.passed:
+        tally.one_failed(name, result)
+    elif job.like and digests.setdefault(job.like, result.digest) != result.digest:
+        tally.one_failed(name, f"its digest is not that of the jobs before it\n{result}")
+    else:
+        tally.one_passed(name, result.seconds)
+
+
+def run_section(build, section, gpus, wanted, tally):
+    jobs = [(job, f"{build.version}: {section.name}: {job.name}") for job in section.jobs]
+    jobs = [(job, name) for job, name in jobs if not wanted or any(word in name for word in wanted)]
+    reason = why_not(section, gpus)
+    if reason is None and not build.nvcc:
+        reason = "this build has no kernels for real GPUs"
+    digests = {}
+    if reason is not None or not jobs:
+        for _, name in jobs:
+            tally.one_skipped(name, reason)
+        return
+    with placed(section) as environment:
+        for job, name in jobs:
+            if tally.left() <= 0:
+                tally.one_failed(name, f"not run: {SECONDS} s are over")
+            else:
+                run_job(build, section, job, name, environment, tally, digests)
+
+
+def main(words):
+    builds, gpus, tally = launch.builds(), count_gpus(), Tally()
+    if "--list" in words:
+        for section in sections():
+            for job in section.jobs:
+                print(f"{section.name}: {job.name}")
+        return 0
+    if not builds:
+        print('COLL_CAR_BUILDS names no build: COLL_CAR_BUILDS="5.0.7=PATH"')
+        return 2
+    for number, build in enumerate(builds):
+        for section in sections():
+            # The kernels are the same for every Open MPI: all of it with the first, a sample with the others.
+            if number > 0:
+                section.jobs = section.jobs[:1]
+            run_section(build, section, gpus, words, tally)
+    print(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped")
+    return 1 if tally.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
