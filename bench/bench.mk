@@ -2,14 +2,15 @@
 noinst_PROGRAMS += bench/car_bench
 
 bench_car_bench_SOURCES = \
-	bench/car_bench.c bench/bench.h bench/options.c bench/machine.c bench/measure.c bench/report.c \
+	bench/car_bench.c bench/bench.h bench/data.c bench/files.c bench/machine.c bench/measure.c bench/options.c \
+	bench/probe.c bench/reference.c bench/report.c \
 	bench/bench_image.c bench/bench_image.h bench/bench_kernel_args.h
 bench_car_bench_CPPFLAGS = -I$(srcdir)/coll_car -I$(srcdir)/tests/mpi -I$(srcdir)/kernels -I$(srcdir)/bench \
 	$(MPI_CPPFLAGS) -DCAR_HAVE_FATBINS=$(car_have_fatbins)
 bench_car_bench_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 bench_car_bench_LDADD = tests/mpi/libcommon.la $(MPI_LIBS) -ldl -lm
 
-EXTRA_DIST += bench/bench_kernels.cu
+EXTRA_DIST += bench/bench_kernels.cu bench/reference.cuh
 
 if HAVE_NVCC
 bench_object = bench/car_bench-bench_image.o

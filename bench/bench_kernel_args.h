@@ -1,4 +1,4 @@
-/* Arguments of the kernels in bench_kernels.cu. */
+/* Arguments of the kernels in bench_kernels.cu and reference.cuh. */
 #ifndef BENCH_KERNEL_ARGS_H
 #define BENCH_KERNEL_ARGS_H
 
@@ -10,5 +10,24 @@ typedef struct {
     uint64_t packs; /* of 16 bytes; unused by bench_flag */
     uint32_t value; /* bench_flag: what it stores */
 } bench_kernel_args_t;
+
+#define BENCH_MAX_RANKS 16
+#define BENCH_REFERENCE_BLOCKS 36
+
+/* Only rank s writes flag[..][..][s], with the numbers of calls; zero at first. */
+typedef struct {
+    uint32_t flag[2][BENCH_REFERENCE_BLOCKS][BENCH_MAX_RANKS];
+} bench_flags_t;
+
+typedef struct {
+    bench_flags_t *flags[BENCH_MAX_RANKS];
+    const float *staging[BENCH_MAX_RANKS]; /* every rank's input */
+    float *partial[BENCH_MAX_RANKS];       /* two-shot: every rank's sums of its share */
+    float *output;
+    uint32_t *failed; /* mapped host memory: set where a peer did not come */
+    uint64_t count;   /* elements */
+    uint32_t rank, size;
+    uint32_t call;
+} bench_reference_args_t;
 
 #endif /* BENCH_KERNEL_ARGS_H */

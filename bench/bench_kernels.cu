@@ -1,10 +1,11 @@
 /*
  * What the machine gives, for car_bench to compare with: the least that a kernel can do and say so, and copies over a
- * link. Written in the primitives of the component's kernels.
+ * link; and the reference's kernels. Written in the primitives of the component's kernels.
  */
 #include <car_primitives.cuh>
 
 #include "bench_kernel_args.h"
+#include "reference.cuh"
 
 /* The floor: stores 4 bytes into mapped host memory, relaxed, and ends. */
 CAR_KERNEL(bench_flag, bench_kernel_args_t, a)

@@ -3,11 +3,14 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <mpi-ext.h>
 
-/* Why the Open MPI without coll/car cannot be asked to reduce device memory, or NULL if it can. */
-static const char *baseline_impossible(const bench_options_t *o)
+#define SIZES_MAX 64
+
+/* Why this Open MPI alone cannot be asked to reduce such buffers, or NULL if it can. */
+static const char *impossible_alone(const bench_options_t *o)
 {
     if (gpu_kind_is_host(o->memory) || GPU_MANAGED == o->memory) {
         return NULL;
@@ -20,44 +23,98 @@ static const char *baseline_impossible(const bench_options_t *o)
     return "this Open MPI is built without CUDA and would read device memory with the CPU";
 }
 
+/* Ends the program, on all ranks, where a call could not be made at all. */
+static void refuse(const char *what, const char *why)
+{
+    if (0 == test.rank) {
+        fprintf(stderr, "car_bench: %s%s%s\n", what, NULL == why ? "" : ": ", NULL == why ? "" : why);
+    }
+    MPI_Finalize();
+    exit(2);
+}
+
+static void check_possible(const bench_options_t *o)
+{
+    int possible = gpu_kind_possible(o->memory);
+
+    MPI_Allreduce(MPI_IN_PLACE, &possible, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+    if (!possible) {
+        refuse("this machine has no such buffers", gpu_kind_name(o->memory));
+    }
+    if (!test.counted && NULL != impossible_alone(o)) {
+        refuse("coll/car is not loaded", impossible_alone(o));
+    }
+}
+
+/* Measures all sizes, and returns how many there were. */
+static int measure_all(const bench_options_t *o, const bench_machine_t *m, const bench_peers_t *peers, bench_row_t *rows)
+{
+    int n = 0;
+
+    for (size_t bytes = o->min; bytes <= o->max && n < SIZES_MAX; bytes *= o->step) {
+        bench_measure_size(o, peers, bytes, &rows[n]);
+        if (0 == test.rank) {
+            bench_report_row(o, m, &rows[n]);
+        }
+        ++n;
+    }
+    return n;
+}
+
+/* False, on all ranks, if a result was wrong or the baseline was none. Says so. */
+static bool sound(const bench_row_t *rows, int n)
+{
+    long wrong = 0;
+    bool baseline = true;
+
+    for (int i = 0; i < n; ++i) {
+        const bench_times_t *t = &rows[i].times[BENCH_BASELINE];
+        wrong += rows[i].wrong;
+        baseline = baseline && (!t->measured || 0 == strcmp(t->algorithm, "old path"));
+    }
+    if (0 == test.rank && wrong > 0) {
+        printf("# %ld elements were WRONG\n", wrong);
+    }
+    if (0 == test.rank && !baseline) {
+        printf("# THE BASELINE IS NONE: coll/car served it, as this Open MPI does not heed ompi_comm_coll_preference\n");
+    }
+    return 0 == wrong && baseline;
+}
+
 int main(int argc, char **argv)
 {
     bench_options_t options;
     bench_machine_t machine;
-    MPI_Comm other = MPI_COMM_NULL;
-    bench_row_t rows[64];
-    int n = 0;
-    long wrong = 0;
+    bench_peers_t peers = {.baseline = MPI_COMM_NULL};
+    bench_row_t rows[SIZES_MAX];
+    const char *no_baseline = NULL, *no_reference = NULL;
 
     test_begin(&argc, &argv, "car_bench");
     bench_read_options(argc, argv, &options);
     test_use_gpu();
+    check_possible(&options);
     bench_measure_machine(&machine);
-    const char *no_baseline = options.baseline ? baseline_impossible(&options) : NULL;
-    if (options.baseline && NULL == no_baseline) {
-        other = test_without_car(MPI_COMM_WORLD);
+    if (options.baseline) {
+        no_baseline = test.counted ? impossible_alone(&options) : "coll/car is not loaded, all figures are of this Open MPI alone";
+        peers.baseline = NULL == no_baseline ? test_without_car(MPI_COMM_WORLD) : MPI_COMM_NULL;
+    }
+    if (options.reference) {
+        peers.reference = bench_reference_new(&machine, options.max);
+        no_reference = NULL == peers.reference ? "the ranks cannot map each other's memory" : NULL;
     }
     if (0 == test.rank) {
-        bench_report_head(&options, &machine, argc, argv, no_baseline);
+        bench_report_head(&options, &machine, no_baseline, no_reference);
     }
-    for (size_t bytes = options.min; bytes <= options.max && n < 64; bytes *= options.step) {
-        bench_measure_size(&options, other, bytes, &rows[n]);
-        wrong += rows[n].wrong;
-        if (0 == test.rank) {
-            bench_report_row(&machine, &rows[n]);
-        }
-        ++n;
+    const int n = measure_all(&options, &machine, &peers, rows);
+    const bool right = sound(rows, n);
+    const bool written = 0 != test.rank || bench_report_files(&options, &machine, rows, n);
+    if (NULL != peers.reference) {
+        bench_reference_free(peers.reference);
     }
-    bool written = true;
-    if (0 == test.rank) {
-        written = bench_report_files(&options, &machine, rows, n);
-        if (wrong > 0) {
-            printf("# %ld elements were WRONG\n", wrong);
-        }
+    if (MPI_COMM_NULL != peers.baseline) {
+        MPI_Comm_free(&peers.baseline);
     }
-    if (MPI_COMM_NULL != other) {
-        MPI_Comm_free(&other);
-    }
+    free(machine.gpu_of);
     MPI_Finalize();
-    return 0 == wrong && written ? 0 : 1;
+    return right && written ? 0 : 1;
 }
