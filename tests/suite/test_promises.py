@@ -58,7 +58,8 @@ def test_a_late_rank_is_waited_for_and_no_kernel_is_left_running(build, check):
 
 @pytest.mark.parametrize("ranks, devices", [(2, 1), (4, 2)])
 def test_communicators_leave_nothing_behind(build, check, full, ranks, devices):
-    check(run(build, "lifecycle", "--rounds", 1000 if full else 100, ranks=ranks, gpus=simulated(build, devices)))
+    check(run(build, "lifecycle", "--rounds", 1000 if full else 100, ranks=ranks, gpus=simulated(build, devices),
+              timeout=300 if full else 90))
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
