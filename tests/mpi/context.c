@@ -135,9 +135,10 @@ int main(int argc, char **argv)
     const int device = gpu_in_use();
     GPU_OK(gpu.CtxGetCurrent(&primary));
     no_other_contexts(device);
+    /* First: only then does coll/car allocate its memory and load its kernels, which a capture forbids other threads. */
+    survive_capture(primary);
     try_contexts(primary, primary, "with the primary context current");
     try_contexts(primary, NULL, "with no current context");
-    survive_capture(primary);
     GPU_OK(gpu.CtxCreate(&own, 0, device));
     GPU_OK(gpu.CtxPopCurrent(&own)); /* else "none current" would uncover the primary one below it */
     try_contexts(own, own, "with a context of cuCtxCreate");
