@@ -2,10 +2,12 @@
  * MPI_Allreduce gives what a fold on the host in rank order gives, bit for bit: for every type and operation, counts
  * around every threshold and border between rounds, in place or not, at any element-aligned address, in every kind of
  * memory. It writes nothing beside the output and leaves the input as it was. The component's counters say who did it.
- * What kernels are not to serve gives, bit for bit, what the same call on host memory gives without coll/car.
+ * The gaps within elements of pairs stay as they were. What kernels are not to serve gives, bit for bit, what the same call
+ * on host memory gives without coll/car.
  *
  *   --kinds LIST     of memory (gpu.h), separated by commas; each is used if the machine has it
- *   --types LIST     of data.c
+ *   --types LIST     of data_types.c, separated by commas (all that this Open MPI has and kernels are to serve)
+ *   --ops LIST       as "sum,minloc" (all)
  *   --max-bytes N    no message is larger
  *   --cases N        random cases after the systematic ones
  *   --borders yes|no whether counts around borders are tried (yes); they depend on the grid
@@ -26,7 +28,8 @@
 
 #define GUARD 128 /* bytes on each side of a buffer that nobody may touch */
 #define GUARD_BYTE 0xa5
-#define OFFSETS 4 /* a buffer starts up to so many elements after a 16-byte boundary */
+#define OFFSETS 4 /* a buffer starts up to so many times its elements' alignment after a 16-byte boundary */
+#define ALIGN_MAX 16
 #define MAX_KINDS GPU_KINDS
 
 typedef struct {
@@ -41,10 +44,18 @@ typedef struct {
     uint64_t seed;
     bool in_place;
     int in_kind, out_kind;     /* indices of the kinds in use */
-    size_t in_shift, out_shift; /* elements */
+    size_t in_shift, out_shift; /* bytes */
 } case_t;
 
+/* What MPI allows and this Open MPI has. */
+typedef struct {
+    const data_type_t *type;
+    data_op_t op;
+} pair_t;
+
 static struct {
+    pair_t pair[DATA_TYPES * DATA_OPS];
+    int pairs;
     size_t max_bytes, memory_bytes;
     const char *expect;
     int kinds;
@@ -72,7 +83,7 @@ static const char *describe(const case_t *c)
 
 static size_t used(const case_t *c, size_t shift)
 {
-    return 2 * GUARD + (c->count + shift) * c->type->bytes;
+    return 2 * GUARD + c->count * c->type->bytes + shift;
 }
 
 /* Guards around, and between them the rank's operand, or in an output what must not survive. */
@@ -80,14 +91,14 @@ static void prepare(buffer_t *buffer, const case_t *c, size_t shift, bool operan
 {
     memset(buffer->image, GUARD_BYTE, used(c, shift));
     if (operand) {
-        data_fill(buffer->image + GUARD + shift * c->type->bytes, c->type, c->seed, test.rank, 0, c->count);
+        data_fill(buffer->image + GUARD + shift, c->type, c->seed, test.rank, 0, c->count);
     }
     gpu_write(buffer->memory.address, buffer->image, used(c, shift));
 }
 
 static bool guarded(const char *image, const case_t *c, size_t shift)
 {
-    const size_t start = GUARD + shift * c->type->bytes, end = start + c->count * c->type->bytes;
+    const size_t start = GUARD + shift, end = start + c->count * c->type->bytes;
 
     for (size_t i = 0; i < used(c, shift); ++i) {
         if ((i < start || i >= end) && GUARD_BYTE != (unsigned char) image[i]) {
@@ -100,7 +111,7 @@ static bool guarded(const char *image, const case_t *c, size_t shift)
 /* Whether kernels are to serve it. */
 static bool for_kernels(const case_t *c)
 {
-    return 0 == strcmp(run.expect, "car") && c->count > 0
+    return 0 == strcmp(run.expect, "car") && c->count > 0 && data_for_gpu(c->type)
            && !(gpu_kind_is_host(run.kind[c->in_kind]) && gpu_kind_is_host(run.kind[c->out_kind]));
 }
 
@@ -116,10 +127,23 @@ static void expect(const case_t *c)
                   data_mpi_op(c->op), run.plain);
 }
 
+/* The gaps of pairs: as the operand has them, or as prepare() left an output. */
+static void check_gaps(const char *result, const case_t *c)
+{
+    if (DATA_LOCATED == c->type->group && for_kernels(c)) {
+        memset(run.scratch, GUARD_BYTE, c->count * c->type->bytes);
+        if (c->in_place) {
+            data_fill(run.scratch, c->type, c->seed, test.rank, 0, c->count);
+        }
+        CHECK(data_gaps_differ(result, run.scratch, c->type, c->count) == c->count,
+              "%s: the gap within an element was written", describe(c));
+    }
+}
+
 static void check_output(buffer_t *buffer, const case_t *c)
 {
-    const char *result = buffer->image + GUARD + c->out_shift * c->type->bytes;
-    char got[40], wanted[40];
+    const char *result = buffer->image + GUARD + c->out_shift;
+    char got[DATA_TEXT], wanted[DATA_TEXT];
 
     gpu_read(buffer->image, buffer->memory.address, used(c, c->out_shift));
     expect(c);
@@ -129,6 +153,7 @@ static void check_output(buffer_t *buffer, const case_t *c)
               data_text(result, c->type, at, got), data_text(run.expected, c->type, at, wanted));
     }
     CHECK(guarded(buffer->image, c, c->out_shift), "%s: memory beside the output was written", describe(c));
+    check_gaps(result, c);
     if (for_kernels(c)) {
         run.digest = data_digest(run.digest, result, c->type, c->count);
     }
@@ -190,8 +215,8 @@ static void check_who(const case_t *c, const car_counters_t *d)
 static void try_case(const case_t *c)
 {
     buffer_t *out = &run.out[c->out_kind], *in = c->in_place ? out : &run.in[c->in_kind];
-    char *const send = (char *) in->memory.address + GUARD + c->in_shift * c->type->bytes;
-    char *const receive = (char *) out->memory.address + GUARD + c->out_shift * c->type->bytes;
+    char *const send = (char *) in->memory.address + GUARD + c->in_shift;
+    char *const receive = (char *) out->memory.address + GUARD + c->out_shift;
 
     prepare(in, c, c->in_shift, true);
     if (!c->in_place) {
@@ -212,84 +237,111 @@ static void try_case(const case_t *c)
 
 /* --- which calls ----------------------------------------------------------------------------------------------------- */
 
-/* All but type, operation and count, from one random number. */
-static void vary(case_t *c, uint64_t random)
+/* A call of a pair; all but the count from one random number. */
+static case_t make_case(const pair_t *pair, uint64_t count, uint64_t random)
 {
-    c->seed = random;
-    c->in_place = 0 == (random >> 8) % 4;
-    c->out_kind = (int) ((random >> 16) % (unsigned) run.kinds);
-    c->in_kind = c->in_place ? c->out_kind : (int) ((random >> 24) % (unsigned) run.kinds);
-    c->out_shift = (random >> 32) % OFFSETS;
-    c->in_shift = c->in_place ? c->out_shift : (random >> 40) % OFFSETS;
+    case_t c = {.type = pair->type, .op = pair->op, .count = count, .seed = random};
+
+    c.in_place = 0 == (random >> 8) % 4;
+    c.out_kind = (int) ((random >> 16) % (unsigned) run.kinds);
+    c.in_kind = c.in_place ? c.out_kind : (int) ((random >> 24) % (unsigned) run.kinds);
+    c.out_shift = (random >> 32) % OFFSETS * c.type->align;
+    c.in_shift = c.in_place ? c.out_shift : (random >> 40) % OFFSETS * c.type->align;
     if (0 != (random >> 48 & 1)) {
-        c->in_shift = c->out_shift = 0;
+        c.in_shift = c.out_shift = 0;
     }
+    return c;
 }
 
-static void systematic_cases(const data_type_t **types, int number_of_types, uint64_t seed)
+/* Every count for the first types and operations, which have the others' code; of the rest each has one of the counts. */
+static void systematic_cases(uint64_t seed)
 {
     static const uint64_t counts[] = {0, 1, 2, 3, 5, 33, 257, 1000, 4099};
+    const int number_of_counts = sizeof(counts) / sizeof(counts[0]);
     uint64_t n = 0;
 
-    for (int t = 0; t < number_of_types; ++t) {
-        for (int op = 0; op < DATA_OPS; ++op) {
-            for (size_t k = 0; k < sizeof(counts) / sizeof(counts[0]); ++k) {
-                case_t c = {.type = types[t], .op = (data_op_t) op, .count = counts[k]};
-                vary(&c, test_random(seed, n++));
-                if (c.count * c.type->bytes <= run.max_bytes) {
-                    try_case(&c);
-                }
+    for (int p = 0; p < run.pairs; ++p) {
+        const pair_t *pair = &run.pair[p];
+        const bool every = pair->type - data_types <= DATA_F64 && pair->op <= DATA_MAX;
+        const int first = every ? 0 : 1 + p % (number_of_counts - 1), last = every ? number_of_counts - 1 : first;
+        for (int k = first; k <= last; ++k) {
+            const case_t c = make_case(pair, counts[k], test_random(seed, n++));
+            if (c.count * c.type->bytes <= run.max_bytes) {
+                try_case(&c);
             }
         }
     }
 }
 
-static void every_border(const data_type_t **types, int number_of_types, uint64_t seed)
+/* The next pair after `*p` whose elements have that size, or NULL. */
+static const pair_t *next_of_size(int *p, size_t bytes)
 {
+    for (int tried = 0; tried < run.pairs; ++tried) {
+        *p = (*p + 1) % run.pairs;
+        if (bytes == run.pair[*p].type->bytes && data_for_gpu(run.pair[*p].type)) {
+            return &run.pair[*p];
+        }
+    }
+    return NULL;
+}
+
+/* Every second or fourth border for elements of a size, with one of the pairs that have such elements after the other. */
+static void every_border(uint64_t seed)
+{
+    static const struct {
+        size_t bytes;
+        int first, step;
+    } sizes[] = {{4, 0, 2}, {8, 1, 2}, {1, 0, 4}, {2, 2, 4}, {16, 1, 4}};
     uint64_t counts[BORDERS_MAX];
 
-    for (int t = 0; t < number_of_types; ++t) {
-        const int borders = borders_find(test.size, types[t]->bytes, run.max_bytes, counts);
-        for (int k = t; k < borders; k += number_of_types) {
-            case_t c = {.type = types[t], .op = (data_op_t) (k % DATA_OPS), .count = counts[k]};
-            vary(&c, test_random(seed ^ 0xb0, (uint64_t) (t * BORDERS_MAX + k)));
+    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); ++s) {
+        int p = -1;
+        const pair_t *pair = next_of_size(&p, sizes[s].bytes);
+        const int borders = NULL == pair ? 0 : borders_find(test.size, sizes[s].bytes, run.max_bytes, counts);
+        for (int k = sizes[s].first; k < borders; k += sizes[s].step, pair = next_of_size(&p, sizes[s].bytes)) {
+            const case_t c = make_case(pair, counts[k], test_random(seed ^ 0xb0, s * BORDERS_MAX + (uint64_t) k));
             try_case(&c);
         }
     }
 }
 
-static void random_cases(const data_type_t **types, int number_of_types, uint64_t seed, long cases)
+static void random_cases(uint64_t seed, long cases)
 {
     for (long n = 0; n < cases; ++n) {
         const uint64_t random = test_random(seed ^ 0xca5e, (uint64_t) n);
-        case_t c = {.type = types[random % (unsigned) number_of_types], .op = (data_op_t) (random >> 16 & 3)};
+        const pair_t *pair = &run.pair[random % (unsigned) run.pairs];
         /* Every magnitude as often as any other. */
-        const uint64_t limit = run.max_bytes / c.type->bytes >> (random >> 24) % 12;
-        c.count = (random >> 32) % (limit + 1);
-        vary(&c, test_random(random, 1));
+        const uint64_t limit = run.max_bytes / pair->type->bytes >> (random >> 24) % 12;
+        const case_t c = make_case(pair, (random >> 32) % (limit + 1), test_random(random, 1));
         try_case(&c);
     }
 }
 
 /* --- set-up -------------------------------------------------------------------------------------------------------- */
 
-static bool in_list(const char *name, const char *list)
+static void find_pairs(const char *types, const char *ops)
 {
-    const size_t length = strlen(name);
-
-    for (const char *p = list; NULL != p; p = strchr(p, ','), p = NULL == p ? NULL : p + 1) {
-        if (0 == strncmp(p, name, length) && (',' == p[length] || '\0' == p[length])) {
-            return true;
+    for (int t = 0; t < DATA_TYPES; ++t) {
+        const data_type_t *type = &data_types[t];
+        if (NULL == types ? !data_for_gpu(type) : !test_listed(type->name, types)) {
+            continue;
+        }
+        for (int op = 0; op < DATA_OPS; ++op) {
+            if ((NULL == ops || test_listed(data_op_name((data_op_t) op), ops)) && data_offered(type, (data_op_t) op)) {
+                run.pair[run.pairs++] = (pair_t){type, (data_op_t) op};
+            }
         }
     }
-    return false;
+    if (0 == run.pairs) {
+        test_skip("this Open MPI has none of the types and operations asked for");
+    }
 }
 
 static void allocate(const char *list)
 {
-    run.memory_bytes = run.max_bytes + 2 * GUARD + OFFSETS * 8;
+    run.memory_bytes = run.max_bytes + 2 * GUARD + OFFSETS * ALIGN_MAX;
     for (int kind = 0; kind < GPU_KINDS; ++kind) {
-        if (!in_list(gpu_kind_name((gpu_kind_t) kind), list)) {
+        if (!test_listed(gpu_kind_name((gpu_kind_t) kind), list)) {
             continue;
         }
         if (GPU_HOST != kind && !gpu_kind_possible((gpu_kind_t) kind)) {
@@ -345,10 +397,7 @@ static void release(void)
 
 int main(int argc, char **argv)
 {
-    const data_type_t *types[DATA_TYPES];
-    int number_of_types = 0;
-
-    test_options(argc, argv, "kinds types max-bytes cases borders seed expect");
+    test_options(argc, argv, "kinds types ops max-bytes cases borders seed expect");
     test_begin(&argc, &argv, "allreduce");
     const uint64_t seed = (uint64_t) test_number("seed", 1);
     const char *kinds = test_option("kinds", "device,managed,pool,vmm,other,host,registered,mapped");
@@ -357,21 +406,15 @@ int main(int argc, char **argv)
     if (0 != strcmp(kinds, "host")) {
         test_use_gpu();
     }
-    for (int t = 0; t < DATA_TYPES; ++t) {
-        if (in_list(data_types[t].name, test_option("types", "int32,uint32,int64,uint64,float,double,int,unsigned,"
-                                                             "long,unsigned_long,long_long"))) {
-            types[number_of_types++] = &data_types[t];
-        }
-    }
-    CHECK(number_of_types > 0, "no such type");
+    find_pairs(test_option("types", NULL), test_option("ops", NULL));
     allocate(kinds);
     settle_device();
     run.plain = test_without_car(MPI_COMM_WORLD);
-    systematic_cases(types, number_of_types, seed);
+    systematic_cases(seed);
     if (0 == strcmp("yes", test_option("borders", "yes"))) {
-        every_border(types, number_of_types, seed);
+        every_border(seed);
     }
-    random_cases(types, number_of_types, seed, test_number("cases", 100));
+    random_cases(seed, test_number("cases", 100));
     release();
     MPI_Comm_free(&run.plain);
     CHECK(0 == strcmp(run.expect, "absent") || test.counted, "coll/car is not loaded");

@@ -1,21 +1,23 @@
 # MPI test programs, which tests/suite and tests/gpu/run start. Included by the top Makefile.am.
 mpi_tests = \
 	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/context tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
-	tests/mpi/nocuda tests/mpi/progress tests/mpi/stream_order tests/mpi/whole
+	tests/mpi/nocuda tests/mpi/progress tests/mpi/stream_order tests/mpi/types tests/mpi/whole
 check_PROGRAMS += $(mpi_tests)
 
 mpi_test_common = \
-	tests/mpi/data.c tests/mpi/data.h tests/mpi/gpu.c tests/mpi/gpu.h tests/mpi/test_images.c \
-	tests/mpi/test_images.h tests/mpi/testing.c tests/mpi/testing.h
+	tests/mpi/data.c tests/mpi/data.h tests/mpi/data_compare.c tests/mpi/data_fold.c tests/mpi/data_half.c \
+	tests/mpi/data_types.c tests/mpi/gpu.c tests/mpi/gpu.h tests/mpi/test_images.c tests/mpi/test_images.h \
+	tests/mpi/testing.c tests/mpi/testing.h
 mpi_test_cppflags = \
 	-I$(srcdir)/tests/mpi -I$(srcdir)/tests/kernels -I$(srcdir)/coll_car -I$(srcdir)/kernels $(MPI_CPPFLAGS) \
 	-DCAR_HAVE_FATBINS=$(car_have_fatbins)
 
-# The common sources once, not once per program; car_bench, which is no check program, uses them too.
+# The common sources once, not once per program; car_bench, which is no check program, uses them too. A compiler that fuses
+# multiplications and additions would be no reference for data_fold.c.
 noinst_LTLIBRARIES += tests/mpi/libcommon.la
 tests_mpi_libcommon_la_SOURCES = $(mpi_test_common)
 tests_mpi_libcommon_la_CPPFLAGS = $(mpi_test_cppflags)
-tests_mpi_libcommon_la_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_libcommon_la_CFLAGS = -std=gnu11 -ffp-contract=off $(CAR_WARNINGS)
 
 if HAVE_NVCC
 tests_mpi_images_object = tests/mpi/libcommon_la-test_images.lo
@@ -57,6 +59,9 @@ tests_mpi_progress_LDADD = $(mpi_test_libs)
 tests_mpi_stream_order_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_stream_order_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_stream_order_LDADD = $(mpi_test_libs)
+tests_mpi_types_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_types_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_types_LDADD = $(mpi_test_libs)
 tests_mpi_whole_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_whole_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_whole_LDADD = $(mpi_test_libs)

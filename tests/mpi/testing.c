@@ -16,16 +16,21 @@ static char **argument;
 
 /* --- options ------------------------------------------------------------------------------------------------------ */
 
-static bool listed(const char *name, const char *list)
+static bool listed(const char *name, const char *list, char between)
 {
     const size_t length = strlen(name);
 
     for (const char *p = list; NULL != (p = strstr(p, name)); ++p) {
-        if ((p == list || ' ' == p[-1]) && ('\0' == p[length] || ' ' == p[length])) {
+        if ((p == list || between == p[-1]) && ('\0' == p[length] || between == p[length])) {
             return true;
         }
     }
     return false;
+}
+
+bool test_listed(const char *name, const char *list)
+{
+    return listed(name, list, ',');
 }
 
 void test_options(int argc, char **argv, const char *options)
@@ -33,7 +38,7 @@ void test_options(int argc, char **argv, const char *options)
     arguments = argc;
     argument = argv;
     for (int i = 1; i < argc; i += 2) {
-        if (0 != strncmp(argv[i], "--", 2) || !listed(argv[i] + 2, options) || i + 1 == argc) {
+        if (0 != strncmp(argv[i], "--", 2) || !listed(argv[i] + 2, options, ' ') || i + 1 == argc) {
             fprintf(stderr, "%s: options with a value each: %s\n", argv[0], options);
             exit(2);
         }

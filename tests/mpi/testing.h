@@ -27,6 +27,8 @@ extern test_t test;
 void test_options(int argc, char **argv, const char *options);
 const char *test_option(const char *name, const char *otherwise);
 long test_number(const char *name, long otherwise);
+/* Whether a name is one of a list's, which are separated by commas. */
+bool test_listed(const char *name, const char *list);
 /* As Open MPI will read that parameter of coll/car from the environment; `otherwise` if it is not set. */
 const char *test_mca(const char *parameter, const char *otherwise);
 

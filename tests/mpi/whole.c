@@ -193,6 +193,11 @@ typedef struct {
     int index;
 } pair_t;
 
+typedef struct {
+    long double value;
+    int index;
+} long_pair_t;
+
 /* Of a pair: the sum of the values and the largest index. */
 static void merge_pairs(void *in, void *inout, int *length, MPI_Datatype *type)
 {
@@ -245,33 +250,34 @@ static void same_as_host(MPI_Comm plain, const char *what, const void *operand, 
 static void not_served(void)
 {
     pair_t pairs[COUNT];
-    int integers[COUNT];
-    short shorts[COUNT];
-    signed char bytes[COUNT];
-    double _Complex complexes[COUNT];
+    long_pair_t long_pairs[COUNT];
+    long double longs[COUNT];
+    long double _Complex complexes[COUNT];
     int strided[3 * COUNT];
     MPI_Datatype every_third;
     MPI_Op merge;
     MPI_Comm plain = test_without_car(MPI_COMM_WORLD);
 
-    memset(pairs, 0, sizeof(pairs)); /* the gaps too: they are compared */
+    /* The gaps too: they are compared. */
+    memset(pairs, 0, sizeof(pairs));
+    memset(long_pairs, 0, sizeof(long_pairs));
+    memset(longs, 0, sizeof(longs));
+    memset(complexes, 0, sizeof(complexes));
     for (int i = 0; i < COUNT; ++i) {
         pairs[i].value = (double) ((test.rank * 7 + i * 13) % 31);
         pairs[i].index = test.rank;
-        integers[i] = (test.rank + i) % 3;
-        shorts[i] = (short) (test.rank * i);
-        bytes[i] = (signed char) ((test.rank + i) % 5 - 2);
+        long_pairs[i].value = (test.rank * 7 + i * 13) % 31;
+        long_pairs[i].index = test.rank;
+        longs[i] = test.rank + i;
         complexes[i] = test.rank + i * I;
         strided[3 * i] = test.rank + i;
         strided[3 * i + 1] = strided[3 * i + 2] = -1;
     }
-    same_as_host(plain, "MPI_MINLOC", pairs, sizeof(pairs), COUNT, MPI_DOUBLE_INT, MPI_MINLOC);
-    same_as_host(plain, "MPI_LAND", integers, sizeof(integers), COUNT, MPI_INT, MPI_LAND);
-    same_as_host(plain, "MPI_BXOR", integers, sizeof(integers), COUNT, MPI_INT, MPI_BXOR);
-    same_as_host(plain, "MPI_SUM of MPI_SHORT", shorts, sizeof(shorts), COUNT, MPI_SHORT, MPI_SUM);
-    same_as_host(plain, "MPI_MAX of MPI_SIGNED_CHAR", bytes, sizeof(bytes), COUNT, MPI_SIGNED_CHAR, MPI_MAX);
-    same_as_host(plain, "MPI_SUM of MPI_C_DOUBLE_COMPLEX", complexes, sizeof(complexes), COUNT, MPI_C_DOUBLE_COMPLEX,
-                 MPI_SUM);
+    same_as_host(plain, "MPI_MINLOC of MPI_LONG_DOUBLE_INT", long_pairs, sizeof(long_pairs), COUNT, MPI_LONG_DOUBLE_INT,
+                 MPI_MINLOC);
+    same_as_host(plain, "MPI_SUM of MPI_LONG_DOUBLE", longs, sizeof(longs), COUNT, MPI_LONG_DOUBLE, MPI_SUM);
+    same_as_host(plain, "MPI_SUM of MPI_C_LONG_DOUBLE_COMPLEX", complexes, sizeof(complexes), COUNT,
+                 MPI_C_LONG_DOUBLE_COMPLEX, MPI_SUM);
     MPI_Op_create(merge_pairs, 1, &merge);
     same_as_host(plain, "a user's operation", pairs, sizeof(pairs), COUNT, MPI_DOUBLE_INT, merge);
     MPI_Op_free(&merge);
