@@ -38,25 +38,38 @@ static bool make_room(car_arena_t *arena)
     return true;
 }
 
-bool car_arena_take(car_arena_t *arena, size_t bytes, size_t *offset)
+size_t car_arena_used_above(const car_arena_t *arena, size_t bytes)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < arena->used_count; ++i) {
+        used += arena->used[i].bytes > bytes ? arena->used[i].bytes : 0;
+    }
+    return used;
+}
+
+/* The gap before piece i, or behind the last. */
+static car_extent_t gap_before(const car_arena_t *arena, size_t i)
+{
+    const size_t start = 0 == i ? 0 : arena->used[i - 1].offset + arena->used[i - 1].bytes;
+    return (car_extent_t){start, (i < arena->used_count ? arena->used[i].offset : arena->bytes) - start};
+}
+
+bool car_arena_take(car_arena_t *arena, size_t bytes, car_arena_end_t end, size_t *offset)
 {
     const size_t wanted = (bytes + CAR_ARENA_ALIGNMENT - 1) / CAR_ARENA_ALIGNMENT * CAR_ARENA_ALIGNMENT;
-    size_t start = 0;
 
-    for (size_t i = 0; i <= arena->used_count; ++i) {
-        const size_t end = i < arena->used_count ? arena->used[i].offset : arena->bytes;
-        if (end - start >= wanted) {
+    for (size_t n = 0; n <= arena->used_count; ++n) {
+        const size_t i = CAR_ARENA_LOW == end ? n : arena->used_count - n;
+        const car_extent_t gap = gap_before(arena, i);
+        if (gap.bytes >= wanted) {
             if (!make_room(arena)) {
                 return false;
             }
+            *offset = CAR_ARENA_LOW == end ? gap.offset : gap.offset + gap.bytes - wanted;
             memmove(&arena->used[i + 1], &arena->used[i], (arena->used_count - i) * sizeof(*arena->used));
-            arena->used[i] = (car_extent_t){start, wanted};
+            arena->used[i] = (car_extent_t){*offset, wanted};
             ++arena->used_count;
-            *offset = start;
             return true;
-        }
-        if (i < arena->used_count) {
-            start = end + arena->used[i].bytes;
         }
     }
     return false;

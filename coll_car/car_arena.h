@@ -28,8 +28,16 @@ void car_arena_fini(car_arena_t *arena);
 /* Bytes that no piece holds, whether in one gap or in many. */
 size_t car_arena_free_bytes(const car_arena_t *arena);
 
-/* Takes `bytes`, rounded up to the alignment, from the first gap that has them. False: no such gap, or no memory. */
-bool car_arena_take(car_arena_t *arena, size_t bytes, size_t *offset);
+/* Bytes of the pieces that are larger than `bytes`. */
+size_t car_arena_used_above(const car_arena_t *arena, size_t bytes);
+
+typedef enum {
+    CAR_ARENA_LOW, /* from the first gap, at its start */
+    CAR_ARENA_HIGH /* from the last gap, at its end: pieces of very different size keep out of each other's way */
+} car_arena_end_t;
+
+/* Takes `bytes`, rounded up to the alignment, from a gap that has them. False: no such gap, or no memory. */
+bool car_arena_take(car_arena_t *arena, size_t bytes, car_arena_end_t end, size_t *offset);
 
 /* Gives back what car_arena_take gave at `offset`. */
 void car_arena_give(car_arena_t *arena, size_t offset);

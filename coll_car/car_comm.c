@@ -238,7 +238,7 @@ static void check_links(car_comm_t *comm, const car_offer_t *offers, car_verdict
 static void take_piece(car_comm_t *comm, car_verdict_t *verdict)
 {
     car_devices_lock();
-    comm->piece_taken = car_arena_take(&comm->device->arena, comm->piece_bytes, &comm->piece_offset);
+    comm->piece_taken = car_arena_take(&comm->device->arena, comm->piece_bytes, CAR_ARENA_LOW, &comm->piece_offset);
     car_devices_unlock();
     if (!comm->piece_taken) {
         verdict->failed = 1;
@@ -293,7 +293,7 @@ CUresult car_comm_clear(car_comm_t *comm)
 {
     const car_cuda_t *cuda = comm->device->cuda;
     const CUdeviceptr piece = comm->peer[comm->rank].piece;
-    CUresult result = cuda->MemsetD8Async(piece, 0, comm->limits.layout.pull_offset, comm->stream);
+    CUresult result = cuda->MemsetD8Async(piece, 0, comm->limits.layout.staging_offset, comm->stream);
     return CUDA_SUCCESS == result ? cuda->StreamSynchronize(comm->stream) : result;
 }
 
@@ -435,12 +435,12 @@ static void destroy_graphs(car_comm_t *comm)
     const car_cuda_t *cuda = comm->device->cuda;
 
     for (int a = 0; a < CAR_ALGORITHMS; ++a) {
-        for (int r = 0; r < CAR_REDUCTIONS; ++r) {
-            if (NULL != comm->graphs[a][r].exec) {
-                (void) cuda->GraphExecDestroy(comm->graphs[a][r].exec);
+        for (int k = 0; k < CAR_KERNELS; ++k) {
+            if (NULL != comm->graphs[a][k].exec) {
+                (void) cuda->GraphExecDestroy(comm->graphs[a][k].exec);
             }
-            if (NULL != comm->graphs[a][r].graph) {
-                (void) cuda->GraphDestroy(comm->graphs[a][r].graph);
+            if (NULL != comm->graphs[a][k].graph) {
+                (void) cuda->GraphDestroy(comm->graphs[a][k].graph);
             }
         }
     }

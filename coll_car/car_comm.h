@@ -42,7 +42,8 @@ typedef struct car_comm {
     size_t piece_offset; /* in the device's arena */
     size_t piece_bytes;
     bool piece_taken;
-    bool grown; /* as far as it goes: no further attempt */
+    uint32_t grow_wait;  /* calls that would like a larger piece until the next attempt; 0: try */
+    uint32_t grow_pause; /* grow_wait after the next attempt that falls short */
     car_limits_t limits;
     car_link_t worst_link;
     int gpus; /* different ones among the ranks */
@@ -51,7 +52,7 @@ typedef struct car_comm {
     CUstream stream;
     CUevent event; /* orders the stream after the caller's legacy default stream */
     int word;      /* index of the completion word */
-    car_graph_t graphs[CAR_ALGORITHMS][CAR_REDUCTIONS];
+    car_graph_t graphs[CAR_ALGORITHMS][CAR_KERNELS];
 
     uint32_t epoch;  /* of the next exchange; never 0, which fresh memory holds */
     uint32_t ticket; /* of the last launch */
@@ -110,6 +111,6 @@ CUresult car_comm_clear(car_comm_t *comm);
  * finished the call, and none may start another.
  */
 bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *input, const car_buffer_t *output,
-                        uint64_t count, car_type_t type, car_reduction_t reduction, char reason[CAR_REASON_BYTES]);
+                        uint64_t count, const car_reduction_t *reduction, char reason[CAR_REASON_BYTES]);
 
 #endif /* CAR_COMM_H */

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617231) /* the last digit is the version of this layout */
+#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617232) /* the last digit is the version of this layout */
 #define CAR_CONTROL_SLOTS 2
 
 typedef struct {
@@ -27,6 +27,7 @@ typedef struct {
 typedef struct {
     car_line_slot_t line[CAR_CONTROL_SLOTS];
     car_record_slot_t record[CAR_CONTROL_SLOTS];
+    _Alignas(64) char payload[CAR_CONTROL_SLOTS][CAR_CONTROL_PAYLOAD];
 } car_rank_area_t;
 
 typedef struct {
@@ -135,6 +136,11 @@ void car_control_detach(car_control_t *control)
 {
     munmap(control->segment, control->bytes);
     free(control);
+}
+
+void *car_control_payload(car_control_t *control, uint64_t call, int r)
+{
+    return control->segment->rank[r].payload[call % CAR_CONTROL_SLOTS];
 }
 
 void car_control_post(car_control_t *control, uint64_t call, car_line_t line)

@@ -44,10 +44,10 @@ static bool load_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
                                              : "rebuild with --with-cuda-arch naming this GPU");
             return false;
         }
-        for (int r = 0; r < CAR_REDUCTIONS; ++r) {
+        for (int k = 0; k < CAR_KERNELS; ++k) {
             char name[64];
-            snprintf(name, sizeof(name), "car_%s_%s", car_images[a].name, car_reduction_name((car_reduction_t) r));
-            if (failed(d->cuda->ModuleGetFunction(&d->functions[a][r], d->modules[a], name), name, reason)) {
+            snprintf(name, sizeof(name), "car_%s_%s", car_images[a].name, car_kernel_name((car_kernel_t) k));
+            if (failed(d->cuda->ModuleGetFunction(&d->functions[a][k], d->modules[a], name), name, reason)) {
                 return false;
             }
         }
@@ -62,9 +62,9 @@ static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
 
     for (int pass = 0; pass < 2; ++pass) {
         for (int a = 0; a < CAR_ALGORITHMS; ++a) {
-            for (int r = 0; r < CAR_REDUCTIONS; ++r) {
+            for (int k = 0; k < CAR_KERNELS; ++k) {
                 int most = 0;
-                const CUfunction f = d->functions[a][r];
+                const CUfunction f = d->functions[a][k];
                 if (0 == pass) {
                     if (failed(d->cuda->FuncGetAttribute(&most, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, f),
                                "cuFuncGetAttribute", reason)) {

@@ -41,7 +41,7 @@ typedef struct car_device {
     uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
     int priority;             /* of the streams: the highest */
     CUmodule modules[CAR_ALGORITHMS];
-    CUfunction functions[CAR_ALGORITHMS][CAR_REDUCTIONS];
+    CUfunction functions[CAR_ALGORITHMS][CAR_KERNELS];
 
     CUdeviceptr memory; /* the arena */
     car_arena_t arena;

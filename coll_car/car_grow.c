@@ -12,12 +12,25 @@ typedef struct {
     uint32_t cleared;
 } car_growth_t;
 
-/* What is asked for, or half of what is free or its own, so that something is left for communicators to come. */
+/*
+ * Three eighths of the arena are for pieces that have grown, the rest for those that begin: with the default of 64 MB, 106
+ * of them. Of what others leave of the three eighths a communicator gets two thirds, so something is left for the next.
+ */
 static size_t piece_offered(const car_comm_t *comm, size_t wanted)
 {
-    const size_t share = (car_arena_free_bytes(&comm->device->arena) + comm->piece_bytes) / 2;
+    const car_arena_t *arena = &comm->device->arena;
+    const size_t own = comm->piece_bytes > CAR_PIECE_MIN ? comm->piece_bytes : 0;
+    const size_t others = car_arena_used_above(arena, CAR_PIECE_MIN) - own, most = arena->bytes / 8 * 3;
+    const size_t share = others < most ? (most - others) / 3 * 2 : 0;
 
     return share < wanted ? share / CAR_PIECE_MIN * CAR_PIECE_MIN : wanted;
+}
+
+/* The piece is smaller than the calls would like: after a while, and then after twice that, it is tried again. */
+static void try_later(car_comm_t *comm)
+{
+    comm->grow_pause = 0 == comm->grow_pause ? 64 : comm->grow_pause < 4096 ? 2 * comm->grow_pause : 4096;
+    comm->grow_wait = comm->grow_pause;
 }
 
 static uint64_t least_bytes(const car_growth_t *all, int size)
@@ -63,6 +76,10 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
     const size_t old_offset = comm->piece_offset;
     size_t offset = 0;
 
+    if (comm->grow_wait > 0) {
+        --comm->grow_wait;
+        return true;
+    }
     car_devices_lock();
     car_pending_reclaim();
     mine.bytes = piece_offered(comm, bytes);
@@ -72,19 +89,21 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
         return false;
     }
     const uint64_t wanted = least_bytes(all, comm->size);
-    comm->grown = wanted < bytes;
+    if (wanted < bytes) {
+        try_later(comm);
+    }
     if (wanted <= comm->piece_bytes) {
         return true;
     }
     car_devices_lock();
-    mine.bytes = car_arena_take(&comm->device->arena, wanted, &offset) ? wanted : 0;
+    mine.bytes = car_arena_take(&comm->device->arena, wanted, CAR_ARENA_HIGH, &offset) ? wanted : 0;
     car_devices_unlock();
     mine.offset = offset;
     if (!together(comm, &mine, all, reason)) {
         return false;
     }
     if (0 == least_bytes(all, comm->size)) {
-        comm->grown = true;
+        try_later(comm);
         if (0 != mine.bytes) {
             give_back(comm, offset);
         }

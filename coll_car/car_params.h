@@ -38,6 +38,7 @@ typedef struct {
     size_t memory;         /* bytes of device memory that a process spends per device on all its communicators */
     int push_max;          /* bytes up to which one_shot_push is chosen; -1: from the table */
     int pull_max;          /* bytes up to which one_shot_pull is chosen; -1: from the table */
+    unsigned int host_max; /* bytes up to which an allreduce of host buffers is done in the control segment itself */
     unsigned int spin_us;  /* microseconds a kernel waits for a peer before it leaves and is launched again later */
     unsigned int blocks;   /* blocks of a grid; 0: from occupancy and the table */
     unsigned int threads;  /* threads of a block; 0: from the table */
@@ -50,6 +51,7 @@ typedef struct {
     X(calls_one_shot_pull, "allreduce calls that the one_shot_pull kernels served")                                    \
     X(calls_two_shot, "allreduce calls that the two_shot kernels served")                                              \
     X(calls_host, "allreduce calls left to the saved module because all ranks passed host memory")                     \
+    X(calls_host_small, "allreduce calls of host memory, small enough to be done in shared memory")                    \
     X(calls_forwarded, "allreduce calls left to the saved module for their type, operation or communicator")           \
     X(calls_bounced, "of the calls left to the saved module: those whose device buffers went through pinned memory")   \
     X(calls_staged, "calls served by kernels through a copy, as a buffer was not memory of the communicator's GPU")    \
@@ -60,5 +62,8 @@ typedef struct {
     CAR_COUNTERS(CAR_COUNTER)
 #undef CAR_COUNTER
 } car_counters_t;
+
+/* Threads count at the same time, and MPI_T reads meanwhile. */
+#define CAR_COUNT(counter, n) ((void) __atomic_fetch_add(&(counter), (n), __ATOMIC_RELAXED))
 
 #endif /* CAR_PARAMS_H */

@@ -30,6 +30,9 @@ static const car_thresholds_t several_gpus[] = {
     {8, 56 << 10, 112 << 10},    {CAR_MAX_RANKS, 24 << 10, 44 << 10},
 };
 
+/* Of the smallest piece: 2 slots of 8 ranks with 8 KB each, which are 16 KB of packets. */
+#define CAR_PUSH_MIN (256 * 1024)
+
 static uint64_t divide_up(uint64_t a, uint64_t b)
 {
     return (a + b - 1) / b;
@@ -59,19 +62,20 @@ static uint32_t slot(size_t region, int slots)
 
 void car_layout_make(size_t piece, int ranks, car_layout_t *layout)
 {
-    /* Eighths of what the flags leave: 2 for push, 2 for pull, 3 for two_shot, 1 for local copies. */
-    const size_t eighth = (piece - CAR_FLAGS_BYTES) / 8 / 4096 * 4096;
+    const size_t page = 4096, rest = piece - CAR_FLAGS_BYTES;
+    /* Small messages need their inbox at full size from the start; later a quarter is for it. */
+    const size_t push = (rest / 4 > CAR_PUSH_MIN ? rest / 4 : CAR_PUSH_MIN) / page * page;
+    const size_t staging = (rest - push) / 3 / page * page;
 
     layout->own_offset = (sizeof(car_flags_t) + 127) / 128 * 128;
     layout->push_offset = CAR_FLAGS_BYTES;
-    layout->push_slot = slot(2 * eighth, CAR_SLOTS * ranks);
-    layout->pull_offset = (uint32_t) (layout->push_offset + 2 * eighth);
-    layout->pull_slot = slot(2 * eighth, CAR_SLOTS);
-    layout->scatter_offset = (uint32_t) (layout->pull_offset + 2 * eighth);
-    layout->two_shot_slot = slot(3 * eighth / 2, CAR_SLOTS * ranks);
-    layout->gather_offset = layout->scatter_offset + CAR_SLOTS * (uint32_t) ranks * layout->two_shot_slot;
-    layout->local_offset = (uint32_t) (layout->scatter_offset + 3 * eighth);
-    layout->local_bytes = (uint32_t) eighth;
+    layout->push_slot = slot(push, CAR_SLOTS * ranks);
+    layout->staging_offset = (uint32_t) (layout->push_offset + push);
+    layout->staging_slot = (uint32_t) staging;
+    layout->two_shot_slot = slot(staging, 2 * ranks);
+    /* Holds a round of any algorithm: of one_shot_push an eighth of its inbox at most, with two ranks. */
+    layout->local_offset = (uint32_t) (layout->staging_offset + CAR_SLOTS * staging);
+    layout->local_bytes = (uint32_t) (piece / page * page - layout->local_offset);
 }
 
 _Static_assert(sizeof(car_flags_t) + 128 + sizeof(car_own_words_t) <= CAR_FLAGS_BYTES, "flags and own words fit");
@@ -116,17 +120,17 @@ static void cut(car_plan_t *plan, const car_limits_t *limits, uint64_t count, ui
     plan->rounds = divide_up(count, plan->round);
 }
 
-car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t element)
+car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t element, size_t unit)
 {
     const car_layout_t *layout = &limits->layout;
     car_plan_t plan = {.algorithm = choose(limits, count * element)};
 
     switch (plan.algorithm) {
     case CAR_ONE_SHOT_PUSH:
-        cut(&plan, limits, count, CAR_PACKET_PAYLOAD / element, 1, layout->push_slot / CAR_PACK_BYTES, 1);
+        cut(&plan, limits, count, unit / element, 1, layout->push_slot / (CAR_PACK_BYTES * unit / CAR_PACKET_PAYLOAD), 1);
         break;
     case CAR_ONE_SHOT_PULL:
-        cut(&plan, limits, count, CAR_PACK_BYTES / element, 1, layout->pull_slot / CAR_PACK_BYTES, 64);
+        cut(&plan, limits, count, CAR_PACK_BYTES / element, 1, layout->staging_slot / CAR_PACK_BYTES, 64);
         break;
     default:
         cut(&plan, limits, count, CAR_PACK_BYTES / element, (uint64_t) limits->ranks,
@@ -136,21 +140,22 @@ car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t elem
     return plan;
 }
 
-static uint64_t rounds_with(const car_limits_t *limits, size_t piece, uint64_t count, size_t element)
+static uint64_t rounds_with(const car_limits_t *limits, size_t piece, uint64_t count, size_t element,
+                            size_t unit)
 {
     car_limits_t with = *limits;
 
     car_layout_make(piece, limits->ranks, &with.layout);
-    return car_plan_make(&with, count, element).rounds;
+    return car_plan_make(&with, count, element, unit).rounds;
 }
 
-size_t car_plan_piece(const car_limits_t *limits, uint64_t count, size_t element)
+size_t car_plan_piece(const car_limits_t *limits, uint64_t count, size_t element, size_t unit)
 {
-    const uint64_t fewest = rounds_with(limits, CAR_PIECE_MAX, count, element);
+    const uint64_t fewest = rounds_with(limits, CAR_PIECE_MAX, count, element, unit);
     size_t piece = CAR_PIECE_MIN;
 
-    while (piece < CAR_PIECE_MAX && rounds_with(limits, piece, count, element) > fewest) {
-        piece *= 2;
+    while (piece < CAR_PIECE_MAX && rounds_with(limits, piece, count, element, unit) > fewest) {
+        piece = smaller(2 * piece, CAR_PIECE_MAX);
     }
     return piece;
 }

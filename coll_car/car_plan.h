@@ -16,21 +16,19 @@ typedef struct {
     uint32_t own_offset;     /* car_own_words_t */
     uint32_t push_offset;    /* inbox of one_shot_push: [2][ranks][push_slot] */
     uint32_t push_slot;
-    uint32_t pull_offset;    /* staging of one_shot_pull: [2][pull_slot] */
-    uint32_t pull_slot;
-    uint32_t scatter_offset; /* inboxes of two_shot: [2][ranks][two_shot_slot] each */
-    uint32_t gather_offset;
-    uint32_t two_shot_slot;
+    uint32_t staging_offset; /* staging of one_shot_pull: [2][staging_slot]; inboxes of two_shot in the same slots */
+    uint32_t staging_slot;
+    uint32_t two_shot_slot;  /* a slot is [scatter, gather][ranks][two_shot_slot] to it */
     uint32_t local_offset;   /* copies of buffers that kernels cannot use where they are */
     uint32_t local_bytes;
 } car_layout_t;
 
 /*
- * What a communicator starts with, which is also the least that can be laid out, and what it can make good use of: two
- * ranks on one H100 under MPS did 64 MB by two_shot in 352 us with 16 MB, in 218 with 32 (November 2026).
+ * What a communicator starts with, which is also the least that can be laid out: the inbox has room for 8 KB of 8 ranks in
+ * one round, and 100 such pieces fit the part of the default arena that is kept for them. And what it can make good use of.
  */
-#define CAR_PIECE_MIN (512 * 1024)
-#define CAR_PIECE_MAX (32 * 1024 * 1024)
+#define CAR_PIECE_MIN (384 * 1024)
+#define CAR_PIECE_MAX (16 * 1024 * 1024)
 
 /* `piece` bytes, at least CAR_PIECE_MIN, for 2 to CAR_MAX_RANKS ranks. */
 void car_layout_make(size_t piece, int ranks, car_layout_t *layout);
@@ -56,11 +54,14 @@ typedef struct {
     uint64_t rounds; /* each is one exchange */
 } car_plan_t;
 
-/* `count` > 0 elements of `element` bytes (4 or 8). */
-car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t element);
+/*
+ * `count` > 0 elements of `element` bytes, 1 to 16, a power of two; a thread of one_shot_push exchanges `unit` bytes at a
+ * time, 8 or 16, which hold at least one element.
+ */
+car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t element, size_t unit);
 
 /* Bytes of the smallest piece with which that call takes as few rounds as with the largest. */
-size_t car_plan_piece(const car_limits_t *limits, uint64_t count, size_t element);
+size_t car_plan_piece(const car_limits_t *limits, uint64_t count, size_t element, size_t unit);
 
 const char *car_algorithm_name(car_algorithm_t algorithm);
 

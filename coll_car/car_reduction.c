@@ -1,32 +1,51 @@
 #include "car_reduction.h"
 
-/* Unsigned sums and products are the signed ones' bits. */
-static const car_reduction_t reductions[CAR_TYPES][CAR_OPS] = {
-    [CAR_I32] = {CAR_REDUCTION_i32_sum, CAR_REDUCTION_i32_prod, CAR_REDUCTION_i32_min, CAR_REDUCTION_i32_max},
-    [CAR_U32] = {CAR_REDUCTION_i32_sum, CAR_REDUCTION_i32_prod, CAR_REDUCTION_u32_min, CAR_REDUCTION_u32_max},
-    [CAR_I64] = {CAR_REDUCTION_i64_sum, CAR_REDUCTION_i64_prod, CAR_REDUCTION_i64_min, CAR_REDUCTION_i64_max},
-    [CAR_U64] = {CAR_REDUCTION_i64_sum, CAR_REDUCTION_i64_prod, CAR_REDUCTION_u64_min, CAR_REDUCTION_u64_max},
-    [CAR_F32] = {CAR_REDUCTION_f32_sum, CAR_REDUCTION_f32_prod, CAR_REDUCTION_f32_min, CAR_REDUCTION_f32_max},
-    [CAR_F64] = {CAR_REDUCTION_f64_sum, CAR_REDUCTION_f64_prod, CAR_REDUCTION_f64_min, CAR_REDUCTION_f64_max},
+#include "car_kernel_args.h"
+
+typedef struct {
+    uint8_t element, alignment;
+    uint16_t data;
+    uint16_t ops; /* a bit for each that the type has */
+} car_type_facts_t;
+
+static const car_type_facts_t facts[CAR_TYPES] = {
+#define CAR_OP_BIT(type, op) | 1 << CAR_OP_##op
+#define CAR_TYPE(name, type, bytes, alignment, data, class_)                                                           \
+    [CAR_TYPE_##name] = {bytes, alignment, data, 0 CAR_OPS_OF_##class_(CAR_OP_BIT, name)},
+#define CAR_COMMON(type, op)
+#include "car_types.def"
+#undef CAR_OP_BIT
 };
 
-car_reduction_t car_reduction_find(car_type_t type, car_op_t op)
+/* 1 + the kernel of a common pair, 0 for all others. */
+static const uint8_t own_kernel[CAR_TYPES][CAR_OPS] = {
+#define CAR_TYPE(name, type, bytes, alignment, data, class_)
+#define CAR_COMMON(type, op) [CAR_TYPE_##type][CAR_OP_##op] = 1 + CAR_KERNEL_##type##_##op,
+#include "car_types.def"
+};
+
+bool car_reduction_find(car_type_t type, car_op_t op, car_reduction_t *reduction)
 {
-    return type < CAR_TYPES && op < CAR_OPS ? reductions[type][op] : CAR_REDUCTIONS;
+    if (type >= CAR_TYPES || op >= CAR_OPS || 0 == (facts[type].ops >> op & 1)) {
+        return false;
+    }
+    const uint8_t own = own_kernel[type][op];
+    *reduction = (car_reduction_t){.type = type,
+                                   .op = op,
+                                   .kernel = 0 != own ? (car_kernel_t) (own - 1) : CAR_KERNEL_ANY,
+                                   .element = facts[type].element,
+                                   .alignment = facts[type].alignment,
+                                   .unit = 0 != own ? CAR_PACKET_PAYLOAD : CAR_PACK_BYTES,
+                                   .data = facts[type].data};
+    return true;
 }
 
-size_t car_type_bytes(car_type_t type)
+const char *car_kernel_name(car_kernel_t kernel)
 {
-    static const size_t bytes[CAR_TYPES] = {4, 4, 8, 8, 4, 8};
-    return bytes[type];
-}
-
-const char *car_reduction_name(car_reduction_t reduction)
-{
-    static const char *const names[CAR_REDUCTIONS] = {
-#define CAR_INSTANCE(name, type, op) #name,
-#include "car_instances.def"
-#undef CAR_INSTANCE
-    };
-    return names[reduction];
+    static const char *const names[CAR_KERNELS] = {
+#define CAR_TYPE(name, type, bytes, alignment, data, class_)
+#define CAR_COMMON(type, op) #type "_" #op,
+#include "car_types.def"
+        "any"};
+    return names[kernel];
 }

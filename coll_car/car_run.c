@@ -3,6 +3,7 @@
  */
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -56,16 +57,16 @@ static CUresult make_graph(car_comm_t *comm, car_graph_t *g, const CUDA_KERNEL_N
 }
 
 /* A graph of one node costs less to launch than a kernel: 5.6 for 7.3 us on two H100 (reference measurements). */
-static CUresult launch(car_comm_t *comm, const car_plan_t *plan, car_reduction_t reduction, car_kernel_args_t *args)
+static CUresult launch(car_comm_t *comm, const car_plan_t *plan, car_kernel_t kernel, car_kernel_args_t *args)
 {
     const car_cuda_t *cuda = comm->device->cuda;
-    const CUfunction function = comm->device->functions[plan->algorithm][reduction];
+    const CUfunction function = comm->device->functions[plan->algorithm][kernel];
     void *parameters[] = {args};
 
     if (CAR_LAUNCH_PLAIN == comm->params->launch) {
         return cuda->LaunchKernel(function, plan->blocks, 1, 1, plan->threads, 1, 1, 0, comm->stream, parameters, NULL);
     }
-    car_graph_t *g = &comm->graphs[plan->algorithm][reduction];
+    car_graph_t *g = &comm->graphs[plan->algorithm][kernel];
     const CUDA_KERNEL_NODE_PARAMS node = {.func = function,
                                           .gridDimX = plan->blocks,
                                           .gridDimY = 1,
@@ -126,15 +127,15 @@ static bool wait_for_peers(car_comm_t *comm, uint64_t call, char reason[CAR_REAS
 }
 
 /* The exchanges from args->first to args->end, until every block has finished. */
-static bool run(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_reduction_t reduction,
-                car_kernel_args_t *args, char reason[CAR_REASON_BYTES])
+static bool run(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_kernel_t kernel, car_kernel_args_t *args,
+                char reason[CAR_REASON_BYTES])
 {
     uint32_t left;
 
     args->resume = 0;
     for (;;) {
         args->ticket = ++comm->ticket;
-        const CUresult result = launch(comm, plan, reduction, args);
+        const CUresult result = launch(comm, plan, kernel, args);
         if (CUDA_SUCCESS != result) {
             return broken(comm, "launching the allreduce kernel", result, reason);
         }
@@ -148,7 +149,7 @@ static bool run(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_red
             return false;
         }
         args->resume = 1;
-        ++comm->counters->relaunches;
+        CAR_COUNT(comm->counters->relaunches, 1);
     }
 }
 
@@ -156,11 +157,11 @@ static bool run(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_red
 
 /*
  * Kernels can use it where it is. Memory of another context of the same device is not mapped in ours; an address that is
- * no multiple of the element's size would be a fault that ends the application's context.
+ * no multiple of what the type asks for would be a fault that ends the application's context.
  */
-static bool usable(const car_comm_t *comm, const car_buffer_t *buffer, size_t element)
+static bool usable(const car_comm_t *comm, const car_buffer_t *buffer, size_t alignment)
 {
-    if (0 != (uintptr_t) buffer->address % element) {
+    if (0 != (uintptr_t) buffer->address % alignment) {
         return false;
     }
     return CAR_MEMORY_MANAGED == buffer->memory
@@ -184,19 +185,53 @@ typedef struct {
     const car_buffer_t *output;
     bool stage_input;
     bool stage_output;
-    size_t element;
+    const car_reduction_t *reduction;
     uint64_t count;
 } car_data_t;
+
+/* Through host memory: the padding between the members of a pair stays as the user has it. */
+static CUresult copy_out_members(car_comm_t *comm, CUdeviceptr to, CUdeviceptr from, size_t bytes, uint32_t members)
+{
+    unsigned char *theirs = malloc(2 * bytes), *ours = NULL == theirs ? NULL : theirs + bytes;
+    CUresult result = NULL == theirs ? CUDA_ERROR_OUT_OF_MEMORY
+                                     : copy(comm, (CUdeviceptr) (uintptr_t) theirs, to, bytes);
+
+    if (CUDA_SUCCESS == result) {
+        result = copy(comm, (CUdeviceptr) (uintptr_t) ours, from, bytes);
+    }
+    for (size_t i = 0; CUDA_SUCCESS == result && i < bytes; ++i) {
+        if (0 != (members >> i % CAR_PACK_BYTES & 1)) {
+            theirs[i] = ours[i];
+        }
+    }
+    if (CUDA_SUCCESS == result) {
+        result = copy(comm, to, (CUdeviceptr) (uintptr_t) theirs, bytes);
+    }
+    free(theirs);
+    return result;
+}
+
+/* The elements from `start` on, from our copy to the user's output. */
+static CUresult copy_out(car_comm_t *comm, const car_data_t *data, uint64_t start, CUdeviceptr from, uint64_t elements)
+{
+    const size_t element = data->reduction->element;
+    const CUdeviceptr to = (CUdeviceptr) (uintptr_t) data->output->address + start * element;
+
+    return CAR_NO_GAPS == data->reduction->data
+               ? copy(comm, to, from, elements * element)
+               : copy_out_members(comm, to, from, elements * element, data->reduction->data);
+}
 
 /*
  * The usual call is one launch. Where a buffer has to be staged, the exchanges are done as many at a time as the
  * staging holds; the peers neither know nor care.
  */
-static bool run_staged(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_reduction_t reduction,
-                       car_kernel_args_t *args, const car_data_t *data, char reason[CAR_REASON_BYTES])
+static bool run_staged(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_kernel_args_t *args,
+                       const car_data_t *data, char reason[CAR_REASON_BYTES])
 {
+    const size_t element = data->reduction->element;
     const CUdeviceptr local = comm->peer[comm->rank].piece + comm->limits.layout.local_offset;
-    const uint64_t at_once = comm->limits.layout.local_bytes / (plan->round * data->element);
+    const uint64_t at_once = comm->limits.layout.local_bytes / (plan->round * element);
     const uint32_t end = args->end;
 
     for (uint64_t k = 0; k < plan->rounds; k += at_once) {
@@ -204,14 +239,14 @@ static bool run_staged(car_comm_t *comm, uint64_t call, const car_plan_t *plan, 
         const uint64_t rounds = plan->rounds - k < at_once ? plan->rounds - k : at_once;
         const uint64_t elements = rounds * plan->round < data->count - start ? rounds * plan->round
                                                                              : data->count - start;
-        const CUdeviceptr biased = local - start * data->element;
+        const CUdeviceptr biased = local - start * element;
         CUresult result;
 
         args->first = end - (uint32_t) plan->rounds + (uint32_t) k;
         args->end = args->first + (uint32_t) rounds;
         if (data->stage_input) {
-            result = copy(comm, local, (CUdeviceptr) (uintptr_t) data->input->address + start * data->element,
-                          elements * data->element);
+            result = copy(comm, local, (CUdeviceptr) (uintptr_t) data->input->address + start * element,
+                          elements * element);
             if (CUDA_SUCCESS != result) {
                 return broken(comm, "copying the input", result, reason);
             }
@@ -222,12 +257,11 @@ static bool run_staged(car_comm_t *comm, uint64_t call, const car_plan_t *plan, 
             args->output = (void *) (uintptr_t) biased;
             args->vector_output = aligned(args->output);
         }
-        if (!run(comm, call, plan, reduction, args, reason)) {
+        if (!run(comm, call, plan, data->reduction->kernel, args, reason)) {
             return false;
         }
         if (data->stage_output) {
-            result = copy(comm, (CUdeviceptr) (uintptr_t) data->output->address + start * data->element, local,
-                          elements * data->element);
+            result = copy_out(comm, data, start, local, elements);
             if (CUDA_SUCCESS != result) {
                 return broken(comm, "copying the result", result, reason);
             }
@@ -252,11 +286,9 @@ static void fill_args(const car_comm_t *comm, const car_plan_t *plan, const car_
     args->done = (uint64_t *) (uintptr_t) (comm->device->host_words_on_device
                                            + (size_t) comm->word * sizeof(car_host_word_t));
     args->push_offset = layout->push_offset;
-    args->pull_offset = layout->pull_offset;
-    args->scatter_offset = layout->scatter_offset;
-    args->gather_offset = layout->gather_offset;
     args->push_slot = layout->push_slot;
-    args->pull_slot = layout->pull_slot;
+    args->staging_offset = layout->staging_offset;
+    args->staging_slot = layout->staging_slot;
     args->two_shot_slot = layout->two_shot_slot;
     args->epoch = args->first = comm->epoch;
     args->end = comm->epoch + (uint32_t) plan->rounds;
@@ -265,6 +297,11 @@ static void fill_args(const car_comm_t *comm, const car_plan_t *plan, const car_
     args->spin_ns = comm->params->spin_us * 1000;
     args->vector_input = aligned(args->input);
     args->vector_output = aligned(args->output);
+    args->type = (uint8_t) data->reduction->type;
+    args->op = (uint8_t) data->reduction->op;
+    args->element_shift = (uint8_t) __builtin_ctz(data->reduction->element);
+    args->granule = (uint8_t) data->reduction->alignment;
+    args->data_bytes = (uint16_t) data->reduction->data;
     args->output_is_remote = !data->output->plain && !data->stage_output;
 }
 
@@ -330,22 +367,24 @@ static void count_call(car_comm_t *comm, const car_plan_t *plan, const car_data_
     unsigned long long *const by_algorithm[CAR_ALGORITHMS] = {&comm->counters->calls_one_shot_push,
                                                               &comm->counters->calls_one_shot_pull,
                                                               &comm->counters->calls_two_shot};
-    ++*by_algorithm[plan->algorithm];
-    comm->counters->calls_staged += data->stage_input || data->stage_output;
+    CAR_COUNT(*by_algorithm[plan->algorithm], 1);
+    if (data->stage_input || data->stage_output) {
+        CAR_COUNT(comm->counters->calls_staged, 1);
+    }
 }
 
-static bool run_call(car_comm_t *comm, uint64_t call, const car_data_t *data, car_reduction_t reduction,
-                     char reason[CAR_REASON_BYTES])
+static bool run_call(car_comm_t *comm, uint64_t call, const car_data_t *data, char reason[CAR_REASON_BYTES])
 {
-    car_plan_t plan = car_plan_make(&comm->limits, data->count, data->element);
+    const car_reduction_t *reduction = data->reduction;
+    car_plan_t plan = car_plan_make(&comm->limits, data->count, reduction->element, reduction->unit);
     car_kernel_args_t args;
 
-    if (plan.rounds > 1 && !comm->grown && comm->piece_bytes < CAR_PIECE_MAX) {
-        const size_t piece = car_plan_piece(&comm->limits, data->count, data->element);
+    if (plan.rounds > 1 && comm->piece_bytes < CAR_PIECE_MAX) {
+        const size_t piece = car_plan_piece(&comm->limits, data->count, reduction->element, reduction->unit);
         if (piece > comm->piece_bytes && !car_comm_grow(comm, piece, reason)) {
             return false;
         }
-        plan = car_plan_make(&comm->limits, data->count, data->element);
+        plan = car_plan_make(&comm->limits, data->count, reduction->element, reduction->unit);
     }
     if (comm->epoch + plan.rounds > UINT32_MAX && !renew(comm, reason)) {
         return false;
@@ -356,23 +395,22 @@ static bool run_call(car_comm_t *comm, uint64_t call, const car_data_t *data, ca
     }
     fill_args(comm, &plan, data, &args);
     const bool done = data->stage_input || data->stage_output
-                          ? run_staged(comm, call, &plan, reduction, &args, data, reason)
-                          : run(comm, call, &plan, reduction, &args, reason);
+                          ? run_staged(comm, call, &plan, &args, data, reason)
+                          : run(comm, call, &plan, reduction->kernel, &args, reason);
     comm->epoch += (uint32_t) plan.rounds;
     count_call(comm, &plan, data);
     return done;
 }
 
 bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *input, const car_buffer_t *output,
-                        uint64_t count, car_type_t type, car_reduction_t reduction, char reason[CAR_REASON_BYTES])
+                        uint64_t count, const car_reduction_t *reduction, char reason[CAR_REASON_BYTES])
 {
     const car_buffer_t *from = NULL == input ? output : input;
-    const size_t element = car_type_bytes(type);
     const car_data_t data = {.input = from,
                              .output = output,
-                             .stage_input = !usable(comm, from, element),
-                             .stage_output = !usable(comm, output, element),
-                             .element = element,
+                             .stage_input = !usable(comm, from, reduction->alignment),
+                             .stage_output = !usable(comm, output, reduction->alignment),
+                             .reduction = reduction,
                              .count = count};
     car_cuda_guard_t guard;
 
@@ -386,7 +424,7 @@ bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *inp
     if (CUDA_SUCCESS != result) {
         return broken(comm, "making the communicator's context current", result, reason);
     }
-    const bool done = run_call(comm, call, &data, reduction, reason);
+    const bool done = run_call(comm, call, &data, reason);
     car_cuda_leave(comm->device->cuda, &guard);
     return done;
 }

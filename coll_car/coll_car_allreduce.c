@@ -2,62 +2,7 @@
 
 #include <stdlib.h>
 
-/* --- types and operations ------------------------------------------------------------------------------------ */
-
-typedef enum { OTHER, SIGNED, UNSIGNED, FLOATING } kind_t;
-
-/* What a predefined type is; its size says the rest. Types that this Open MPI lacks have no number there. */
-static const kind_t kinds[OMPI_OP_BASE_TYPE_MAX] = {
-    [OMPI_OP_BASE_TYPE_INT32_T] = SIGNED,       [OMPI_OP_BASE_TYPE_UINT32_T] = UNSIGNED,
-    [OMPI_OP_BASE_TYPE_INT64_T] = SIGNED,       [OMPI_OP_BASE_TYPE_UINT64_T] = UNSIGNED,
-    [OMPI_OP_BASE_TYPE_LONG] = SIGNED,          [OMPI_OP_BASE_TYPE_UNSIGNED_LONG] = UNSIGNED,
-    [OMPI_OP_BASE_TYPE_INTEGER] = SIGNED,       [OMPI_OP_BASE_TYPE_INTEGER4] = SIGNED,
-    [OMPI_OP_BASE_TYPE_INTEGER8] = SIGNED,      [OMPI_OP_BASE_TYPE_FLOAT] = FLOATING,
-    [OMPI_OP_BASE_TYPE_DOUBLE] = FLOATING,      [OMPI_OP_BASE_TYPE_REAL] = FLOATING,
-    [OMPI_OP_BASE_TYPE_REAL4] = FLOATING,       [OMPI_OP_BASE_TYPE_REAL8] = FLOATING,
-    [OMPI_OP_BASE_TYPE_DOUBLE_PRECISION] = FLOATING,
-};
-
-static car_type_t type_of(const struct ompi_datatype_t *dtype)
-{
-    if (!ompi_datatype_is_predefined(dtype) || dtype->id < 0 || dtype->id >= OMPI_DATATYPE_MAX_PREDEFINED) {
-        return CAR_TYPES;
-    }
-    const int number = ompi_op_ddt_map[dtype->id];
-    const kind_t kind = number < 0 || number >= OMPI_OP_BASE_TYPE_MAX ? OTHER : kinds[number];
-    const bool wide = 8 == dtype->super.size;
-
-    if (OTHER == kind || (4 != dtype->super.size && !wide)) {
-        return CAR_TYPES;
-    }
-    switch (kind) {
-    case SIGNED:
-        return wide ? CAR_I64 : CAR_I32;
-    case UNSIGNED:
-        return wide ? CAR_U64 : CAR_U32;
-    default:
-        return wide ? CAR_F64 : CAR_F32;
-    }
-}
-
-static car_op_t op_of(struct ompi_op_t *op)
-{
-    if (!ompi_op_is_intrinsic(op)) {
-        return CAR_OPS;
-    }
-    switch (op->op_type) {
-    case OMPI_OP_SUM:
-        return CAR_SUM;
-    case OMPI_OP_PROD:
-        return CAR_PROD;
-    case OMPI_OP_MIN:
-        return CAR_MIN;
-    case OMPI_OP_MAX:
-        return CAR_MAX;
-    default:
-        return CAR_OPS;
-    }
-}
+#include "coll_car_types.h"
 
 /* --- leaving a call to the saved module ---------------------------------------------------------------------- */
 
@@ -132,7 +77,7 @@ static int bounced_allreduce(mca_coll_car_module_t *module, const car_cuda_t *cu
     void *rbuf = output->address;
     bool copied = true;
 
-    ++mca_coll_car_component.counters.calls_bounced;
+    CAR_COUNT(mca_coll_car_component.counters.calls_bounced, 1);
     if (NULL != input && CAR_MEMORY_DEVICE == input->memory) {
         if (!bounce_take(cuda, &in, count, dtype)) {
             return OMPI_ERR_OUT_OF_RESOURCE;
@@ -158,16 +103,26 @@ static int bounced_allreduce(mca_coll_car_module_t *module, const car_cuda_t *cu
     return OMPI_SUCCESS == rc && !copied ? OMPI_ERROR : rc;
 }
 
+/*
+ * Whether the saved module cannot take the buffer as it is. Open MPI's own staging component fails on memory that belongs to
+ * no context (pools, cuMemCreate) if Open MPI has looked at a buffer before CUDA was initialised.
+ */
+static bool needs_bounce(const mca_coll_car_module_t *module, const car_buffer_t *buffer)
+{
+    return CAR_MEMORY_DEVICE == buffer->memory
+           && (!coll_car_saved_takes_device(&module->saved) || NULL == buffer->context);
+}
+
 int coll_car_forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
                      struct ompi_datatype_t *dtype, struct ompi_op_t *op)
 {
     const car_cuda_t *cuda = module->no_device_memory ? NULL : car_cuda();
 
-    ++mca_coll_car_component.counters.calls_forwarded;
-    if (NULL != cuda && 0 != count && !coll_car_saved_takes_device(&module->saved)) {
+    CAR_COUNT(mca_coll_car_component.counters.calls_forwarded, 1);
+    if (NULL != cuda && 0 != count) {
         const car_buffer_t output = car_buffer_look(cuda, rbuf);
         const car_buffer_t input = MPI_IN_PLACE == sbuf ? output : car_buffer_look(cuda, sbuf);
-        if (CAR_MEMORY_DEVICE == input.memory || CAR_MEMORY_DEVICE == output.memory) {
+        if (needs_bounce(module, &input) || needs_bounce(module, &output)) {
             return bounced_allreduce(module, cuda, MPI_IN_PLACE == sbuf ? NULL : &input, &output, count, dtype, op);
         }
     }
@@ -181,6 +136,9 @@ typedef struct {
     bool context; /* every rank read so far has a CUDA context */
 } kinds_t;
 
+/* Looks at a line between two calls of opal_progress(), which costs more than they do. */
+#define LINE_POLLS 32
+
 /*
  * Reads the lines of all ranks, or only until one says device memory. A communicator that breaks while a line is missing
  * counts as device memory: the call must not go to the saved module, and the engine finds out.
@@ -192,7 +150,10 @@ static kinds_t read_lines(mca_coll_car_module_t *module, const car_control_t *co
 
     for (int r = 0; r < size && (all || !seen.device); ++r) {
         car_line_t line;
-        while (!car_control_posted(control, module->call, r, &line)) {
+        for (unsigned int polls = 1; !car_control_posted(control, module->call, r, &line); ++polls) {
+            if (0 != polls % LINE_POLLS) {
+                continue;
+            }
             if (car_control_broken(control) >= 0) {
                 return (kinds_t){.device = true, .context = true};
             }
@@ -206,10 +167,14 @@ static kinds_t read_lines(mca_coll_car_module_t *module, const car_control_t *co
 
 /* What one call is about, once its buffers have been looked at. */
 typedef struct {
+    const void *sbuf; /* as the caller gave them */
+    void *rbuf;
+    coll_car_count_t count;
+    struct ompi_datatype_t *dtype;
+    struct ompi_op_t *op;
     const car_buffer_t *input; /* NULL: in place */
     const car_buffer_t *output;
-    car_type_t type;
-    car_reduction_t reduction;
+    const coll_car_reduction_t *found;
     bool device;
 } call_t;
 
@@ -221,50 +186,107 @@ static CUdeviceptr device_address(const call_t *call)
     return CAR_MEMORY_HOST != call->output->memory ? (CUdeviceptr) (uintptr_t) call->output->address : 0;
 }
 
-/*
- * Posts this rank's line and decides, with all others, where the call goes: true to the kernels, false to the saved
- * module. Sets the communicator up on the first call with device memory.
- */
-static bool goes_to_kernels(mca_coll_car_module_t *module, const call_t *call)
+static size_t bytes_of(const call_t *call)
 {
+    return (size_t) call->count * call->found->per_element * call->found->reduction.element;
+}
+
+static car_control_t *control_of(const mca_coll_car_module_t *module)
+{
+    return COLL_CAR_ACTIVE == module->state ? module->engine->control : module->control;
+}
+
+/* A call that fits goes through the control segment if all ranks bring host memory. All ranks answer alike. */
+static bool fits_control(const mca_coll_car_module_t *module, const call_t *call)
+{
+    return bytes_of(call) <= module->host_max && CAR_NO_GAPS == call->found->reduction.data;
+}
+
+/*
+ * Posts this rank's line, with its operand if that is small and in host memory, and decides with all others where the
+ * call goes. Sets the communicator up on the first call with device memory.
+ */
+typedef enum { TO_KERNELS, TO_CONTROL, TO_SAVED } where_t;
+
+static where_t where_to(mca_coll_car_module_t *module, const call_t *call)
+{
+    const bool active = COLL_CAR_ACTIVE == module->state, fits = fits_control(module, call);
+    car_control_t *control = control_of(module);
+
     ++module->call;
-    if (COLL_CAR_ACTIVE == module->state) {
-        car_control_post(module->engine->control, module->call, (car_line_t){.device = call->device, .context = 1});
-        return call->device || read_lines(module, module->engine->control, false).device;
+    if (fits && !call->device) {
+        memcpy(car_control_payload(control, module->call, ompi_comm_rank(module->comm)),
+               NULL == call->input ? call->rbuf : call->sbuf, bytes_of(call));
     }
-    car_control_post(module->control, module->call,
-                     (car_line_t){.device = call->device, .context = (uint32_t) car_cuda_in_use()});
-    const kinds_t seen = read_lines(module, module->control, true);
-    if (seen.device && seen.context) {
+    car_control_post(control, module->call,
+                     (car_line_t){.device = call->device, .context = active || car_cuda_in_use()});
+    if (active && call->device) {
+        return TO_KERNELS;
+    }
+    const kinds_t seen = read_lines(module, control, !active);
+    if (!seen.device) {
+        return fits ? TO_CONTROL : TO_SAVED;
+    }
+    if (!active && seen.context) {
         coll_car_activate(module, device_address(call));
     }
-    return COLL_CAR_ACTIVE == module->state;
+    return COLL_CAR_ACTIVE == module->state ? TO_KERNELS : TO_SAVED;
+}
+
+/*
+ * All operands stand in the control segment: every rank folds them, from rank 0 on. Open MPI's operations leave in `next`
+ * what (acc, next) comes to, so the operands are copied, in turn to the output and beside it.
+ */
+static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
+{
+    car_control_t *control = control_of(module);
+    _Alignas(64) char beside[CAR_CONTROL_PAYLOAD];
+    const int size = ompi_comm_size(module->comm);
+    const size_t bytes = bytes_of(call);
+    void *acc = car_control_payload(control, module->call, 0);
+
+    for (int r = 1; r < size; ++r) {
+        void *next = 0 == (size - 1 - r) % 2 ? call->rbuf : beside;
+        memcpy(next, car_control_payload(control, module->call, r), bytes);
+        ompi_op_reduce(call->op, acc, next, call->count, call->dtype);
+        acc = next;
+    }
+    CAR_COUNT(mca_coll_car_component.counters.calls_host_small, 1);
 }
 
 static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
-                             struct ompi_datatype_t *dtype, struct ompi_op_t *op, car_type_t type,
-                             car_reduction_t reduction)
+                             struct ompi_datatype_t *dtype, struct ompi_op_t *op, const coll_car_reduction_t *found)
 {
     const car_cuda_t *cuda = car_cuda();
     const bool in_place = MPI_IN_PLACE == sbuf || sbuf == rbuf;
     const car_buffer_t output = car_buffer_look(cuda, rbuf);
     const car_buffer_t input = in_place ? output : car_buffer_look(cuda, sbuf);
-    const call_t call = {.input = in_place ? NULL : &input,
+    const call_t call = {.sbuf = sbuf,
+                         .rbuf = rbuf,
+                         .count = count,
+                         .dtype = dtype,
+                         .op = op,
+                         .input = in_place ? NULL : &input,
                          .output = &output,
-                         .type = type,
-                         .reduction = reduction,
+                         .found = found,
                          .device = CAR_MEMORY_HOST != input.memory || CAR_MEMORY_HOST != output.memory};
     char reason[CAR_REASON_BYTES];
 
-    if (!goes_to_kernels(module, &call)) {
+    switch (where_to(module, &call)) {
+    case TO_CONTROL:
+        fold_in_control(module, &call);
+        return OMPI_SUCCESS;
+    case TO_SAVED:
         if (!call.device) {
-            ++mca_coll_car_component.counters.calls_host;
+            CAR_COUNT(mca_coll_car_component.counters.calls_host, 1);
             return saved_allreduce(module, sbuf, rbuf, count, dtype, op);
         }
         return coll_car_forward(module, sbuf, rbuf, count, dtype, op);
+    default:
+        break;
     }
-    if (!car_comm_allreduce(module->engine, module->call, call.input, call.output, (uint64_t) count, type, reduction,
-                            reason)) {
+    if (!car_comm_allreduce(module->engine, module->call, call.input, call.output, (uint64_t) count * found->per_element,
+                            &found->reduction, reason)) {
         coll_car_break(module, reason);
         return OMPI_ERROR;
     }
@@ -275,6 +297,8 @@ int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count,
                            struct ompi_op_t *op, struct ompi_communicator_t *comm, mca_coll_base_module_t *base)
 {
     mca_coll_car_module_t *module = (mca_coll_car_module_t *) base;
+    coll_car_reduction_t found;
+    bool known;
 
     (void) comm;
     if (OPAL_LIKELY(COLL_CAR_OFF == module->state)) {
@@ -286,11 +310,7 @@ int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count,
     if (COLL_CAR_BROKEN == module->state) {
         return OMPI_ERROR;
     }
-    const car_type_t type = type_of(dtype);
-    const car_op_t operation = op_of(op);
-    const car_reduction_t reduction = CAR_TYPES == type || CAR_OPS == operation ? CAR_REDUCTIONS
-                                                                                : car_reduction_find(type, operation);
-    if (0 == count || CAR_REDUCTIONS == reduction) {
+    if (0 == count || !coll_car_find_reduction(dtype, op, &found, &known)) {
         return coll_car_forward(module, sbuf, rbuf, count, dtype, op);
     }
     if (COLL_CAR_ASLEEP == module->state) {
@@ -299,5 +319,8 @@ int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count,
             return OMPI_SUCCESS != rc ? rc : coll_car_forward(module, sbuf, rbuf, count, dtype, op);
         }
     }
-    return watched_allreduce(module, sbuf, rbuf, count, dtype, op, type, reduction);
+    if (found.ready_made && (!module->ready_made || !known)) {
+        return coll_car_forward(module, sbuf, rbuf, count, dtype, op);
+    }
+    return watched_allreduce(module, sbuf, rbuf, count, dtype, op, &found);
 }

@@ -59,6 +59,13 @@ typedef int coll_car_count_t;
 #error "coll/car does not know the collective interface of this Open MPI (4.1, 5.0, 6 are known)"
 #endif
 
+/* Whether this Open MPI has numbers for the 16-bit float of C, from 5.0 on. */
+#if defined(MCA_COLL_BASE_VERSION_2_4_0) || defined(MCA_COLL_BASE_VERSION_3_0_0)
+#define COLL_CAR_HAVE_SHORT_FLOAT 1
+#else
+#define COLL_CAR_HAVE_SHORT_FLOAT 0
+#endif
+
 /*
  * Bytes that a module structure keeps free behind its `super`: the library's base constructor
  * clears a module of the library's own size, which a later release may have enlarged (5.0.10 did).

@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "coll_car_types.h"
+
 #define COLL_CAR_RANKS_MIN 2
 
 static int enable(mca_coll_base_module_t *base, struct ompi_communicator_t *comm)
@@ -155,17 +157,23 @@ static int make_control(mca_coll_car_module_t *module, int *error)
 int coll_car_wake(mca_coll_car_module_t *module)
 {
     const int size = ompi_comm_size(module->comm);
-    const char possible = !car_cuda_impossible();
-    char possibles[CAR_MAX_RANKS];
+    struct {
+        uint32_t host_max;
+        char possible, ready_made;
+    } mine = {mca_coll_car_component.params.host_max, !car_cuda_impossible(), coll_car_has_ready_made()};
+    __typeof__(mine) all[CAR_MAX_RANKS];
     bool any = false;
     int error;
 
-    int rc = allgather(module, &possible, possibles, sizeof(possible));
+    int rc = allgather(module, &mine, all, sizeof(mine));
     if (OMPI_SUCCESS != rc) {
         return rc;
     }
+    module->ready_made = true;
+    module->host_max = all[0].host_max;
     for (int r = 0; r < size; ++r) {
-        any = any || possibles[r];
+        any = any || all[r].possible;
+        module->ready_made = module->ready_made && all[r].ready_made;
     }
     if (!any) {
         module->no_device_memory = true;

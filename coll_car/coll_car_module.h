@@ -25,6 +25,8 @@ typedef struct mca_coll_car_module_t {
     struct ompi_communicator_t *comm; /* not retained: the module dies with it */
     coll_car_state_t state;
     bool no_device_memory;  /* in OFF: no buffer can be device memory, so calls are handed on unseen */
+    bool ready_made;        /* all ranks have libcar's operations */
+    uint32_t host_max;      /* bytes of host memory that go through the control segment: rank 0's parameter */
     uint64_t call;          /* number of the last call that was posted */
     car_control_t *control; /* in WATCHING; from ACTIVE on it is the engine's */
     car_comm_t *engine;

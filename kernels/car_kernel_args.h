@@ -35,7 +35,7 @@ typedef struct {
     uint32_t tag;                                    /* set-up only: what the peers must read through theirs */
 } car_flags_t;
 
-#define CAR_FLAGS_BYTES (64 * 1024)
+#define CAR_FLAGS_BYTES (40 * 1024)
 
 /* How far a block has come, in epochs; kept from launch to launch of one call. In the rank's own memory. */
 typedef struct {
@@ -64,16 +64,18 @@ typedef struct {
     car_own_words_t *own;
     uint64_t *done;         /* mapped host memory: ticket << 32 | blocks that left unfinished */
     uint32_t push_offset;   /* bytes from the start of a piece, the same on all ranks: inbox of one_shot_push */
-    uint32_t pull_offset;   /* staging of one_shot_pull */
-    uint32_t scatter_offset; /* two_shot: inbox of inputs */
-    uint32_t gather_offset; /* two_shot: inbox of results */
     uint32_t push_slot;     /* bytes of a slot of one source */
-    uint32_t pull_slot;     /* bytes of a slot */
-    uint32_t two_shot_slot; /* bytes of a slot of one source, in either inbox */
+    uint32_t staging_offset; /* staging of one_shot_pull, and inboxes of two_shot */
+    uint32_t staging_slot;  /* bytes of a slot */
+    uint32_t two_shot_slot; /* bytes of a source, in either inbox of a slot */
     uint32_t epoch, first, end;
     uint32_t rank, size;
     uint32_t ticket;        /* the number of this launch */
     uint32_t spin_ns;       /* a wait longer than this makes the block leave */
+    uint16_t data_bytes;    /* kernels of car_any: which of 16 bytes carry data (car_types.def) */
+    uint8_t type, op;       /* car_any: car_type_t, car_op_t */
+    uint8_t element_shift;  /* car_any: log2 of an element's bytes */
+    uint8_t granule;        /* car_any: bytes that any element's address is a multiple of */
     uint8_t resume;         /* the blocks start where car_own_words_t says */
     uint8_t vector_input;   /* input is 16-byte aligned */
     uint8_t vector_output;

@@ -12,24 +12,21 @@
 #include "car_reduce.cuh"
 #include "car_sync.cuh"
 
-template <class T, class Op> CAR_DEVICE bool car_pull_round(const car_kernel_args_t &a, car_progress_t &p)
+template <class R> CAR_DEVICE bool car_pull_round(const car_kernel_args_t &a, car_progress_t &p)
 {
     const uint32_t epoch = p.finished;
-    const uint32_t length = CAR_PACK_BYTES / sizeof(T);
+    const uint32_t length = R::length(a, CAR_PACK_BYTES);
     const uint64_t packs = a.tile / length;
     const uint64_t start = ((uint64_t) (epoch - a.epoch) * car_blocks() + car_block()) * a.tile;
-    const uint64_t slot = a.pull_offset + (uint64_t) (epoch % CAR_SLOTS) * a.pull_slot
+    const uint64_t slot = a.staging_offset + (uint64_t) (epoch % CAR_SLOTS) * a.staging_slot
                           + (uint64_t) car_block() * packs * CAR_PACK_BYTES;
-    const T *input = (const T *) a.input;
-    T *output = (T *) a.output;
 
     if (p.published == epoch) {
         char *staging = a.piece[a.rank] + slot;
 #pragma unroll 4
         for (uint64_t k = car_thread(); k < packs; k += car_threads_per_block()) {
             if (start + k * length < a.count) {
-                car_write_staging<T>(staging, k,
-                                     car_read<T, CAR_PACK_BYTES>(input, start + k * length, a.count, a.vector_input));
+                car_write_staging(staging, k, R::template read<CAR_PACK_BYTES>(a, start + k * length, a.vector_input));
             }
         }
         car_signal(a, CAR_STAGED, epoch);
@@ -43,26 +40,25 @@ template <class T, class Op> CAR_DEVICE bool car_pull_round(const car_kernel_arg
     for (uint64_t k = car_thread(); k < packs; k += car_threads_per_block()) {
         const uint64_t index = start + k * length;
         if (index < a.count) {
-            const car_pack<T> mine = car_read<T, CAR_PACK_BYTES>(input, index, a.count, a.vector_input);
-            const car_pack<T> acc = car_fold<T, Op>(mine, a.rank, a.size, k, [args, slot](uint32_t r) {
+            const car_pack mine = R::template read<CAR_PACK_BYTES>(a, index, a.vector_input);
+            const car_pack result = car_fold<R>(a, mine, k, [args, slot](uint32_t r) {
                 return (const char *) args->piece[r] + slot;
             });
-            car_write<T, CAR_PACK_BYTES>(output, index, a.count, a.vector_output, acc);
+            R::template write<CAR_PACK_BYTES>(a, index, a.vector_output, result);
         }
     }
     p.reduced = p.finished = epoch + 1;
     return true;
 }
 
-template <class T, class Op> CAR_DEVICE void car_one_shot_pull(const car_kernel_args_t &a)
+template <class R> CAR_DEVICE void car_one_shot_pull(const car_kernel_args_t &a)
 {
     car_progress_t p = car_begin(a);
 
-    while (p.finished != a.end && car_pull_round<T, Op>(a, p)) {
+    while (p.finished != a.end && car_pull_round<R>(a, p)) {
     }
     car_end(a, p);
 }
 
-#define CAR_INSTANCE(name, type, op)                                                                                   \
-    CAR_KERNEL(car_one_shot_pull_##name, car_kernel_args_t, a) { car_one_shot_pull<type, op>(a); }
-#include "car_instances.def"
+#define CAR_ALGORITHM one_shot_pull
+#include "car_kernels.cuh"

@@ -2,7 +2,8 @@
  * one_shot_push: everybody sends his data to everybody, in packets that prove their own arrival. Small messages.
  *
  *   publish  every thread writes its unit of the input, 8 bytes, into the inbox of every peer as one 16-byte packet;
- *            each half of it carries the epoch, so no flag, fence or barrier is needed
+ *            each half of it carries the epoch, so no flag, fence or barrier is needed. A unit of car_any, whose
+ *            elements may have 16 bytes, is two packets
  *   fold     the thread polls the same unit from all peers in its own inbox and folds them in rank order
  *   finish   once every thread of the block has all it waits for, the block writes its output
  *
@@ -17,18 +18,23 @@ CAR_DEVICE car_word16_t *car_inbox(const car_kernel_args_t &a, uint32_t owner, u
                              + ((uint64_t) (epoch % CAR_SLOTS) * a.size + source) * a.push_slot);
 }
 
-template <class T> CAR_DEVICE void car_send(const car_kernel_args_t &a, uint32_t epoch, uint32_t place,
-                                            const car_unit<T> &mine)
+/* Sends a unit: as many packets, one after the other, as it has payloads. */
+template <int Bytes>
+CAR_DEVICE void car_send(const car_kernel_args_t &a, uint32_t epoch, uint32_t place, const car_words<Bytes> &mine)
 {
-    car_word16_t packet;
-    packet.w[0] = mine.word[0];
-    packet.w[1] = epoch;
-    packet.w[2] = mine.word[1];
-    packet.w[3] = epoch;
     /* Each rank begins with its successor, so they do not all write to the same GPU at once. */
     for (uint32_t i = 1; i < a.size; ++i) {
         const uint32_t peer = a.rank + i < a.size ? a.rank + i : a.rank + i - a.size;
-        car_store_packet(car_inbox(a, peer, epoch, a.rank) + place, packet);
+        car_word16_t *inbox = car_inbox(a, peer, epoch, a.rank) + place;
+#pragma unroll
+        for (int k = 0; k < Bytes / CAR_PACKET_PAYLOAD; ++k) {
+            car_word16_t packet;
+            packet.w[0] = mine.w[2 * k];
+            packet.w[1] = epoch;
+            packet.w[2] = mine.w[2 * k + 1];
+            packet.w[3] = epoch;
+            car_store_packet(inbox + k, packet);
+        }
     }
 }
 
@@ -38,19 +44,24 @@ CAR_DEVICE bool car_is_of(const car_word16_t &packet, uint32_t epoch)
 }
 
 /* Waits for one unit of all peers and folds it; false if that lasts too long. Eight loads are in flight at a time. */
-template <class T, class Op>
-CAR_DEVICE bool car_receive(const car_kernel_args_t &a, uint32_t epoch, uint32_t place, const car_unit<T> &mine,
-                            car_unit<T> &acc)
+template <class R>
+CAR_DEVICE bool car_receive(const car_kernel_args_t &a, uint32_t epoch, uint32_t place,
+                            const car_words<R::unit_bytes> &mine, car_words<R::unit_bytes> &result)
 {
-    const uint32_t batch = 8;
+    const uint32_t packets = R::unit_bytes / CAR_PACKET_PAYLOAD, batch = 8 / packets;
+    typename R::template accumulator<R::unit_bytes> acc;
     car_patience patience = car_patience_new();
 
+    acc.begin(a, mine);
     for (uint32_t base = 0; base < a.size; base += batch) {
-        car_word16_t packet[batch];
+        car_word16_t packet[batch][packets];
 #pragma unroll
         for (uint32_t i = 0; i < batch; ++i) {
             if (base + i < a.size && base + i != a.rank) {
-                packet[i] = car_load_packet(car_inbox(a, a.rank, epoch, base + i) + place);
+#pragma unroll
+                for (uint32_t k = 0; k < packets; ++k) {
+                    packet[i][k] = car_load_packet(car_inbox(a, a.rank, epoch, base + i) + place + k);
+                }
             }
         }
 #pragma unroll
@@ -59,69 +70,72 @@ CAR_DEVICE bool car_receive(const car_kernel_args_t &a, uint32_t epoch, uint32_t
             if (source >= a.size) {
                 break;
             }
-            car_unit<T> next = mine;
+            car_words<R::unit_bytes> next = mine;
             if (source != a.rank) {
-                while (!car_is_of(packet[i], epoch)) {
-                    if (!car_patience_left(patience, a.spin_ns)) {
-                        return false;
+#pragma unroll
+                for (uint32_t k = 0; k < packets; ++k) {
+                    while (!car_is_of(packet[i][k], epoch)) {
+                        if (!car_patience_left(patience, a.spin_ns)) {
+                            return false;
+                        }
+                        packet[i][k] = car_load_packet(car_inbox(a, a.rank, epoch, source) + place + k);
                     }
-                    packet[i] = car_load_packet(car_inbox(a, a.rank, epoch, source) + place);
+                    next.w[2 * k] = packet[i][k].w[0];
+                    next.w[2 * k + 1] = packet[i][k].w[2];
                 }
-                next.word[0] = packet[i].w[0];
-                next.word[1] = packet[i].w[2];
             }
             if (0 == source) {
-                acc = next;
+                acc.begin(a, next);
             } else {
-                car_accumulate<Op>(acc, next);
+                acc.add(a, next);
             }
         }
     }
+    result = acc.end(a);
     return true;
 }
 
 /* One exchange of a block; false if a peer was not there in time, and then no output has been written. */
-template <class T, class Op> CAR_DEVICE bool car_push_round(const car_kernel_args_t &a, car_progress_t &p)
+template <class R> CAR_DEVICE bool car_push_round(const car_kernel_args_t &a, car_progress_t &p)
 {
     const uint32_t epoch = p.finished;
-    const uint32_t length = CAR_PACKET_PAYLOAD / sizeof(T);
+    const uint32_t length = R::length(a, R::unit_bytes);
     const uint32_t units = (uint32_t) (a.tile / length); /* of this block in this round; at most one per thread */
-    const uint32_t place = car_block() * units + car_thread();
+    const uint32_t place = (car_block() * units + car_thread()) * (R::unit_bytes / CAR_PACKET_PAYLOAD);
     const uint64_t start = ((uint64_t) (epoch - a.epoch) * car_blocks() + car_block()) * a.tile;
     const uint64_t index = start + (uint64_t) car_thread() * length;
     /* Thread 0 exchanges a unit even where the block has no elements left: every block hears from its equals in every
      * exchange, or else a peer could reuse a slot that a block of ours still reads. */
     const bool mine_to_do = car_thread() < units && (index < a.count || 0 == car_thread());
-    car_unit<T> mine = {}, acc = {};
+    car_words<R::unit_bytes> mine = {}, result = {};
     bool there = true;
 
     if (mine_to_do) {
-        mine = car_read<T, CAR_PACKET_PAYLOAD>((const T *) a.input, index, a.count, a.vector_input);
+        mine = R::template read<R::unit_bytes>(a, index, a.vector_input);
         if (p.published == epoch) {
-            car_send<T>(a, epoch, place, mine);
+            car_send(a, epoch, place, mine);
         }
-        there = car_receive<T, Op>(a, epoch, place, mine, acc);
+        there = car_receive<R>(a, epoch, place, mine, result);
     }
     p.published = epoch + 1;
     if (!car_block_all(there)) {
         return false;
     }
     if (mine_to_do) {
-        car_write<T, CAR_PACKET_PAYLOAD>((T *) a.output, index, a.count, a.vector_output, acc);
+        R::template write<R::unit_bytes>(a, index, a.vector_output, result);
     }
     p.reduced = p.finished = epoch + 1;
     return true;
 }
 
-template <class T, class Op> CAR_DEVICE void car_one_shot_push(const car_kernel_args_t &a)
+template <class R> CAR_DEVICE void car_one_shot_push(const car_kernel_args_t &a)
 {
     car_progress_t p = car_begin(a);
 
-    while (p.finished != a.end && car_push_round<T, Op>(a, p)) {
+    while (p.finished != a.end && car_push_round<R>(a, p)) {
     }
     car_end(a, p);
 }
 
-#define CAR_INSTANCE(name, type, op)                                                                                   \
-    CAR_KERNEL(car_one_shot_push_##name, car_kernel_args_t, a) { car_one_shot_push<type, op>(a); }
-#include "car_instances.def"
+#define CAR_ALGORITHM one_shot_push
+#include "car_kernels.cuh"

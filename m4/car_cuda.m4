@@ -60,7 +60,8 @@ AC_DEFUN([CAR_CUDA_TOOLKIT], [
         car_newest_arch=$car_arch
     done
     AS_VAR_APPEND([car_gencode], [" -gencode=arch=compute_$car_newest_arch,code=compute_$car_newest_arch"])
-    CAR_NVCC_FLAGS="-fatbin -std=c++17$car_gencode"
+    # A product that is added to another is rounded first, as on the host.
+    CAR_NVCC_FLAGS="-fatbin -std=c++17 -fmad=false$car_gencode"
 
     cat >conftest.cu <<'CONFTEST'
 #include <stdint.h>

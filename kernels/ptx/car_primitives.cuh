@@ -17,6 +17,9 @@
 #include <stdint.h>
 
 #define CAR_DEVICE static __device__ __forceinline__
+#define CAR_METHOD __device__ __forceinline__
+/* One copy, called. */
+#define CAR_DEVICE_CALL static __device__ __noinline__
 
 /*
  * Defines a kernel: CAR_KERNEL(name, argument type, argument name) { body }. One argument, a struct, by value.
@@ -54,6 +57,32 @@ CAR_DEVICE uint64_t car_nanoseconds()
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
     return now;
 }
+
+/* --- floating point ------------------------------------------------------------------------------------------- */
+
+CAR_DEVICE float car_bits_to_float(uint32_t bits) { return __uint_as_float(bits); }
+CAR_DEVICE uint32_t car_float_to_bits(float f) { return __float_as_uint(f); }
+
+/* IEEE binary16; narrowing rounds to the nearest, ties to even. */
+CAR_DEVICE float car_half_to_float(uint16_t bits)
+{
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(bits));
+    return f;
+}
+
+CAR_DEVICE uint16_t car_float_to_half(float f)
+{
+    uint16_t bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(f));
+    return bits;
+}
+
+CAR_DEVICE float car_copysign(float magnitude, float sign) { return copysignf(magnitude, sign); }
+CAR_DEVICE double car_copysign(double magnitude, double sign) { return copysign(magnitude, sign); }
+CAR_DEVICE bool car_is_infinite(float f) { return isinf(f); }
+CAR_DEVICE bool car_is_infinite(double f) { return isinf(f); }
+template <class F> CAR_DEVICE F car_infinity() { return (F) __int_as_float(0x7f800000); }
 
 /* --- flags: 32-bit words that ranks signal each other with --------------------------------------------------- */
 

@@ -32,28 +32,28 @@ static void add_around(list_t *list, uint64_t count)
 }
 
 /* Where the table goes from one algorithm to the next: the largest count of the former. */
-static void add_thresholds(list_t *list, const car_limits_t *limits, size_t element)
+static void add_thresholds(list_t *list, const car_limits_t *limits, size_t element, size_t unit)
 {
     for (uint64_t low = 1; low < list->most; low *= 2) {
         uint64_t below = low, above = 2 * low;
-        if (car_plan_make(limits, below, element).algorithm == car_plan_make(limits, above, element).algorithm) {
+        if (car_plan_make(limits, below, element, unit).algorithm == car_plan_make(limits, above, element, unit).algorithm) {
             continue;
         }
         while (above - below > 1) {
             const uint64_t middle = (below + above) / 2;
-            const bool same = car_plan_make(limits, middle, element).algorithm
-                              == car_plan_make(limits, low, element).algorithm;
+            const bool same = car_plan_make(limits, middle, element, unit).algorithm
+                              == car_plan_make(limits, low, element, unit).algorithm;
             *(same ? &below : &above) = middle;
         }
         add_around(list, below);
     }
 }
 
-static void add_rounds(list_t *list, car_limits_t limits, size_t element)
+static void add_rounds(list_t *list, car_limits_t limits, size_t element, size_t unit)
 {
     for (int algorithm = 0; algorithm < CAR_ALGORITHMS; ++algorithm) {
         limits.algorithm = algorithm;
-        const car_plan_t full = car_plan_make(&limits, UINT64_C(1) << 40, element);
+        const car_plan_t full = car_plan_make(&limits, UINT64_C(1) << 40, element, unit);
         add_around(list, full.tile);
         for (uint64_t k = 1; k <= 3; ++k) {
             add_around(list, k * full.round);
@@ -64,6 +64,7 @@ static void add_rounds(list_t *list, car_limits_t limits, size_t element)
 int borders_find(int ranks, size_t element, size_t max_bytes, uint64_t counts[BORDERS_MAX])
 {
     list_t list = {.counts = counts, .most = max_bytes / element};
+    const size_t unit = element > 8 ? 16 : 8; /* of the rarer pairs always 16: their borders lie on some of these too */
     car_limits_t limits = {.ranks = ranks,
                            .algorithm = CAR_ALGORITHM_AUTO,
                            .push_max = atoi(test_mca("push_max", "-1")),
@@ -81,9 +82,9 @@ int borders_find(int ranks, size_t element, size_t max_bytes, uint64_t counts[BO
         car_layout_make(piece, ranks, &limits.layout);
         for (int one_gpu = 0; one_gpu < 2; ++one_gpu) {
             limits.one_gpu = 0 != one_gpu;
-            add_thresholds(&list, &limits, element);
+            add_thresholds(&list, &limits, element, unit);
         }
-        add_rounds(&list, limits, element);
+        add_rounds(&list, limits, element, unit);
     }
     return list.number;
 }

@@ -141,7 +141,7 @@ unsigned long long test_served(const car_counters_t *c)
 
 unsigned long long test_left(const car_counters_t *c)
 {
-    return c->calls_host + c->calls_forwarded;
+    return c->calls_host + c->calls_host_small + c->calls_forwarded;
 }
 
 /* --- begin and end --------------------------------------------------------------------------------------------------- */

@@ -19,7 +19,8 @@ if SIMGPU
 # noinst with an rpath makes libtool build shared libraries that are never installed.
 noinst_LTLIBRARIES += tests/simgpu/libcuda.la tests/simgpu/libnvidia-ml.la
 
-simgpu_cxxflags = -std=gnu++17 $(CAR_CXX_WARNINGS) -Wno-unknown-pragmas -fvisibility=hidden -ftls-model=initial-exec
+simgpu_cxxflags = -std=gnu++17 $(CAR_CXX_WARNINGS) -Wno-unknown-pragmas -fvisibility=hidden -ftls-model=initial-exec \
+	-ffp-contract=off
 
 tests_simgpu_libcuda_la_SOURCES = $(simgpu_sources)
 tests_simgpu_libcuda_la_CPPFLAGS = -I$(srcdir)/tests/simgpu/device -I$(srcdir)/tests/simgpu -I$(srcdir)/coll_car \

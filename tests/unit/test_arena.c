@@ -29,7 +29,7 @@ static void pieces_never_overlap_and_all_memory_comes_back(void **state)
             continue;
         }
         const size_t bytes = 1 + (size_t) rand_r(&seed) % (200 << 10);
-        if (!car_arena_take(&arena, bytes, &held[i].offset)) {
+        if (!car_arena_take(&arena, bytes, rand_r(&seed) % 2 ? CAR_ARENA_LOW : CAR_ARENA_HIGH, &held[i].offset)) {
             continue;
         }
         held[i].bytes = bytes;
@@ -47,7 +47,7 @@ static void pieces_never_overlap_and_all_memory_comes_back(void **state)
     }
     assert_int_equal(4 << 20, car_arena_free_bytes(&arena));
     size_t offset;
-    assert_true(car_arena_take(&arena, 4 << 20, &offset));
+    assert_true(car_arena_take(&arena, 4 << 20, CAR_ARENA_LOW, &offset));
     car_arena_fini(&arena);
 }
 
@@ -58,15 +58,35 @@ static void a_full_arena_refuses_and_a_gap_is_used_again(void **state)
 
     (void) state;
     car_arena_init(&arena, 3 * CAR_ARENA_ALIGNMENT + 100);
-    assert_true(car_arena_take(&arena, 1, &a));
-    assert_true(car_arena_take(&arena, CAR_ARENA_ALIGNMENT, &b));
-    assert_true(car_arena_take(&arena, CAR_ARENA_ALIGNMENT, &c));
-    assert_false(car_arena_take(&arena, 1, &a));
+    assert_true(car_arena_take(&arena, 1, CAR_ARENA_LOW, &a));
+    assert_true(car_arena_take(&arena, CAR_ARENA_ALIGNMENT, CAR_ARENA_LOW, &b));
+    assert_true(car_arena_take(&arena, CAR_ARENA_ALIGNMENT, CAR_ARENA_LOW, &c));
+    assert_false(car_arena_take(&arena, 1, CAR_ARENA_LOW, &a));
     assert_int_equal(0, car_arena_free_bytes(&arena));
     car_arena_give(&arena, b);
-    assert_false(car_arena_take(&arena, CAR_ARENA_ALIGNMENT + 1, &a));
-    assert_true(car_arena_take(&arena, CAR_ARENA_ALIGNMENT, &a));
+    assert_false(car_arena_take(&arena, CAR_ARENA_ALIGNMENT + 1, CAR_ARENA_LOW, &a));
+    assert_true(car_arena_take(&arena, CAR_ARENA_ALIGNMENT, CAR_ARENA_LOW, &a));
     assert_int_equal(b, a);
+    car_arena_fini(&arena);
+}
+
+static void large_pieces_come_from_the_other_end(void **state)
+{
+    car_arena_t arena;
+    size_t small, large, other;
+
+    (void) state;
+    car_arena_init(&arena, 16 * CAR_ARENA_ALIGNMENT);
+    assert_true(car_arena_take(&arena, 1, CAR_ARENA_LOW, &small));
+    assert_true(car_arena_take(&arena, 4 * CAR_ARENA_ALIGNMENT, CAR_ARENA_HIGH, &large));
+    assert_int_equal(0, small);
+    assert_int_equal(12 * CAR_ARENA_ALIGNMENT, large);
+    assert_true(car_arena_take(&arena, 2 * CAR_ARENA_ALIGNMENT, CAR_ARENA_HIGH, &other));
+    assert_int_equal(10 * CAR_ARENA_ALIGNMENT, other);
+    assert_int_equal(6 * CAR_ARENA_ALIGNMENT, car_arena_used_above(&arena, CAR_ARENA_ALIGNMENT));
+    car_arena_give(&arena, large);
+    assert_true(car_arena_take(&arena, 1, CAR_ARENA_HIGH, &large));
+    assert_int_equal(15 * CAR_ARENA_ALIGNMENT, large);
     car_arena_fini(&arena);
 }
 
@@ -74,6 +94,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pieces_never_overlap_and_all_memory_comes_back),
+        cmocka_unit_test(large_pieces_come_from_the_other_end),
         cmocka_unit_test(a_full_arena_refuses_and_a_gap_is_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

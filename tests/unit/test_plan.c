@@ -39,33 +39,32 @@ static void regions_of_a_piece_do_not_overlap(void **state)
             car_layout_make(pieces[p], (int) n, &l);
             assert_true(l.own_offset >= sizeof(car_flags_t));
             assert_true(l.own_offset + sizeof(car_own_words_t) <= l.push_offset);
-            assert_true(l.push_offset + CAR_SLOTS * n * l.push_slot <= l.pull_offset);
-            assert_true(l.pull_offset + CAR_SLOTS * l.pull_slot <= l.scatter_offset);
-            assert_true(l.scatter_offset + CAR_SLOTS * n * l.two_shot_slot <= l.gather_offset);
-            assert_true(l.gather_offset + CAR_SLOTS * n * l.two_shot_slot <= l.local_offset);
+            assert_true(l.push_offset + CAR_SLOTS * n * l.push_slot <= l.staging_offset);
+            assert_true(2 * n * l.two_shot_slot <= l.staging_slot);
+            assert_true(l.staging_offset + CAR_SLOTS * l.staging_slot <= l.local_offset);
             assert_true(l.local_offset + l.local_bytes <= pieces[p]);
-            assert_int_equal(0, (l.push_offset | l.pull_offset | l.scatter_offset | l.gather_offset) % 16);
-            assert_int_equal(0, (l.push_slot | l.pull_slot | l.two_shot_slot | l.local_offset) % 16);
+            assert_int_equal(0, (l.push_offset | l.staging_offset | l.local_offset) % 16);
+            assert_int_equal(0, (l.push_slot | l.staging_slot | l.two_shot_slot) % 16);
         }
     }
 }
 
 /* What a block stores in a round fits the slot, and what one round of all blocks takes fits the local copy. */
-static void check_room(const car_limits_t *limits, const car_plan_t *plan, size_t element)
+static void check_room(const car_limits_t *limits, const car_plan_t *plan, size_t element, size_t unit)
 {
     const car_layout_t *l = &limits->layout;
     const uint64_t tile_bytes = plan->tile * element;
 
     switch (plan->algorithm) {
     case CAR_ONE_SHOT_PUSH:
-        assert_int_equal(0, tile_bytes % CAR_PACKET_PAYLOAD);
-        assert_true(tile_bytes / CAR_PACKET_PAYLOAD <= plan->threads);
+        assert_int_equal(0, tile_bytes % unit);
+        assert_true(tile_bytes / unit <= plan->threads);
         assert_true(plan->blocks * tile_bytes / CAR_PACKET_PAYLOAD * CAR_PACK_BYTES <= l->push_slot);
         assert_int_equal(plan->tile * plan->blocks, plan->round);
         break;
     case CAR_ONE_SHOT_PULL:
         assert_int_equal(0, tile_bytes % CAR_PACK_BYTES);
-        assert_true(plan->blocks * tile_bytes <= l->pull_slot);
+        assert_true(plan->blocks * tile_bytes <= l->staging_slot);
         assert_int_equal(plan->tile * plan->blocks, plan->round);
         break;
     default:
@@ -77,9 +76,9 @@ static void check_room(const car_limits_t *limits, const car_plan_t *plan, size_
     assert_true(plan->round * element <= l->local_bytes);
 }
 
-static void check_plan(const car_limits_t *limits, uint64_t count, size_t element)
+static void check_plan(const car_limits_t *limits, uint64_t count, size_t element, size_t unit)
 {
-    const car_plan_t plan = car_plan_make(limits, count, element);
+    const car_plan_t plan = car_plan_make(limits, count, element, unit);
 
     assert_true(plan.blocks >= 1 && plan.blocks <= limits->blocks && plan.blocks <= CAR_MAX_BLOCKS);
     assert_true(plan.threads >= 1 && plan.threads <= limits->threads);
@@ -87,7 +86,7 @@ static void check_plan(const car_limits_t *limits, uint64_t count, size_t elemen
     /* Every element lies in exactly one tile: tiles follow each other without gaps, and the last round is not empty. */
     assert_true(plan.rounds * plan.round >= count);
     assert_true((plan.rounds - 1) * plan.round < count);
-    check_room(limits, &plan, element);
+    check_room(limits, &plan, element, unit);
 }
 
 static void plans_cover_every_element_and_fit(void **state)
@@ -99,8 +98,12 @@ static void plans_cover_every_element_and_fit(void **state)
                 const car_limits_t limits = limits_of(ranks, algorithm, pieces[(size_t) ranks % 4], grids[g],
                                                       0 == g % 2 ? 512 : 96);
                 for (uint64_t count = 1; count < UINT64_C(1) << 33; count = count * 3 / 2 + 1) {
-                    check_plan(&limits, count, 4);
-                    check_plan(&limits, count, 8);
+                    for (size_t element = 1; element <= 16; element *= 2) {
+                        check_plan(&limits, count, element, 16);
+                        if (element <= 8) {
+                            check_plan(&limits, count, element, 8);
+                        }
+                    }
                 }
             }
         }
@@ -112,16 +115,16 @@ static void a_forced_algorithm_is_taken_and_thresholds_move_the_choice(void **st
     (void) state;
     for (int algorithm = 0; algorithm < CAR_ALGORITHMS; ++algorithm) {
         const car_limits_t limits = limits_of(4, algorithm, 8 << 20, 64, 512);
-        assert_int_equal(algorithm, car_plan_make(&limits, 1, 4).algorithm);
-        assert_int_equal(algorithm, car_plan_make(&limits, 1 << 24, 4).algorithm);
+        assert_int_equal(algorithm, car_plan_make(&limits, 1, 4, 8).algorithm);
+        assert_int_equal(algorithm, car_plan_make(&limits, 1 << 24, 4, 8).algorithm);
     }
     car_limits_t limits = limits_of(4, CAR_ALGORITHM_AUTO, 8 << 20, 64, 512);
     limits.push_max = 1000;
     limits.pull_max = 2000;
-    assert_int_equal(CAR_ONE_SHOT_PUSH, car_plan_make(&limits, 250, 4).algorithm);
-    assert_int_equal(CAR_ONE_SHOT_PULL, car_plan_make(&limits, 251, 4).algorithm);
-    assert_int_equal(CAR_ONE_SHOT_PULL, car_plan_make(&limits, 250, 8).algorithm);
-    assert_int_equal(CAR_TWO_SHOT, car_plan_make(&limits, 251, 8).algorithm);
+    assert_int_equal(CAR_ONE_SHOT_PUSH, car_plan_make(&limits, 250, 4, 8).algorithm);
+    assert_int_equal(CAR_ONE_SHOT_PULL, car_plan_make(&limits, 251, 4, 8).algorithm);
+    assert_int_equal(CAR_ONE_SHOT_PULL, car_plan_make(&limits, 250, 8, 8).algorithm);
+    assert_int_equal(CAR_TWO_SHOT, car_plan_make(&limits, 251, 8, 8).algorithm);
 }
 
 static void a_piece_grows_only_as_far_as_it_saves_rounds(void **state)
@@ -130,18 +133,18 @@ static void a_piece_grows_only_as_far_as_it_saves_rounds(void **state)
     for (int ranks = 2; ranks <= CAR_MAX_RANKS; ++ranks) {
         car_limits_t limits = limits_of(ranks, CAR_ALGORITHM_AUTO, CAR_PIECE_MIN, 64, 512);
         for (uint64_t count = 1; count < 1 << 26; count *= 4) {
-            const size_t piece = car_plan_piece(&limits, count, 4);
+            const size_t piece = car_plan_piece(&limits, count, 4, 8);
             assert_true(piece >= CAR_PIECE_MIN && piece <= CAR_PIECE_MAX);
             car_layout_make(piece, ranks, &limits.layout);
-            const uint64_t rounds = car_plan_make(&limits, count, 4).rounds;
+            const uint64_t rounds = car_plan_make(&limits, count, 4, 8).rounds;
             car_layout_make(CAR_PIECE_MAX, ranks, &limits.layout);
-            assert_int_equal(rounds, car_plan_make(&limits, count, 4).rounds);
+            assert_int_equal(rounds, car_plan_make(&limits, count, 4, 8).rounds);
             if (piece > CAR_PIECE_MIN) {
                 car_layout_make(piece / 2, ranks, &limits.layout);
-                assert_true(car_plan_make(&limits, count, 4).rounds > rounds);
+                assert_true(car_plan_make(&limits, count, 4, 8).rounds > rounds);
             }
         }
-        assert_int_equal(CAR_PIECE_MIN, car_plan_piece(&limits, 1, 4));
+        assert_int_equal(CAR_PIECE_MIN, car_plan_piece(&limits, 1, 4, 8));
     }
 }
 

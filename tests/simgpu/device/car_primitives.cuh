@@ -5,12 +5,16 @@
 #ifndef CAR_PRIMITIVES_CUH
 #define CAR_PRIMITIVES_CUH
 
+#include <math.h>
 #include <stdint.h>
+#include <string.h>
 #include <time.h>
 
 #include "simgpu_kernel.h"
 
 #define CAR_DEVICE static inline
+#define CAR_METHOD inline
+#define CAR_DEVICE_CALL static __attribute__((noinline))
 
 #define CAR_KERNEL(name, type, argument)                                                                               \
     static void name##_body(const type &argument);                                                                    \
@@ -41,6 +45,52 @@ CAR_DEVICE uint64_t car_nanoseconds()
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
 }
+
+CAR_DEVICE float car_bits_to_float(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof(f));
+    return f;
+}
+
+CAR_DEVICE uint32_t car_float_to_bits(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof(bits));
+    return bits;
+}
+
+CAR_DEVICE float car_half_to_float(uint16_t bits)
+{
+    const uint32_t sign = (uint32_t) (bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 0x3ff;
+    if (0 == exponent) {
+        const float f = (float) fraction * 0x1p-24f;
+        return 0 == sign ? f : -f;
+    }
+    return car_bits_to_float(sign | (31 == exponent ? 255 : exponent + 112) << 23 | fraction << 13);
+}
+
+CAR_DEVICE uint16_t car_float_to_half(float f)
+{
+    const uint32_t bits = car_float_to_bits(f), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000) {
+        return (uint16_t) (sign | 0x7fff);
+    }
+    if (magnitude >= 0x477ff000) { /* 65520: rounds to 2^16 */
+        return (uint16_t) (sign | 0x7c00);
+    }
+    if (magnitude < 0x38800000) { /* 2^-14: the result is a multiple of 2^-24, and so is the sum's last place */
+        const uint32_t rounded = car_float_to_bits(car_bits_to_float(magnitude) + 0.5f) - car_float_to_bits(0.5f);
+        return (uint16_t) (sign | rounded);
+    }
+    return (uint16_t) (sign | (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13);
+}
+
+CAR_DEVICE float car_copysign(float magnitude, float sign) { return copysignf(magnitude, sign); }
+CAR_DEVICE double car_copysign(double magnitude, double sign) { return copysign(magnitude, sign); }
+CAR_DEVICE bool car_is_infinite(float f) { return isinf(f); }
+CAR_DEVICE bool car_is_infinite(double f) { return isinf(f); }
+template <class F> static inline F car_infinity() { return (F) INFINITY; }
 
 CAR_DEVICE uint32_t car_load_relaxed_sys(const uint32_t *address)
 {
