@@ -1,6 +1,6 @@
 # MPI test programs, which tests/suite and tests/gpu/run start. Included by the top Makefile.am.
 mpi_tests = \
-	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/context tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
+	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/context tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
 	tests/mpi/nocuda tests/mpi/progress tests/mpi/stream_order tests/mpi/types tests/mpi/whole
 check_PROGRAMS += $(mpi_tests)
 
@@ -41,6 +41,9 @@ tests_mpi_broken_LDADD = $(mpi_test_libs)
 tests_mpi_context_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_context_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_context_LDADD = $(mpi_test_libs)
+tests_mpi_fuzz_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_fuzz_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_fuzz_LDADD = $(mpi_test_libs)
 tests_mpi_late_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_late_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_late_LDADD = $(mpi_test_libs)

@@ -1,0 +1,22 @@
+"""Random calls of every kind against a fold on the host, for a fixed time; a failure prints the options that repeat it."""
+import time
+
+import pytest
+
+from launch import run, simulated
+
+# Every algorithm within the sizes that simulated GPUs are quick with.
+ALL_ALGORITHMS = {"push_max": 4000, "pull_max": 60000}
+
+
+@pytest.mark.parametrize("ranks, devices", [(3, 1), (4, 2), (8, 8)])
+def test_random_calls(build, check, ranks, devices):
+    seed = int(time.time())
+    check(run(build, "fuzz", "--seed", seed, "--seconds", 8, "--max-bytes", 256 << 10, ranks=ranks, car=ALL_ALGORITHMS,
+              gpus=simulated(build, devices=devices)))
+
+
+def test_a_seed_makes_the_same_calls_again(build, check):
+    results = [check(run(build, "fuzz", "--seed", 7, "--first", 3, "--generations", 2, "--max-bytes", 20000, ranks=2,
+                         gpus=simulated(build))) for _ in range(2)]
+    assert results[0].line("ok") == results[1].line("ok")
