@@ -106,6 +106,8 @@ struct machine {
     bool progress;
     bool faulted;
     std::vector<fiber *> spare;
+
+    ~machine(); /* with the thread, which ends with its stream */
 };
 
 static __thread machine *here;
@@ -182,6 +184,14 @@ static fiber *take_fiber(machine &m, block *home, unsigned thread, unsigned numb
     f->home = home;
     f->sp = first_frame(f->stack + STACK_BYTES, fiber_main);
     return f;
+}
+
+machine::~machine()
+{
+    for (fiber *f : spare) {
+        munmap(f->stack, STACK_BYTES);
+        delete f;
+    }
 }
 
 static block *start_block(machine &m, unsigned number)
