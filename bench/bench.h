@@ -24,7 +24,7 @@ typedef struct {
     MPI_Op op;
     const char *op_name;
     gpu_kind_t memory;
-    bool in_place, check, baseline, reference;
+    bool in_place, check, baseline, reference, activate;
     int rotate;                /* buffers used in turn */
     const char *csv, *json;    /* files, or NULL */
     char command[512];         /* the arguments, as given */

@@ -46,6 +46,17 @@ static void check_possible(const bench_options_t *o)
     }
 }
 
+/* The communicator comes to share device memory. */
+static void activate(void)
+{
+    float one = 1;
+    gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, sizeof(one));
+
+    gpu_write(buffer.address, &one, sizeof(one));
+    MPI_Allreduce(MPI_IN_PLACE, buffer.address, 1, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    gpu_free(&buffer);
+}
+
 /* Measures all sizes, and returns how many there were. */
 static int measure_all(const bench_options_t *o, const bench_machine_t *m, const bench_peers_t *peers, bench_row_t *rows)
 {
@@ -94,6 +105,9 @@ int main(int argc, char **argv)
     test_use_gpu();
     check_possible(&options);
     bench_measure_machine(&machine);
+    if (options.activate) {
+        activate();
+    }
     if (options.baseline) {
         no_baseline = test.counted ? impossible_alone(&options) : "coll/car is not loaded, all figures are of this Open MPI alone";
         peers.baseline = NULL == no_baseline ? test_without_car(MPI_COMM_WORLD) : MPI_COMM_NULL;

@@ -72,6 +72,7 @@ static long one_round(const bench_options_t *o, bench_buffers_t *b, series_t *s,
     s->served.calls_one_shot_push += since.calls_one_shot_push;
     s->served.calls_one_shot_pull += since.calls_one_shot_pull;
     s->served.calls_two_shot += since.calls_two_shot;
+    s->served.calls_host_small += since.calls_host_small;
     if (o->check && !o->in_place) {
         wrong += bench_compare(o, b, s->per_round - 1, seed);
     }
@@ -85,7 +86,8 @@ static const char *algorithm_of(const series_t *s)
     const car_counters_t *c = &s->served;
     const unsigned long long calls = (unsigned long long) s->calls;
 
-    return 0 == test_served(c)               ? "old path"
+    return calls == c->calls_host_small      ? "shared_memory"
+           : 0 == test_served(c)             ? "old path"
            : calls == c->calls_one_shot_push ? "one_shot_push"
            : calls == c->calls_one_shot_pull ? "one_shot_pull"
            : calls == c->calls_two_shot      ? "two_shot"

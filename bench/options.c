@@ -18,6 +18,7 @@ static const char usage[] =
     "  --in-place                  MPI_IN_PLACE\n"
     "  --rotate N                  use N pairs of buffers in turn, so that caches do not flatter (default 1)\n"
     "  --baseline                  also the same Open MPI without coll/car, in turns, up to --baseline-max (default 16m)\n"
+    "  --activate                  one call with device memory first: what a GPU program's host buffers get\n"
     "  --reference                 also the inference engines' way: copy in, one kernel, stream synchronise; float sum\n"
     "  --time SECONDS              per size and implementation (default 0.2); --iterations N instead of that\n"
     "  --no-check                  do not check results\n"
@@ -156,13 +157,14 @@ static void keep_command(int argc, char **argv, bench_options_t *o)
 
 void bench_read_options(int argc, char **argv, bench_options_t *o)
 {
-    enum { MIN = 1, MAX, STEP, TYPE, OP, BUFFERS, IN_PLACE, ROTATE, BASELINE, BASELINE_MAX, REFERENCE, TIME, ITERATIONS,
+    enum { MIN = 1, MAX, STEP, TYPE, OP, BUFFERS, IN_PLACE, ROTATE, BASELINE, BASELINE_MAX, REFERENCE, ACTIVATE, TIME, ITERATIONS,
            NO_CHECK, CSV, JSON, HELP };
     static const struct option names[] = {
         {"min", 1, NULL, MIN},           {"max", 1, NULL, MAX},           {"step", 1, NULL, STEP},
         {"type", 1, NULL, TYPE},         {"op", 1, NULL, OP},             {"buffers", 1, NULL, BUFFERS},
         {"in-place", 0, NULL, IN_PLACE}, {"rotate", 1, NULL, ROTATE},     {"baseline", 0, NULL, BASELINE},
         {"baseline-max", 1, NULL, BASELINE_MAX},                          {"reference", 0, NULL, REFERENCE},
+        {"activate", 0, NULL, ACTIVATE},
         {"time", 1, NULL, TIME},         {"iterations", 1, NULL, ITERATIONS}, {"no-check", 0, NULL, NO_CHECK},
         {"csv", 1, NULL, CSV},           {"json", 1, NULL, JSON},         {"help", 0, NULL, HELP},
         {NULL, 0, NULL, 0}};
@@ -186,6 +188,7 @@ void bench_read_options(int argc, char **argv, bench_options_t *o)
         case BASELINE: o->baseline = true; break;
         case BASELINE_MAX: o->baseline_max = bytes_of(optarg); break;
         case REFERENCE: o->reference = true; break;
+        case ACTIVATE: o->activate = true; break;
         case TIME: o->seconds = seconds_of(optarg); break;
         case ITERATIONS: o->iterations = count_of(optarg, 1, 10000000); break;
         case NO_CHECK: o->check = false; break;

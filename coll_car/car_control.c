@@ -27,7 +27,6 @@ typedef struct {
 typedef struct {
     car_line_slot_t line[CAR_CONTROL_SLOTS];
     car_record_slot_t record[CAR_CONTROL_SLOTS];
-    _Alignas(64) char payload[CAR_CONTROL_SLOTS][CAR_CONTROL_PAYLOAD];
 } car_rank_area_t;
 
 typedef struct {
@@ -35,7 +34,7 @@ typedef struct {
     uint32_t size;
     _Atomic uint32_t departed;
     _Atomic uint32_t broken; /* 1 + the rank that broke the communicator; 0: none */
-    car_rank_area_t rank[];
+    car_rank_area_t rank[]; /* then, for each slot, the ranks' payloads */
 } car_segment_t;
 
 struct car_control {
@@ -48,7 +47,7 @@ struct car_control {
 
 static size_t segment_bytes(int size)
 {
-    return sizeof(car_segment_t) + (size_t) size * sizeof(car_rank_area_t);
+    return sizeof(car_segment_t) + (size_t) size * sizeof(car_rank_area_t) + CAR_CONTROL_SLOTS * CAR_CONTROL_ROOM;
 }
 
 int car_control_create(int size, char name[CAR_CONTROL_NAME_BYTES])
@@ -138,9 +137,15 @@ void car_control_detach(car_control_t *control)
     free(control);
 }
 
-void *car_control_payload(car_control_t *control, uint64_t call, int r)
+size_t car_control_room(const car_control_t *control)
 {
-    return control->segment->rank[r].payload[call % CAR_CONTROL_SLOTS];
+    return CAR_CONTROL_ROOM / (size_t) control->size / 64 * 64;
+}
+
+void *car_control_payload(const car_control_t *control, uint64_t call, int r)
+{
+    char *payloads = (char *) &control->segment->rank[control->size];
+    return payloads + call % CAR_CONTROL_SLOTS * CAR_CONTROL_ROOM + (size_t) r * car_control_room(control);
 }
 
 void car_control_post(car_control_t *control, uint64_t call, car_line_t line)

@@ -44,11 +44,12 @@ bool car_control_all_gone(const car_control_t *control);
 void car_control_detach(car_control_t *control);
 
 /*
- * A payload may go along with a line: up to CAR_CONTROL_PAYLOAD bytes, to be written to `own` before the line is posted, and
- * to be read from the other ranks' once theirs have been, until this rank posts the next line.
+ * A payload may go along with a line: up to car_control_room() bytes. A rank writes its own before it posts the line, and
+ * reads the others' once they have posted theirs, until it posts its next line. The room for all ranks together is fixed.
  */
-#define CAR_CONTROL_PAYLOAD (16 * 1024)
-void *car_control_payload(car_control_t *control, uint64_t call, int r);
+#define CAR_CONTROL_ROOM (128 * 1024)
+size_t car_control_room(const car_control_t *control);
+void *car_control_payload(const car_control_t *control, uint64_t call, int r);
 
 /* Posts this rank's line for call number `call`, counted from 1 without gaps. */
 void car_control_post(car_control_t *control, uint64_t call, car_line_t line);

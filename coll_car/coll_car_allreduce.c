@@ -196,10 +196,16 @@ static car_control_t *control_of(const mca_coll_car_module_t *module)
     return COLL_CAR_ACTIVE == module->state ? module->engine->control : module->control;
 }
 
+/* What of an operand is folded at a time: several ranks' fit the first-level cache. */
+#define FOLD_BYTES 4096
+
 /* A call that fits goes through the control segment if all ranks bring host memory. All ranks answer alike. */
 static bool fits_control(const mca_coll_car_module_t *module, const call_t *call)
 {
-    return bytes_of(call) <= module->host_max && CAR_NO_GAPS == call->found->reduction.data;
+    const size_t bytes = bytes_of(call);
+
+    return bytes <= module->host_max && bytes <= car_control_room(control_of(module))
+           && bytes / (size_t) call->count <= FOLD_BYTES && CAR_NO_GAPS == call->found->reduction.data;
 }
 
 /*
@@ -240,16 +246,20 @@ static where_t where_to(mca_coll_car_module_t *module, const call_t *call)
 static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
 {
     car_control_t *control = control_of(module);
-    _Alignas(64) char beside[CAR_CONTROL_PAYLOAD];
+    _Alignas(64) char beside[FOLD_BYTES];
     const int size = ompi_comm_size(module->comm);
-    const size_t bytes = bytes_of(call);
-    void *acc = car_control_payload(control, module->call, 0);
+    const size_t bytes = bytes_of(call), element = bytes / (size_t) call->count;
+    const size_t most = FOLD_BYTES / element * element;
 
-    for (int r = 1; r < size; ++r) {
-        void *next = 0 == (size - 1 - r) % 2 ? call->rbuf : beside;
-        memcpy(next, car_control_payload(control, module->call, r), bytes);
-        ompi_op_reduce(call->op, acc, next, call->count, call->dtype);
-        acc = next;
+    for (size_t at = 0; at < bytes; at += most) {
+        const size_t part = bytes - at < most ? bytes - at : most;
+        void *acc = (char *) car_control_payload(control, module->call, 0) + at;
+        for (int r = 1; r < size; ++r) {
+            void *next = 0 == (size - 1 - r) % 2 ? (char *) call->rbuf + at : beside;
+            memcpy(next, (char *) car_control_payload(control, module->call, r) + at, part);
+            ompi_op_reduce(call->op, acc, next, (coll_car_count_t) (part / element), call->dtype);
+            acc = next;
+        }
     }
     CAR_COUNT(mca_coll_car_component.counters.calls_host_small, 1);
 }

@@ -159,7 +159,7 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.threads);
     add("host_max",
         "Largest message in bytes that ranks with host memory reduce in shared memory, in the exchange "
-        "that tells what memory each of them has; at most 16384; 0: none",
+        "that tells what memory each of them has; never more than 131072 divided by the ranks; 0: none",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_5, &c->params.host_max);
     add("spin_us",
         "Microseconds that a kernel waits for a late peer before it leaves the GPU; it is launched "
@@ -209,7 +209,7 @@ static void correct_parameters(mca_coll_car_component_t *c)
     p->pull_max = (int) in_range("pull_max", p->pull_max, -1, INT_MAX);
     /* 0 is what cleared memory holds: it would pass for data that has arrived. */
     p->first_epoch = (unsigned int) in_range("first_epoch", p->first_epoch, 1, UINT_MAX);
-    p->host_max = (unsigned int) in_range("host_max", p->host_max, 0, CAR_CONTROL_PAYLOAD);
+    p->host_max = (unsigned int) in_range("host_max", p->host_max, 0, CAR_CONTROL_ROOM);
     p->spin_us = (unsigned int) in_range("spin_us", p->spin_us, 1, MOST_SPIN_US);
     p->blocks = (unsigned int) in_range("blocks", p->blocks, 0, CAR_MAX_BLOCKS);
     p->threads = (unsigned int) in_range("threads", p->threads, 0, MOST_THREADS);
@@ -251,7 +251,7 @@ static int register_parameters(void)
         .memory = 64 << 20,
         .push_max = -1,
         .pull_max = -1,
-        .host_max = 8192,
+        .host_max = 65536,
         .spin_us = 300,
         .first_epoch = 1,
     };
