@@ -1,11 +1,11 @@
 # MPI test programs, which tests/suite and tests/gpu/run start. Included by the top Makefile.am.
 mpi_tests = \
-	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/context tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
+	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/context tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
 	tests/mpi/nocuda tests/mpi/progress tests/mpi/stream_order tests/mpi/types tests/mpi/whole
 check_PROGRAMS += $(mpi_tests)
 
 mpi_test_common = \
-	tests/mpi/data.c tests/mpi/data.h tests/mpi/data_compare.c tests/mpi/data_fold.c tests/mpi/data_half.c \
+	tests/mpi/checked.c tests/mpi/checked.h tests/mpi/data.c tests/mpi/data.h tests/mpi/data_compare.c tests/mpi/data_fold.c tests/mpi/data_half.c \
 	tests/mpi/data_types.c tests/mpi/gpu.c tests/mpi/gpu.h tests/mpi/test_images.c tests/mpi/test_images.h \
 	tests/mpi/testing.c tests/mpi/testing.h
 mpi_test_cppflags = \
@@ -38,6 +38,9 @@ tests_mpi_big_LDADD = $(mpi_test_libs)
 tests_mpi_broken_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_broken_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_broken_LDADD = $(mpi_test_libs)
+tests_mpi_communicators_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_communicators_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_communicators_LDADD = $(mpi_test_libs)
 tests_mpi_context_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_context_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_context_LDADD = $(mpi_test_libs)
