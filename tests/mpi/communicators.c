@@ -284,7 +284,7 @@ static void halves(void)
 {
     MPI_Comm half;
 
-    MPI_Comm_split(MPI_COMM_WORLD, test.rank % 2, 0, &half);
+    MPI_Comm_split(MPI_COMM_WORLD, test.rank < test.size / 2, 0, &half);
     for (int i = 0; i < 3; ++i) {
         MPI_Barrier(MPI_COMM_WORLD);
         checked_allreduce_by(CHECKED_BY_KERNELS, half, &space, HUGE, seed + (uint64_t) i, "both halves at once, large");
