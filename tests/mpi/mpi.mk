@@ -1,6 +1,6 @@
 # MPI test programs, which tests/suite and tests/gpu/run start. Included by the top Makefile.am.
 mpi_tests = \
-	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/context tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
+	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/threads tests/mpi/context tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
 	tests/mpi/nocuda tests/mpi/progress tests/mpi/stream_order tests/mpi/types tests/mpi/whole
 check_PROGRAMS += $(mpi_tests)
 
@@ -68,6 +68,9 @@ tests_mpi_stream_order_LDADD = $(mpi_test_libs)
 tests_mpi_types_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_types_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_types_LDADD = $(mpi_test_libs)
+tests_mpi_threads_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_threads_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_threads_LDADD = $(mpi_test_libs)
 tests_mpi_whole_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_whole_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_whole_LDADD = $(mpi_test_libs)
