@@ -65,10 +65,12 @@ static bool reduce(MPI_Comm comm, const data_type_t *type, checked_space_t *spac
     const int error = MPI_Allreduce(MPI_IN_PLACE, space->buffer.address, (int) count, type->type, MPI_SUM, comm);
     gpu_read(space->operand, space->buffer.address, bytes);
     const uint64_t wrong = data_differ(space->operand, space->expected, type, count);
-    return CHECK(MPI_SUCCESS == error, "%s: rank %d of %d, %zu bytes: error %d", what, rank, size, bytes, error)
-           && CHECK(wrong == count, "%s: rank %d of %d, %zu bytes: element %llu is %s, not %s", what, rank, size, bytes,
-                    (unsigned long long) wrong, data_text(space->operand, type, wrong, is),
-                    data_text(space->expected, type, wrong, wanted));
+    if (wrong == count) {
+        return CHECK(MPI_SUCCESS == error, "%s: rank %d of %d, %zu bytes: error %d", what, rank, size, bytes, error);
+    }
+    return CHECK(false, "%s: rank %d of %d, %zu bytes: element %llu is %s, not %s", what, rank, size, bytes,
+                 (unsigned long long) wrong, data_text(space->operand, type, wrong, is),
+                 data_text(space->expected, type, wrong, wanted));
 }
 
 bool checked_allreduce(MPI_Comm comm, checked_space_t *space, size_t bytes, uint64_t seed, const char *what)

@@ -75,3 +75,21 @@ tests_mpi_whole_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_whole_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_whole_LDADD = $(mpi_test_libs)
 
+
+# The component and threads once more, for tests/suite/test_threads.py, which makes them: data races are looked for with
+# ThreadSanitizer. Kernels of real GPUs play no part.
+tsan_cflags = -std=gnu11 $(CAR_WARNINGS) -Wno-tsan -g -O1 -fsanitize=thread
+EXTRA_LTLIBRARIES = tests/tsan/mca_coll_car.la
+EXTRA_PROGRAMS = tests/tsan/threads
+tests_tsan_mca_coll_car_la_SHORTNAME = tsan
+tests_tsan_mca_coll_car_la_SOURCES = $(coll_car_mca_coll_car_la_SOURCES)
+tests_tsan_mca_coll_car_la_CPPFLAGS = $(coll_car_mca_coll_car_la_CPPFLAGS) -UCAR_HAVE_FATBINS -DCAR_HAVE_FATBINS=0
+tests_tsan_mca_coll_car_la_CFLAGS = $(tsan_cflags) -fvisibility=hidden
+tests_tsan_mca_coll_car_la_LDFLAGS = $(coll_car_mca_coll_car_la_LDFLAGS) -rpath /nowhere
+tests_tsan_mca_coll_car_la_LIBADD = $(coll_car_mca_coll_car_la_LIBADD)
+tests_tsan_threads_SHORTNAME = tsan
+tests_tsan_threads_SOURCES = tests/mpi/threads.c $(mpi_test_common)
+tests_tsan_threads_CPPFLAGS = $(mpi_test_cppflags) -UCAR_HAVE_FATBINS -DCAR_HAVE_FATBINS=0
+tests_tsan_threads_CFLAGS = $(tsan_cflags)
+tests_tsan_threads_LDADD = $(MPI_LIBS) -ldl -lm -lpthread
+CLEANFILES += tests/tsan/mca_coll_car.la tests/tsan/threads
