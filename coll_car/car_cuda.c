@@ -51,11 +51,14 @@ const car_cuda_t *car_cuda(void)
         return NULL;
     }
     pthread_mutex_lock(&lock);
-    const char *absent = fill_table(library);
-    if (NULL == absent) {
-        atomic_store_explicit(&ready, &table, memory_order_release);
-    } else {
-        atomic_store_explicit(&missing, absent, memory_order_relaxed);
+    /* Another thread may have been here first, and a third read the table since. */
+    if (NULL == atomic_load_explicit(&ready, memory_order_relaxed)) {
+        const char *absent = fill_table(library);
+        if (NULL == absent) {
+            atomic_store_explicit(&ready, &table, memory_order_release);
+        } else {
+            atomic_store_explicit(&missing, absent, memory_order_relaxed);
+        }
     }
     pthread_mutex_unlock(&lock);
     return atomic_load_explicit(&ready, memory_order_acquire);

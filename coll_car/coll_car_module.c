@@ -1,6 +1,7 @@
 #include "coll_car_module.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "coll_car_types.h"
@@ -100,14 +101,16 @@ static void tell_active(const mca_coll_car_module_t *module)
 /* A fault is told once per process whatever the verbosity; what is by choice, only to those who ask. */
 static void tell_off(const mca_coll_car_module_t *module, bool fault, const char *format, ...)
 {
-    static bool told;
+    static atomic_bool told;
     char name[80], why[CAR_REASON_BYTES + 64];
     va_list arguments;
 
-    if (!speaks(module) || (mca_coll_car_component.verbose <= 0 && (!fault || told))) {
+    if (!speaks(module) || (mca_coll_car_component.verbose <= 0 && !fault)) {
         return;
     }
-    told = told || fault;
+    if (fault && atomic_exchange(&told, true) && mca_coll_car_component.verbose <= 0) {
+        return;
+    }
     va_start(arguments, format);
     vsnprintf(why, sizeof(why), format, arguments);
     va_end(arguments);

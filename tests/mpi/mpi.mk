@@ -1,11 +1,11 @@
 # MPI test programs, which tests/suite and tests/gpu/run start. Included by the top Makefile.am.
 mpi_tests = \
-	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/context tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
+	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/threads tests/mpi/context tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
 	tests/mpi/nocuda tests/mpi/progress tests/mpi/stream_order tests/mpi/types tests/mpi/whole
 check_PROGRAMS += $(mpi_tests)
 
 mpi_test_common = \
-	tests/mpi/data.c tests/mpi/data.h tests/mpi/data_compare.c tests/mpi/data_fold.c tests/mpi/data_half.c \
+	tests/mpi/checked.c tests/mpi/checked.h tests/mpi/data.c tests/mpi/data.h tests/mpi/data_compare.c tests/mpi/data_fold.c tests/mpi/data_half.c \
 	tests/mpi/data_types.c tests/mpi/gpu.c tests/mpi/gpu.h tests/mpi/test_images.c tests/mpi/test_images.h \
 	tests/mpi/testing.c tests/mpi/testing.h
 mpi_test_cppflags = \
@@ -38,6 +38,9 @@ tests_mpi_big_LDADD = $(mpi_test_libs)
 tests_mpi_broken_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_broken_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_broken_LDADD = $(mpi_test_libs)
+tests_mpi_communicators_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_communicators_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_communicators_LDADD = $(mpi_test_libs)
 tests_mpi_context_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_context_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_context_LDADD = $(mpi_test_libs)
@@ -65,7 +68,28 @@ tests_mpi_stream_order_LDADD = $(mpi_test_libs)
 tests_mpi_types_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_types_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_types_LDADD = $(mpi_test_libs)
+tests_mpi_threads_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_threads_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_threads_LDADD = $(mpi_test_libs)
 tests_mpi_whole_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_whole_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_whole_LDADD = $(mpi_test_libs)
 
+
+# The component and threads once more, for tests/suite/test_threads.py, which makes them: data races are looked for with
+# ThreadSanitizer. Kernels of real GPUs play no part.
+tsan_cflags = -std=gnu11 $(CAR_WARNINGS) -Wno-tsan -g -O1 -fsanitize=thread
+EXTRA_LTLIBRARIES = tests/tsan/mca_coll_car.la
+EXTRA_PROGRAMS = tests/tsan/threads
+tests_tsan_mca_coll_car_la_SHORTNAME = tsan
+tests_tsan_mca_coll_car_la_SOURCES = $(coll_car_mca_coll_car_la_SOURCES)
+tests_tsan_mca_coll_car_la_CPPFLAGS = $(coll_car_mca_coll_car_la_CPPFLAGS) -UCAR_HAVE_FATBINS -DCAR_HAVE_FATBINS=0
+tests_tsan_mca_coll_car_la_CFLAGS = $(tsan_cflags) -fvisibility=hidden
+tests_tsan_mca_coll_car_la_LDFLAGS = $(coll_car_mca_coll_car_la_LDFLAGS) -rpath /nowhere
+tests_tsan_mca_coll_car_la_LIBADD = $(coll_car_mca_coll_car_la_LIBADD)
+tests_tsan_threads_SHORTNAME = tsan
+tests_tsan_threads_SOURCES = tests/mpi/threads.c $(mpi_test_common)
+tests_tsan_threads_CPPFLAGS = $(mpi_test_cppflags) -UCAR_HAVE_FATBINS -DCAR_HAVE_FATBINS=0
+tests_tsan_threads_CFLAGS = $(tsan_cflags)
+tests_tsan_threads_LDADD = $(MPI_LIBS) -ldl -lm -lpthread
+CLEANFILES += tests/tsan/mca_coll_car.la tests/tsan/threads

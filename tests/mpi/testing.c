@@ -1,6 +1,7 @@
 #include "testing.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@ test_t test;
 
 #define FAILURES_SHOWN 8
 
-static int failures;
+static atomic_int failures; /* several threads may check */
 static int arguments;
 static char **argument;
 
@@ -148,6 +149,11 @@ unsigned long long test_left(const car_counters_t *c)
 
 void test_begin(int *argc, char ***argv, const char *name)
 {
+    test_begin_threads(argc, argv, name, MPI_THREAD_FUNNELED);
+}
+
+void test_begin_threads(int *argc, char ***argv, const char *name, int level)
+{
     int provided;
     MPI_Comm node;
 
@@ -155,7 +161,7 @@ void test_begin(int *argc, char ***argv, const char *name)
     if (0 != strcmp(name, "nocuda")) {
         gpu_load();
     }
-    MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
+    MPI_Init_thread(argc, argv, level, &provided);
     test.name = name;
     MPI_Comm_rank(MPI_COMM_WORLD, &test.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &test.size);
@@ -163,6 +169,9 @@ void test_begin(int *argc, char ***argv, const char *name)
     MPI_Comm_rank(node, &test.local_rank);
     MPI_Comm_free(&node);
     open_counters();
+    if (provided < level) {
+        test_skip("this Open MPI was built without such threads");
+    }
 }
 
 void test_use_gpu(void)
@@ -193,10 +202,10 @@ void test_skip(const char *why)
 
 int test_end(const char *format, ...)
 {
-    int sum = 0;
+    int sum = 0, mine = failures;
     va_list arguments_left;
 
-    MPI_Reduce(&failures, &sum, 1, MPI_INT, MPI_SUM, 0, MPI_COMM_WORLD);
+    MPI_Reduce(&mine, &sum, 1, MPI_INT, MPI_SUM, 0, MPI_COMM_WORLD);
     MPI_Bcast(&sum, 1, MPI_INT, 0, MPI_COMM_WORLD);
     if (0 == test.rank && 0 == sum) {
         printf("ok %s: %d ranks, ", test.name, test.size);

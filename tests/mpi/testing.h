@@ -34,6 +34,8 @@ const char *test_mca(const char *parameter, const char *otherwise);
 
 /* MPI_Init_thread, counters, rank and size. */
 void test_begin(int *argc, char ***argv, const char *name);
+/* The same with that level of threads, or a skip. */
+void test_begin_threads(int *argc, char ***argv, const char *name, int level);
 /* The primary context of device local_rank modulo their number becomes current. No driver: skips the program. */
 void test_use_gpu(void);
 

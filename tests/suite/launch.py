@@ -2,6 +2,7 @@
 import dataclasses
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -165,6 +166,20 @@ def pml_options(pml):
         return {"OMPI_MCA_pml": pml}
     # It takes itself out where there is no fast network, unless told otherwise.
     return {"OMPI_MCA_pml": "ucx", "OMPI_MCA_opal_common_ucx_tls": "any", "OMPI_MCA_opal_common_ucx_devices": "any"}
+
+
+def two_nodes(build, folder, ranks_each=2):
+    """
+    (options of mpirun, environment) for a job on two nodes that are this machine; None where it cannot be had. What the
+    two would have in common, such as names in shared memory, goes below `folder`.
+    """
+    probe = ["unshare", "-u" if os.geteuid() == 0 else "-Uru", "hostname", "elsewhere"]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True, check=False).returncode != 0:
+        return None
+    as_node = os.path.join(os.path.dirname(os.path.abspath(__file__)), "as_node")
+    agent = ["--mca", "plm_rsh_agent"] if build.version.startswith("4.") else ["--prtemca", "plm_ssh_agent"]
+    options = [*agent, as_node, "--host", f"nodeA:{ranks_each},nodeB:{ranks_each}", "--mca", "btl_tcp_if_include", "lo"]
+    return options, {"COLL_CAR_NODES": str(folder)}
 
 
 def run(build, program, *arguments, ranks=2, pml="ob1", car=None, options=(), env=None, rank_env=None, gpus=None,

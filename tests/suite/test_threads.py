@@ -1,0 +1,45 @@
+"""MPI_THREAD_MULTIPLE: many threads at once, each on a communicator of its own, and no data race in coll/car."""
+import os
+import subprocess
+
+import pytest
+
+from launch import run, simulated
+
+SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tsan.supp")
+
+
+@pytest.mark.parametrize("ranks, devices, each", [(2, 1, 1), (4, 1, 1), (4, 4, 1), (2, 4, 2)])
+def test_threads_with_communicators_of_their_own(build, check, ranks, devices, each):
+    """`each`: devices that the threads of one rank use."""
+    check(run(build, "threads", "--threads", 8 if ranks == 2 else 5, "--devices", each, ranks=ranks,
+              gpus=simulated(build, devices), timeout=40))
+
+
+@pytest.fixture(scope="module", name="instrumented")
+def fixture_instrumented(tmp_path_factory):
+    """Makes the component and the program with ThreadSanitizer, once for each build."""
+    probe = tmp_path_factory.mktemp("tsan")
+    (probe / "empty.c").write_text("int main(void) { return 0; }\n")
+    compiled = subprocess.run(["gcc", "-fsanitize=thread", "empty.c", "-o", "empty"], cwd=probe, check=False,
+                              capture_output=True, timeout=60)
+
+    def make(build):
+        if compiled.returncode != 0 or subprocess.run([probe / "empty"], check=False, timeout=60).returncode != 0:
+            pytest.skip("no ThreadSanitizer here: gcc -fsanitize=thread makes no program that runs")
+        made = subprocess.run(["make", "-s", "-C", build.path, "-j2", "tests/tsan/mca_coll_car.la",
+                               "tests/tsan/threads"], check=False, capture_output=True, text=True, timeout=90)
+        assert made.returncode == 0, made.stdout + made.stderr
+        return os.path.join(build.path, "tests/tsan/.libs")
+    return make
+
+
+@pytest.mark.parametrize("ranks, devices, each", [(2, 1, 1), (3, 2, 2)])
+def test_thread_sanitizer_finds_nothing(build, check, instrumented, ranks, devices, each):
+    # A mutex that one library of Open MPI locks and another unlocks is seen half.
+    options = f"suppressions={SUPPRESSIONS}:history_size=7:report_mutex_bugs=0:exitcode=66"
+    result = check(run(build, "../tsan/threads", "--threads", 4, "--devices", each, ranks=ranks,
+                       gpus=simulated(build, devices), folder=instrumented(build), timeout=80,
+                       # PMIx's own shared memory wants an address that ThreadSanitizer has taken.
+                       env={"TSAN_OPTIONS": options, "PMIX_MCA_gds": "hash"}))
+    assert "WARNING: ThreadSanitizer" not in result.output, result
