@@ -55,7 +55,7 @@ static bool reduce(MPI_Comm comm, const data_type_t *type, checked_space_t *spac
                    const char *what)
 {
     const uint64_t count = bytes / type->bytes;
-    char is[40], wanted[40];
+    char is[DATA_TEXT], wanted[DATA_TEXT];
     int rank, size;
 
     MPI_Comm_rank(comm, &rank);
