@@ -1,7 +1,7 @@
 # MPI test programs, which tests/suite and tests/gpu/run start. Included by the top Makefile.am.
 mpi_tests = \
 	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/context tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
-	tests/mpi/nocuda tests/mpi/progress tests/mpi/stream_order tests/mpi/whole
+	tests/mpi/nocuda tests/mpi/ops tests/mpi/progress tests/mpi/stream_order tests/mpi/whole
 check_PROGRAMS += $(mpi_tests)
 
 mpi_test_common = \
@@ -51,6 +51,12 @@ tests_mpi_mixed_LDADD = $(mpi_test_libs)
 tests_mpi_nocuda_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_nocuda_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_nocuda_LDADD = $(mpi_test_libs)
+# With libcar as programs have it: a shared library that others can find in the process.
+tests_mpi_ops_SOURCES = tests/mpi/ops.c tests/mpi/ops_data.c tests/mpi/ops_data.h
+tests_mpi_ops_CPPFLAGS = $(mpi_test_cppflags) -I$(srcdir)/lib
+tests_mpi_ops_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_ops_LDFLAGS = -no-install
+tests_mpi_ops_LDADD = $(car_library) $(mpi_test_libs)
 tests_mpi_progress_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_progress_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_progress_LDADD = $(mpi_test_libs)
