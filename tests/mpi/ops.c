@@ -39,6 +39,7 @@ static layout_t layouts[] = {
     {"padded", 1, 3, 3, 0, 5, MPI_DATATYPE_NULL},
     {"permuted", 2, 2, 2, 0, 4, MPI_DATATYPE_NULL},
     {"shifted", 1, 2, 2, 2, 4, MPI_DATATYPE_NULL},
+    {"displaced", 1, 2, 2, 2, 2, MPI_DATATYPE_NULL},
     {"backwards", 2, 1, -3, 0, 4, MPI_DATATYPE_NULL},
     {"wide", WIDE, 2, 3, 0, 3 * WIDE - 1, MPI_DATATYPE_NULL},
 };
@@ -49,7 +50,6 @@ static layout_t layouts[] = {
 static void make_layouts(void)
 {
     const int ones[] = {2, 2}, permuted[] = {2, 0}, shift = 2;
-    MPI_Datatype inner;
 
     layouts[0].type = MPI_UINT16_T;
     MPI_Type_contiguous(3, MPI_UINT16_T, &layouts[1].type);
@@ -59,11 +59,10 @@ static void make_layouts(void)
     MPI_Type_dup(MPI_UINT16_T, &layouts[5].type);
     MPI_Type_create_resized(layouts[1].type, 0, 10, &layouts[6].type);
     MPI_Type_indexed(2, ones, permuted, MPI_UINT16_T, &layouts[7].type);
-    MPI_Type_indexed(1, ones, &shift, MPI_UINT16_T, &inner);
-    MPI_Type_create_resized(inner, 0, 8, &layouts[8].type);
-    MPI_Type_free(&inner);
-    MPI_Type_vector(2, 1, -3, MPI_INT16_T, &layouts[9].type);
-    MPI_Type_vector(WIDE, 2, 3, MPI_UINT16_T, &layouts[10].type);
+    MPI_Type_indexed(1, ones, &shift, MPI_UINT16_T, &layouts[9].type);
+    MPI_Type_create_resized(layouts[9].type, 0, 8, &layouts[8].type);
+    MPI_Type_vector(2, 1, -3, MPI_INT16_T, &layouts[10].type);
+    MPI_Type_vector(WIDE, 2, 3, MPI_UINT16_T, &layouts[11].type);
     for (int l = 0; l < LAYOUTS; ++l) {
         if (0 != l && 3 != l && 4 != l) {
             MPI_Type_commit(&layouts[l].type);
