@@ -4,15 +4,11 @@
 #include <stdatomic.h>
 #include <wchar.h>
 
-/*
- * libcar's table, as lib/car.h declares it: found at run time only.
- */
+#include "car.h"
+
+/* libcar is looked for at run time, and where it is not, there are none of its operations. */
 #define LIBCAR "libcar.so.0"
 #define LIBCAR_TABLE "CAR_Op_functions"
-typedef struct {
-    MPI_User_function *function; /* NULL ends the table */
-    const char *name;            /* as "bf16_sum" */
-} car_op_entry_t;
 
 /* --- predefined types -------------------------------------------------------------------------------------------- */
 

@@ -100,11 +100,6 @@ template <class T> struct car_wide<car_complex<T>> {
     }
 };
 
-/* In what type two of T are compared. */
-template <class T> CAR_DEVICE T car_ordered(T t) { return t; }
-CAR_DEVICE float car_ordered(car_half h) { return car_wide<car_half>::widen(h); }
-CAR_DEVICE float car_ordered(car_bfloat16 b) { return car_wide<car_bfloat16>::widen(b); }
-
 /* --- operations ------------------------------------------------------------------------------------------------------ */
 
 /*
@@ -168,10 +163,10 @@ struct car_op_PROD {
 
 /* A comparison with NaN is false and equal zeros do not compare less, so the accumulator stays. */
 struct car_op_MIN {
-    template <class T> CAR_DEVICE T apply(T acc, T next) { return car_ordered(next) < car_ordered(acc) ? next : acc; }
+    template <class T> CAR_DEVICE T apply(T acc, T next) { return next < acc ? next : acc; }
 };
 struct car_op_MAX {
-    template <class T> CAR_DEVICE T apply(T acc, T next) { return car_ordered(next) > car_ordered(acc) ? next : acc; }
+    template <class T> CAR_DEVICE T apply(T acc, T next) { return next > acc ? next : acc; }
 };
 struct car_op_LAND {
     template <class T> CAR_DEVICE T apply(T acc, T next) { return (T) (0 != acc && 0 != next); }
@@ -211,18 +206,21 @@ struct car_op_MAXLOC {
     template <class T> CAR_DEVICE T apply(T acc, T next) { return car_locate(acc.value > next.value, acc, next); }
 };
 
-/* Sums and products are computed wide, all else in the type itself. */
+/* Sums and products are computed wide, and all of 16-bit floats; all else in the type itself. */
 template <class T, class Op> struct car_step {
     typedef T wide;
     CAR_DEVICE wide widen(T t) { return t; }
     CAR_DEVICE T narrow(wide w) { return w; }
 };
-template <class T> struct car_step<T, car_op_SUM> : car_wide<T> {
+template <class T> struct car_wide_step : car_wide<T> {
     typedef typename car_wide<T>::type wide;
 };
-template <class T> struct car_step<T, car_op_PROD> : car_wide<T> {
-    typedef typename car_wide<T>::type wide;
-};
+template <class T> struct car_step<T, car_op_SUM> : car_wide_step<T> {};
+template <class T> struct car_step<T, car_op_PROD> : car_wide_step<T> {};
+template <> struct car_step<car_half, car_op_MIN> : car_wide_step<car_half> {};
+template <> struct car_step<car_half, car_op_MAX> : car_wide_step<car_half> {};
+template <> struct car_step<car_bfloat16, car_op_MIN> : car_wide_step<car_bfloat16> {};
+template <> struct car_step<car_bfloat16, car_op_MAX> : car_wide_step<car_bfloat16> {};
 
 /* --- words: what moves ------------------------------------------------------------------------------------------------ */
 

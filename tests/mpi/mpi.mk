@@ -1,7 +1,8 @@
 # MPI test programs, which tests/suite and tests/gpu/run start. Included by the top Makefile.am.
 mpi_tests = \
-	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/threads tests/mpi/context tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed \
-	tests/mpi/nocuda tests/mpi/progress tests/mpi/stream_order tests/mpi/types tests/mpi/whole
+	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/context tests/mpi/derived \
+	tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/progress \
+	tests/mpi/stream_order tests/mpi/threads tests/mpi/types tests/mpi/whole
 check_PROGRAMS += $(mpi_tests)
 
 mpi_test_common = \
@@ -44,6 +45,9 @@ tests_mpi_communicators_LDADD = $(mpi_test_libs)
 tests_mpi_context_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_context_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_context_LDADD = $(mpi_test_libs)
+tests_mpi_derived_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_derived_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_derived_LDADD = $(mpi_test_libs)
 tests_mpi_fuzz_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_fuzz_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_fuzz_LDADD = $(mpi_test_libs)
@@ -59,6 +63,12 @@ tests_mpi_mixed_LDADD = $(mpi_test_libs)
 tests_mpi_nocuda_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_nocuda_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_nocuda_LDADD = $(mpi_test_libs)
+# With libcar as programs have it: a shared library that others can find in the process.
+tests_mpi_ops_SOURCES = tests/mpi/ops.c tests/mpi/ops_data.c tests/mpi/ops_data.h
+tests_mpi_ops_CPPFLAGS = $(mpi_test_cppflags) -I$(srcdir)/lib
+tests_mpi_ops_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_ops_LDFLAGS = -no-install
+tests_mpi_ops_LDADD = $(car_library) $(mpi_test_libs)
 tests_mpi_progress_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_progress_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_progress_LDADD = $(mpi_test_libs)

@@ -55,3 +55,9 @@ def test_every_row_of_the_table_was_seen(check):
         pytest.skip("only Open MPI 4 and 5 together have all types")
     seen = {line for build in launch.builds() for line in printed(build, check)}
     assert [line for line in documented() if line not in seen] == []
+
+
+@pytest.mark.parametrize("unchecked", ["no", "yes"])
+def test_contiguous_derived_types_are_reduced_where_mpi_allows_them(build, check, unchecked):
+    check(launch.run(build, "derived", "--unchecked", unchecked, ranks=3, gpus=launch.simulated(build),
+                     env={"OMPI_MCA_mpi_param_check": "0" if unchecked == "yes" else "1"}))
