@@ -32,7 +32,8 @@ class Job:
 
     @property
     def name(self):
-        words = [self.program, *(f"{value}" for value in self.car.values()), *(self.under[:3:2])]
+        case = [self.arguments[self.arguments.index("--case") + 1]] if "--case" in self.arguments else []
+        words = [self.program, *case, *(f"{value}" for value in self.car.values()), *(self.under[:3:2])]
         return " ".join(words)
 
 
@@ -49,7 +50,7 @@ class Section:
     tool: str = ""
 
 
-def programs(big_bytes, limit_ms):
+def programs(big_bytes, limit_ms, fuzz_seconds=10):
     """What every way to place ranks has to do."""
     jobs = [Job("allreduce", ("--cases", 150, "--max-bytes", 4 << 20))]
     jobs += [Job("allreduce", ("--kinds", GPU_KINDS, "--cases", 40, "--max-bytes", 1 << 20),
@@ -62,6 +63,13 @@ def programs(big_bytes, limit_ms):
         Job("allreduce", ("--cases", 40, "--max-bytes", 1 << 20), car={"first_epoch": (1 << 32) - 96}),
         # The AVX loops are not those that the fold is compared with.
         Job("types", ("--reference", "no")),
+        Job("ops", ("--expect", "served")),
+        Job("derived"),
+        Job("fuzz", ("--seconds", fuzz_seconds, "--seed", int(time.time()))),
+        Job("communicators"),
+        Job("communicators", ("--case", "halves")),
+        Job("communicators", ("--case", "many")),
+        Job("threads", ("--threads", 4)),
         Job("mixed"),
         Job("context"),
         Job("late", ("--limit-ms", limit_ms)),
