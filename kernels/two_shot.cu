@@ -7,8 +7,8 @@
  *            every peer's gather inbox, and signals REDUCED
  *   finish   when all equals have signalled that, it copies the other shares from its gather inbox to the output
  *
- * The tile of a block in a round is `size` shares of a.tile elements. A block publishes one round ahead of the one it
- * finishes, so that the link carries inputs while results are awaited. Staging: [2 slots][inbox: scatter, gather][rank of the
+ * The tile of a block in a round is `size` shares of a.tile elements. But for the call's first two rounds a block
+ * publishes one round ahead of the one it finishes, so that the link carries inputs while results are awaited. Staging: [2 slots][inbox: scatter, gather][rank of the
  * source][blocks][packs of a share]. The slots are those of one_shot_pull: what an exchange leaves in a slot is nobody's
  * any more when the next but one begins, whatever the algorithms of the two.
  */
@@ -95,12 +95,21 @@ template <class R> CAR_DEVICE void car_gather(const car_kernel_args_t &a, uint32
     }
 }
 
+/*
+ * The call's second exchange waits for the first to be reduced: until then a peer may still be in its call before, and read
+ * there, in the slot that the second would write, what another rank staged (docs/protocol.md).
+ */
+CAR_DEVICE bool car_may_publish(const car_kernel_args_t &a, const car_progress_t &p)
+{
+    return p.published != a.end && p.published - p.finished < CAR_SLOTS && (p.published == a.epoch || p.reduced != a.epoch);
+}
+
 template <class R> CAR_DEVICE void car_two_shot(const car_kernel_args_t &a)
 {
     car_progress_t p = car_begin(a);
 
     while (p.finished != a.end) {
-        if (p.published != a.end && p.published - p.finished < CAR_SLOTS) {
+        if (car_may_publish(a, p)) {
             car_scatter<R>(a, p.published);
             ++p.published;
         } else if (p.reduced == p.finished) {

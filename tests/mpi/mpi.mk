@@ -1,6 +1,6 @@
 # MPI test programs, which tests/suite and tests/gpu/run start. Included by the top Makefile.am.
 mpi_tests = \
-	tests/mpi/allreduce tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/context tests/mpi/derived \
+	tests/mpi/allreduce tests/mpi/alternate tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/context tests/mpi/derived \
 	tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/progress \
 	tests/mpi/stream_order tests/mpi/threads tests/mpi/types tests/mpi/whole
 check_PROGRAMS += $(mpi_tests)
@@ -45,6 +45,9 @@ tests_mpi_communicators_LDADD = $(mpi_test_libs)
 tests_mpi_context_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_context_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_context_LDADD = $(mpi_test_libs)
+tests_mpi_alternate_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_alternate_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_alternate_LDADD = $(mpi_test_libs)
 tests_mpi_derived_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_derived_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_derived_LDADD = $(mpi_test_libs)

@@ -100,3 +100,9 @@ def test_coll_car_can_be_told_not_to_use_pcie(build, check):
     result = check(run(build, "allreduce", "--cases", 5, "--expect", "declined", "--kinds", "device,host",
                        gpus=simulated(build, devices=2, topology="pcie"), car={"links": "nvlink", "verbose": 1}))
     assert "coll_car_links p2p" in "\n".join(result.lines_of_car()), result
+
+
+@pytest.mark.parametrize("ranks", [3, 4])
+def test_calls_of_different_algorithms_follow_each_other_at_once(build, check, ranks):
+    check(run(build, "alternate", "--rounds", 60, ranks=ranks, gpus=simulated(build),
+              car={"push_max": 0, "pull_max": 65536}))
