@@ -2,12 +2,12 @@
 mpi_tests = \
 	tests/mpi/allreduce tests/mpi/alternate tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/context tests/mpi/derived \
 	tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/progress \
-	tests/mpi/stream_order tests/mpi/threads tests/mpi/types tests/mpi/whole
+	tests/mpi/sessions tests/mpi/spawn tests/mpi/stream_order tests/mpi/threads tests/mpi/types tests/mpi/whole
 check_PROGRAMS += $(mpi_tests)
 
 mpi_test_common = \
-	tests/mpi/checked.c tests/mpi/checked.h tests/mpi/data.c tests/mpi/data.h tests/mpi/data_compare.c tests/mpi/data_fold.c tests/mpi/data_half.c \
-	tests/mpi/data_types.c tests/mpi/gpu.c tests/mpi/gpu.h tests/mpi/test_images.c tests/mpi/test_images.h \
+	tests/mpi/checked.c tests/mpi/checked.h tests/mpi/data.c tests/mpi/data.h tests/mpi/data_compare.c \
+	tests/mpi/data_fold.c tests/mpi/data_half.c tests/mpi/data_types.c tests/mpi/gpu.c tests/mpi/gpu.h tests/mpi/test_images.c tests/mpi/test_images.h \
 	tests/mpi/testing.c tests/mpi/testing.h
 mpi_test_cppflags = \
 	-I$(srcdir)/tests/mpi -I$(srcdir)/tests/kernels -I$(srcdir)/coll_car -I$(srcdir)/kernels $(MPI_CPPFLAGS) \
@@ -75,6 +75,12 @@ tests_mpi_ops_LDADD = $(car_library) $(mpi_test_libs)
 tests_mpi_progress_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_progress_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_progress_LDADD = $(mpi_test_libs)
+tests_mpi_sessions_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_sessions_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_sessions_LDADD = $(mpi_test_libs)
+tests_mpi_spawn_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_spawn_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_spawn_LDADD = $(mpi_test_libs)
 tests_mpi_stream_order_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_stream_order_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_stream_order_LDADD = $(mpi_test_libs)

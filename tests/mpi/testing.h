@@ -36,6 +36,8 @@ const char *test_mca(const char *parameter, const char *otherwise);
 void test_begin(int *argc, char ***argv, const char *name);
 /* The same with that level of threads, or a skip. */
 void test_begin_threads(int *argc, char ***argv, const char *name, int level);
+/* Where there are sessions only: counters, and rank and size in a communicator of all ranks, of one node. */
+void test_begin_without_world(const char *name, MPI_Comm all);
 /* The primary context of device local_rank modulo their number becomes current. No driver: skips the program. */
 void test_use_gpu(void);
 
@@ -43,6 +45,8 @@ void test_use_gpu(void);
 void test_skip(const char *why) __attribute__((noreturn));
 /* Agrees with all ranks, prints "ok", finalizes, and returns what main returns. */
 int test_end(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* For processes whose failures others tell: finalizes, and returns what main returns. */
+int test_end_silently(void);
 
 /* Counts and shows a failure of this rank; the first few only. */
 #define CHECK(condition, ...) test_check((condition), __FILE__, __LINE__, #condition, __VA_ARGS__)

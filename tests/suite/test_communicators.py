@@ -47,3 +47,15 @@ def test_ranks_of_two_nodes(build, check, tmp_path, han):
     check(run(build, "communicators", "--case", "nodes", "--device",
               "yes" if build.cuda_aware and han is None else "no", ranks=4, options=options,
               env=environment, gpus=simulated(build, devices=2), timeout=40))
+
+
+# --- processes that come later, sessions ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("ranks, devices", [(2, 1), (3, 4)])
+def test_spawned_processes(build, check, ranks, devices):
+    check(run(build, "spawn", ranks=ranks, gpus=simulated(build, devices), timeout=40))
+
+
+@pytest.mark.parametrize("world", ["yes", "no"])
+def test_sessions(build, check, world):
+    check(run(build, "sessions", "--world", world, ranks=4, gpus=simulated(build, devices=2), timeout=40))

@@ -39,7 +39,6 @@ def test_thread_sanitizer_finds_nothing(build, check, instrumented, ranks, devic
     # A mutex that one library of Open MPI locks and another unlocks is seen half.
     options = f"suppressions={SUPPRESSIONS}:history_size=7:report_mutex_bugs=0:exitcode=66"
     result = check(run(build, "../tsan/threads", "--threads", 4, "--devices", each, ranks=ranks,
-                       gpus=simulated(build, devices), folder=instrumented(build), timeout=80,
-                       # PMIx's own shared memory wants an address that ThreadSanitizer has taken.
-                       env={"TSAN_OPTIONS": options, "PMIX_MCA_gds": "hash"}))
+                       gpus=simulated(build, devices), folder=instrumented(build), env={"TSAN_OPTIONS": options},
+                       timeout=80))
     assert "WARNING: ThreadSanitizer" not in result.output, result
