@@ -17,6 +17,7 @@
     X(CtxCreate, cuCtxCreate_v2, (CUcontext *, unsigned int, CUdevice))                                                \
     X(CtxDestroy, cuCtxDestroy_v2, (CUcontext))                                                                        \
     X(CtxSetCurrent, cuCtxSetCurrent, (CUcontext))                                                                     \
+    X(DevicePrimaryCtxReset, cuDevicePrimaryCtxReset_v2, (CUdevice))                                                   \
     X(CtxSynchronize, cuCtxSynchronize, (void))                                                                        \
     X(MemGetInfo, cuMemGetInfo_v2, (size_t *, size_t *))                                                               \
     X(MemAllocManaged, cuMemAllocManaged, (CUdeviceptr *, size_t, unsigned int))                                       \

@@ -2,7 +2,7 @@
 mpi_tests = \
 	tests/mpi/allreduce tests/mpi/alternate tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/context tests/mpi/derived \
 	tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/progress \
-	tests/mpi/sessions tests/mpi/spawn tests/mpi/stream_order tests/mpi/threads tests/mpi/types tests/mpi/whole
+	tests/mpi/reset tests/mpi/sessions tests/mpi/spawn tests/mpi/stream_order tests/mpi/threads tests/mpi/types tests/mpi/whole
 check_PROGRAMS += $(mpi_tests)
 
 mpi_test_common = \
@@ -75,6 +75,9 @@ tests_mpi_ops_LDADD = $(car_library) $(mpi_test_libs)
 tests_mpi_progress_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_progress_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_progress_LDADD = $(mpi_test_libs)
+tests_mpi_reset_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_reset_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_reset_LDADD = $(mpi_test_libs)
 tests_mpi_sessions_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_sessions_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_sessions_LDADD = $(mpi_test_libs)

@@ -17,3 +17,9 @@ def test_a_rank_that_cannot_clear_its_memory_gives_all_an_error(build, check, ca
     """The second time it clears memory is in a call: for a larger piece, or as the epochs end."""
     check(run(build, "broken", ranks=3, gpus=simulated(build), rank_env={1: {"SIMGPU_FAIL": "cuMemsetD8Async:2"}},
               car=car, timeout=40))
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+@pytest.mark.parametrize("who", ["one", "all"])
+def test_a_device_that_is_reset_gives_all_an_error_and_serves_again(build, check, devices, who):
+    check(run(build, "reset", "--who", who, ranks=3, gpus=simulated(build, devices), timeout=40))
