@@ -5,9 +5,9 @@ import launch
 from launch import run, simulated
 
 
-@pytest.mark.parametrize("ranks, devices", [(2, 1), (4, 4), (5, 2)])
-def test_communicators_of_every_origin_are_served(build, check, ranks, devices):
-    check(run(build, "communicators", ranks=ranks, gpus=simulated(build, devices), timeout=40))
+@pytest.mark.parametrize("ranks, devices, pml", [(2, 1, "ucx"), (4, 4, "ob1"), (5, 2, "ucx")])
+def test_communicators_of_every_origin_are_served(build, check, ranks, devices, pml):
+    check(run(build, "communicators", ranks=ranks, pml=pml, gpus=simulated(build, devices), timeout=40))
 
 
 def test_parts_may_be_served_where_the_whole_is_not(build, check):

@@ -9,10 +9,10 @@ from launch import run, simulated
 ALL_ALGORITHMS = {"push_max": 4000, "pull_max": 60000}
 
 
-@pytest.mark.parametrize("ranks, devices", [(3, 1), (4, 2), (8, 8)])
-def test_random_calls(build, check, ranks, devices):
+@pytest.mark.parametrize("ranks, devices, pml", [(3, 1, "ob1"), (4, 2, "ucx"), (8, 8, "ob1")])
+def test_random_calls(build, check, ranks, devices, pml):
     seed = int(time.time())
-    check(run(build, "fuzz", "--seed", seed, "--seconds", 8, "--max-bytes", 256 << 10, ranks=ranks, car=ALL_ALGORITHMS,
+    check(run(build, "fuzz", "--seed", seed, "--seconds", 8, "--max-bytes", 256 << 10, ranks=ranks, pml=pml, car=ALL_ALGORITHMS,
               gpus=simulated(build, devices=devices)))
 
 
