@@ -72,6 +72,7 @@ def programs(big_bytes, limit_ms, fuzz_seconds=10):
         Job("communicators", ("--case", "many")),
         Job("threads", ("--threads", 4)),
         Job("mixed"),
+        Job("mixed", env={"CUDA_LAUNCH_BLOCKING": "1"}),
         Job("context"),
         Job("late", ("--limit-ms", limit_ms)),
         Job("progress", env=launch.NO_SINGLE_COPY),
