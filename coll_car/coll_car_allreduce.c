@@ -205,15 +205,15 @@ static bool fits_control(const mca_coll_car_module_t *module, const call_t *call
     const size_t bytes = bytes_of(call);
 
     return bytes <= module->host_max && bytes <= car_control_room(control_of(module))
-           && bytes / (size_t) call->count <= FOLD_BYTES && CAR_NO_GAPS == call->found->reduction.data;
+           && CAR_NO_GAPS == call->found->reduction.data;
 }
+
+typedef enum { TO_KERNELS, TO_CONTROL, TO_SAVED } where_t;
 
 /*
  * Posts this rank's line, with its operand if that is small and in host memory, and decides with all others where the
  * call goes. Sets the communicator up on the first call with device memory.
  */
-typedef enum { TO_KERNELS, TO_CONTROL, TO_SAVED } where_t;
-
 static where_t where_to(mca_coll_car_module_t *module, const call_t *call)
 {
     const bool active = COLL_CAR_ACTIVE == module->state, fits = fits_control(module, call);
@@ -248,8 +248,8 @@ static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
     car_control_t *control = control_of(module);
     _Alignas(64) char beside[FOLD_BYTES];
     const int size = ompi_comm_size(module->comm);
-    const size_t bytes = bytes_of(call), element = bytes / (size_t) call->count;
-    const size_t most = FOLD_BYTES / element * element;
+    struct ompi_datatype_t *one = call->found->one;
+    const size_t bytes = bytes_of(call), element = one->super.size, most = FOLD_BYTES / element * element;
 
     for (size_t at = 0; at < bytes; at += most) {
         const size_t part = bytes - at < most ? bytes - at : most;
@@ -257,7 +257,7 @@ static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
         for (int r = 1; r < size; ++r) {
             void *next = 0 == (size - 1 - r) % 2 ? (char *) call->rbuf + at : beside;
             memcpy(next, (char *) car_control_payload(control, module->call, r) + at, part);
-            ompi_op_reduce(call->op, acc, next, (coll_car_count_t) (part / element), call->dtype);
+            ompi_op_reduce(call->op, acc, next, (coll_car_count_t) (part / element), one);
             acc = next;
         }
     }

@@ -238,6 +238,7 @@ bool coll_car_find_reduction(struct ompi_datatype_t *dtype, struct ompi_op_t *op
     if (NULL == one) {
         return false;
     }
+    found->one = one;
     const int number = number_of(one);
     if (!ompi_op_is_intrinsic(op)) {
         found->ready_made = true;

@@ -12,6 +12,7 @@
 typedef struct {
     car_reduction_t reduction;
     uint32_t per_element; /* of the engine's elements, in one of MPI's */
+    struct ompi_datatype_t *one; /* the predefined type that MPI's consists of */
     bool ready_made;      /* the operation is one of libcar's: for communicators whose ranks all have it */
 } coll_car_reduction_t;
 

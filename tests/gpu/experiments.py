@@ -98,8 +98,11 @@ def sections():
         Job("lifecycle", ("--rounds", 5), timeout=60),
     ]))
     found.append(Section("compute-sanitizer", 2, False, one_gpu=True, tool="compute-sanitizer", jobs=[
-        Job("allreduce", sanitized, car={"algorithm": algorithm}, timeout=90,
+        Job(program, arguments, car={"algorithm": algorithm}, timeout=90,
             under=("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *more))
+        # Pairs with gaps, elements of 16 bytes and of one: the kernels that find type and operation themselves.
+        for program, arguments in (("allreduce", sanitized),
+                                   ("types", ("--reference", "no", "--types", "short_int,double_int,c_double_complex,int8")))
         for tool, more in (("memcheck", ("--report-api-errors", "no")), ("racecheck", ()))
         for algorithm in ALGORITHMS
     ]))
