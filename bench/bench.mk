@@ -19,3 +19,21 @@ $(bench_object): bench/bench_kernels.fatbin
 CLEANFILES += bench/bench_kernels.fatbin bench/bench_kernels.fatbin.d
 -include bench/bench_kernels.fatbin.d
 endif
+
+# For the tests: NCCL's entry points without NCCL.
+check_LTLIBRARIES += bench/libnccl_stand_in.la
+bench_libnccl_stand_in_la_SOURCES = bench/nccl_stand_in.c
+bench_libnccl_stand_in_la_CPPFLAGS = -I$(srcdir)/coll_car $(MPI_CPPFLAGS)
+bench_libnccl_stand_in_la_CFLAGS = -std=gnu11 -Wall -Wextra
+bench_libnccl_stand_in_la_LDFLAGS = -rpath /nowhere -module -avoid-version
+bench_libnccl_stand_in_la_LIBADD = $(MPI_LIBS) -ldl
+
+# A run, of `car_bench --csv RUN` on a GPU machine, beside a stored one of such a machine.
+.PHONY: bench-check
+bench-check:
+	@if test -z "$(RUN)" || test -z "$(STORED)"; then \
+		echo "usage: make bench-check RUN=new.csv STORED=old.csv, both written by car_bench --csv"; exit 2; fi
+	$(PYTHON3) -B $(srcdir)/bench/bench_check.py "$(RUN)" "$(STORED)"
+PYTHON3 = python3
+
+EXTRA_DIST += bench/bench_check.py bench/bench_csv.py bench/cost_model.py

@@ -95,17 +95,24 @@ static bool load(bench_nccl_t *n, const char *path)
     return NULL != n->library;
 }
 
-static void connect_ranks(bench_nccl_t *n)
+/* NULL, or on all ranks why not: NCCL is refused by some machines and drivers, and then the rest is measured without. */
+static const char *connect_ranks(bench_nccl_t *n)
 {
+    static char why[120];
     nccl_id_t id;
 
     if (0 == test.rank) {
         ok(n, n->get_unique_id(&id), "ncclGetUniqueId");
     }
     MPI_Bcast(&id, sizeof(id), MPI_BYTE, 0, MPI_COMM_WORLD);
-    ok(n, n->comm_init_rank(&n->comm, test.size, id, test.rank), "ncclCommInitRank");
+    const int result = n->comm_init_rank(&n->comm, test.size, id, test.rank);
+    snprintf(why, sizeof(why), "ncclCommInitRank: %.80s", n->get_error_string(result));
+    if (!everywhere(NCCL_SUCCESS == result)) {
+        return why;
+    }
     ok(n, n->get_version(&n->version), "ncclGetVersion");
     GPU_OK(gpu.StreamCreate(&n->stream, CU_STREAM_NON_BLOCKING));
+    return NULL;
 }
 
 bench_nccl_t *bench_nccl_new(const bench_options_t *o, const bench_machine_t *m, const char **why)
@@ -119,15 +126,11 @@ bench_nccl_t *bench_nccl_new(const bench_options_t *o, const bench_machine_t *m,
            : n->type < 0 || n->op < 0       ? "it has no such type or operation"
            : !everywhere(multicast_off())   ? "NCCL_NVLS_ENABLE is set to something else than 0, and multicast is not to be used"
            : !everywhere(load(n, o->nccl_library)) ? "its library is not found; --nccl PATH says where it is"
-                                            : NULL;
+                                            : connect_ranks(n);
     if (NULL != *why) {
-        if (NULL != n->library) {
-            dlclose(n->library);
-        }
         free(n);
         return NULL;
     }
-    connect_ranks(n);
     return n;
 }
 
@@ -142,7 +145,7 @@ int bench_nccl_version(const bench_nccl_t *n)
     return n->version;
 }
 
-/* The library stays: it may have threads that end with the process. */
+/* The library stays, here and after a failure: it may have threads that end with the process. */
 void bench_nccl_free(bench_nccl_t *n)
 {
     ok(n, n->comm_destroy(n->comm), "ncclCommDestroy");

@@ -108,7 +108,8 @@ static void write_head(FILE *f, const bench_options_t *o, const bench_machine_t 
             "set multiplot layout 1,2 title \"%s%s, %s, %d ranks on %d %s%s, %s buffers%s\\n%s, driver %s, %s\" font ',15'\n"
             "set logscale xy\nset border 3 lc rgb '#606060'\nset grid xtics ytics lc rgb '#d8d8d8' lw 0.7\n"
             "set tics textcolor rgb '#303030'\nset ytics nomirror\nset format y '%%g'\n"
-            "set key reverse Left samplen 2.2 spacing 1.15\nset xlabel 'message'\nset lmargin 9\nset tmargin 5\n",
+            "set key reverse Left samplen 2.2 spacing 1.15\nset xlabel 'message'\n"
+            "set lmargin 11\nset rmargin 2\nset tmargin 2.5\nset bmargin 4\n",
             o->plot, gpu_simulated() ? "SIMULATED, TIMES MEAN NOTHING: " : "", o->type->mpi_name, data_op_name(o->op),
             test.size, m->gpus, m->gpu, m->ranks_per_gpu > 1 && m->gpus > 1 ? " (shared)" : "", gpu_kind_name(o->memory),
             o->in_place ? ", in place" : "",
