@@ -58,8 +58,12 @@ static void activate(void)
     gpu_free(&buffer);
 }
 
-/* Measures all sizes, and returns how many there were. */
-static int measure_all(const bench_options_t *o, const bench_machine_t *m, const bench_peers_t *peers, bench_row_t *rows)
+/*
+ * Measures all sizes, and returns how many there were. Files are written after each, so that a run that is cut short leaves
+ * what it has.
+ */
+static int measure_all(const bench_options_t *o, const bench_machine_t *m, const bench_peers_t *peers, bench_row_t *rows,
+                       bool *written)
 {
     int n = 0;
 
@@ -67,6 +71,7 @@ static int measure_all(const bench_options_t *o, const bench_machine_t *m, const
         bench_measure_size(o, peers, bytes, &rows[n]);
         if (0 == test.rank) {
             bench_report_row(o, m, &rows[n]);
+            *written = bench_report_files(o, m, rows, n + 1) && *written;
         }
         ++n;
     }
@@ -150,9 +155,11 @@ int main(int argc, char **argv)
     if (0 == test.rank) {
         bench_report_head(&options, &machine, &peers, missing);
     }
-    const int n = measure_all(&options, &machine, &peers, rows);
+    const int n = measure_all(&options, &machine, &peers, rows, &written);
     const bool right = sound(rows, n);
-    written = (0 != test.rank || bench_report_files(&options, &machine, rows, n)) && written;
+    if (0 == test.rank && NULL != options.plot) {
+        written = bench_plot(&options, &machine, rows, n) && written;
+    }
     close_peers(&peers);
     free(machine.gpu_of);
     MPI_Finalize();
