@@ -105,7 +105,7 @@ static double rate(const links_t *l, int first, int last, bool writes)
 /* Rank 0 writes what the ranks that stand for `gpu` and, where there is one, for `peer` have measured: the slower of both. */
 static void write_line(const links_t *l, FILE *f, int gpu_number, int peer, double read, double write)
 {
-    const bool counts = gpu_number == l->gpu || peer == l->gpu;
+    const bool counts = 0 <= l->gpu && (gpu_number == l->gpu || peer == l->gpu);
     double mine[2] = {counts ? read : 1e30, counts ? write : 1e30}, slower[2];
 
     MPI_Reduce(mine, slower, 2, MPI_DOUBLE, MPI_MIN, 0, MPI_COMM_WORLD);
