@@ -19,6 +19,7 @@
 typedef struct {
     const bench_machine_t *machine;
     size_t bytes;
+    CUfunction copy;
     int gpu; /* of this rank; -1: another rank stands for it */
     CUdeviceptr own, local, peer[BENCH_MAX_RANKS]; /* by GPU; 0: out of reach */
     CUstream stream[BENCH_MAX_RANKS];
@@ -68,8 +69,7 @@ static void start_copy(const links_t *l, int peer, size_t offset, size_t bytes, 
     bench_kernel_args_t args = {.to = (void *) (uintptr_t) to, .from = (const void *) (uintptr_t) from, .packs = bytes / 16};
     void *parameters[] = {&args};
 
-    GPU_OK(gpu.LaunchKernel(bench_kernel("bench_copy"), blocks, 1, 1, gpu_simulated() ? 64 : 512, 1, 1, 0, l->stream[peer],
-                            parameters, NULL));
+    GPU_OK(gpu.LaunchKernel(l->copy, blocks, 1, 1, gpu_simulated() ? 64 : 512, 1, 1, 0, l->stream[peer], parameters, NULL));
 }
 
 /*
@@ -128,7 +128,7 @@ static void measure_pair(const links_t *l, FILE *f, int a, int b)
 bool bench_measure_all_links(const bench_machine_t *m, const char *file)
 {
     const int stands_for = m->gpu_of[test.rank];
-    links_t l = {.machine = m, .bytes = gpu_simulated() ? 1 << 18 : BYTES,
+    links_t l = {.machine = m, .bytes = gpu_simulated() ? 1 << 18 : BYTES, .copy = bench_kernel("bench_copy"),
                  .gpu = bench_leader(m, stands_for) == test.rank ? stands_for : -1};
     FILE *f = 0 == test.rank ? fopen(file, "w") : NULL;
     int written = 0 != test.rank || NULL != f;

@@ -38,6 +38,12 @@ def complete(result):
     return result
 
 
+@pytest.fixture(name="one")
+def one_build():
+    """For what no Open MPI can change."""
+    return launch.builds()[0]
+
+
 # --- options ----------------------------------------------------------------------------------------------------------
 
 def test_device_buffers_are_served_by_kernels_and_results_are_checked(build):
@@ -56,8 +62,8 @@ def test_every_form_runs_beside_the_others(build, forms, tmp_path):
 
 @pytest.mark.parametrize("words", [("--in-place",), ("--rotate", 3), ("--in-place", "--rotate", 2), ("--no-check",)],
                          ids=lambda words: " ".join(map(str, words)))
-def test_persistent_calls_know_their_buffers(build, words):
-    complete(bench(build, *SMALL, "--buffers", "host", "--form", "persistent,nonblocking", *words))
+def test_persistent_calls_know_their_buffers(one, words):
+    complete(bench(one, *SMALL, "--buffers", "host", "--form", "persistent,nonblocking", *words))
 
 
 @pytest.mark.parametrize("words", [("--in-place",), ("--rotate", 3), ("--activate",), ("--reference",)],
@@ -67,8 +73,8 @@ def test_device_buffers_with(build, words):
 
 
 @pytest.mark.parametrize("kind", ["managed", "pool", "vmm", "other", "host", "registered", "mapped"])
-def test_every_kind_of_buffer(build, kind):
-    complete(bench(build, *SMALL, "--buffers", kind))
+def test_every_kind_of_buffer(one, kind):
+    complete(bench(one, *SMALL, "--buffers", kind))
 
 
 def offered(build):
@@ -91,9 +97,9 @@ def test_every_type_with_an_operation_and_every_operation_with_a_type(build, ful
         assert "WRONG" not in result.output and f"{name} {op}" in result.output, result
 
 
-def test_small_integers_do_not_overflow_with_many_ranks(build):
+def test_small_integers_do_not_overflow_with_many_ranks(one):
     for op in ("sum", "prod"):
-        complete(bench(build, "--min", 64, "--max", 64, "--iterations", 4, "--type", "int8", "--op", op, ranks=9))
+        complete(bench(one, "--min", 64, "--max", 64, "--iterations", 4, "--type", "int8", "--op", op, ranks=9))
 
 
 @pytest.mark.parametrize("words, said", [
@@ -101,8 +107,8 @@ def test_small_integers_do_not_overflow_with_many_ranks(build):
     (("--type", "float", "--op", "land"), "MPI_FLOAT"), (("--probes", "x"), "not a number"),
     (("--reference", "--type", "double"), "--reference is for"), (("--max", "4"), "--max is below"),
 ], ids=lambda part: str(part[0]) if isinstance(part, tuple) else "")
-def test_what_cannot_be_is_refused_in_words(build, words, said):
-    result = bench(build, *words)
+def test_what_cannot_be_is_refused_in_words(one, words, said):
+    result = bench(one, *words)
     assert result.status == 2 and said in result.output, result
 
 
@@ -152,20 +158,20 @@ def test_nccl_is_measured_and_checked_with_multicast_off(build, tmp_path, words)
     ((), {"NCCL_NVLS_ENABLE": "1"}, 2, "NCCL_NVLS_ENABLE is set"), ((), {}, 1, "one rank per GPU"),
     (("--type", "c_double_complex"), {}, 2, "no such type"), (("--buffers", "host"), {}, 2, "device memory"),
 ], ids=["multicast", "shared", "type", "host"])
-def test_where_nccl_cannot_be_used_the_rest_is_measured(build, words, env, devices, why):
-    result = complete(bench(build, *SMALL, "--nccl", stand_in(build), *words, env=env, devices=devices))
+def test_where_nccl_cannot_be_used_the_rest_is_measured(one, words, env, devices, why):
+    result = complete(bench(one, *SMALL, "--nccl", stand_in(one), *words, env=env, devices=devices))
     assert why in result.line("# no nccl"), result
 
 
-def test_a_library_that_is_not_there_is_said_to_be(build):
-    result = complete(bench(build, *SMALL, "--nccl", "/nowhere/libnccl.so.2"))
+def test_a_library_that_is_not_there_is_said_to_be(one):
+    result = complete(bench(one, *SMALL, "--nccl", "/nowhere/libnccl.so.2"))
     assert "not found" in result.line("# no nccl"), result
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
-def test_csv_and_json_say_the_same(build, tmp_path):
-    complete(bench(build, *SMALL, "--csv", tmp_path / "a.csv", "--json", tmp_path / "a.json", "--check-max", 64))
+def test_csv_and_json_say_the_same(one, tmp_path):
+    complete(bench(one, *SMALL, "--csv", tmp_path / "a.csv", "--json", tmp_path / "a.json", "--check-max", 64))
     rows, whole = bench_csv.read(tmp_path / "a.csv"), json.loads((tmp_path / "a.json").read_text())
     prefixes = {**bench_csv.FORMS, **bench_csv.PEERS}.values()
     assert {prefix + name for prefix in prefixes for name in FIGURES} <= set(rows[0])
@@ -178,8 +184,8 @@ def test_csv_and_json_say_the_same(build, tmp_path):
         assert ("wrong" in other) == (row["wrong"] != "")
 
 
-def test_links_of_all_pairs_and_all_at_once(build, tmp_path):
-    complete(bench(build, *SMALL, "--links", tmp_path / "l.csv", ranks=4, devices=3))
+def test_links_of_all_pairs_and_all_at_once(one, tmp_path):
+    complete(bench(one, *SMALL, "--links", tmp_path / "l.csv", ranks=4, devices=3))
     with open(tmp_path / "l.csv", encoding="utf-8", newline="") as lines:
         found = list(csv.DictReader(lines))
     assert [(line["gpu"], line["peer"]) for line in found] == [("0", "1"), ("0", "2"), ("1", "2"), ("0", "all"), ("1", "all"),
@@ -188,20 +194,20 @@ def test_links_of_all_pairs_and_all_at_once(build, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("gnuplot") is None, reason="no gnuplot")
-def test_a_plot_has_a_curve_of_everything_measured(build, tmp_path):
-    complete(bench(build, *SMALL, "--reference", "--plot", tmp_path / "a.svg"))
+def test_a_plot_has_a_curve_of_everything_measured(one, tmp_path):
+    complete(bench(one, *SMALL, "--reference", "--plot", tmp_path / "a.svg"))
     drawn = (tmp_path / "a.svg").read_text(encoding="utf-8")
     for word in ("</svg>", "coll/car", "engines", "bound", "floor", "GB/s", "microseconds", "MEAN NOTHING"):
         assert word in drawn, word
 
 
-def test_without_gnuplot_a_plot_is_refused_before_anything_is_measured(build, tmp_path):
+def test_without_gnuplot_a_plot_is_refused_before_anything_is_measured(one, tmp_path):
     # mpirun puts its own folder first on PATH, which may be gnuplot's.
     nowhere = tmp_path / "car_bench"
-    nowhere.write_text(f'#!/bin/sh\nPATH=/nowhere exec {build.path}/bench/car_bench "$@"\n')
+    nowhere.write_text(f'#!/bin/sh\nPATH=/nowhere exec {one.path}/bench/car_bench "$@"\n')
     nowhere.chmod(0o755)
-    result = launch.execute([build.mpirun, "--oversubscribe", "-np", "2", str(nowhere), "--plot", "a.svg"],
-                            {**launch.environment_of(build), **simulated(build)}, 30)
+    result = launch.execute([one.mpirun, "--oversubscribe", "-np", "2", str(nowhere), "--plot", "a.svg"],
+                            {**launch.environment_of(one), **simulated(one)}, 30)
     assert result.status == 2 and "gnuplot-nox" in result.output, result
 
 
@@ -240,7 +246,7 @@ def test_steps_and_spread_are_told():
     assert len(bench_check.oddities(rows_of([8], p99=2.6))) == 1
 
 
-def test_make_bench_check_passes_and_fails_rightly(build, tmp_path):
+def test_make_bench_check_passes_and_fails_rightly(one, tmp_path):
     def write(name, rows):
         with open(tmp_path / name, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, rows[0].keys())
@@ -248,7 +254,7 @@ def test_make_bench_check_passes_and_fails_rightly(build, tmp_path):
             writer.writerows(rows)
 
     def check(run, stored):
-        said = subprocess.run(["make", "-C", build.path, "bench-check", f"RUN={tmp_path / run}", f"STORED={tmp_path / stored}"],
+        said = subprocess.run(["make", "-C", one.path, "bench-check", f"RUN={tmp_path / run}", f"STORED={tmp_path / stored}"],
                               capture_output=True, text=True, timeout=60, check=False)
         return said.returncode, said.stdout + said.stderr
 
@@ -291,10 +297,10 @@ def test_predictions_are_above_the_bound_and_grow(gpus):
 # --- the report -------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("gpus, sections, jobs", [(1, 3, 3), (3, 3, 3)])
-def test_a_report_has_everything_that_the_machine_allows(build, tmp_path, gpus, sections, jobs):
+def test_a_report_has_everything_that_the_machine_allows(one, tmp_path, gpus, sections, jobs):
     folder = tmp_path / "report"
     said = subprocess.run([os.path.join(HERE, "../gpu/run"), "--report", folder, "--simulated", str(gpus), "--seconds", "150"],
-                          env={**os.environ, "COLL_CAR_BUILDS": f"{build.version}={build.path}"}, capture_output=True, text=True,
+                          env={**os.environ, "COLL_CAR_BUILDS": f"{one.version}={one.path}"}, capture_output=True, text=True,
                           timeout=200, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
     assert f"tests: {sections} passed, 0 failed, 0 skipped, 0 not run" in said.stdout, said.stdout
@@ -306,9 +312,9 @@ def test_a_report_has_everything_that_the_machine_allows(build, tmp_path, gpus, 
         assert (folder / "model.svg").stat().st_size > 1000 and len(list(folder.glob("bench-*.svg"))) == jobs
 
 
-def test_a_report_that_has_no_time_says_what_it_left_out(build, tmp_path):
+def test_a_report_that_has_no_time_says_what_it_left_out(one, tmp_path):
     said = subprocess.run([os.path.join(HERE, "../gpu/run"), "--report", tmp_path / "r", "--simulated", "2", "--seconds", "1"],
-                          env={**os.environ, "COLL_CAR_BUILDS": f"{build.version}={build.path}"}, capture_output=True, text=True,
+                          env={**os.environ, "COLL_CAR_BUILDS": f"{one.version}={one.path}"}, capture_output=True, text=True,
                           timeout=60, check=False)
     summary = (tmp_path / "r/summary.md").read_text(encoding="utf-8")
     assert "not run: no time left" in summary and "3 not run" in summary, said.stdout + summary
