@@ -75,24 +75,21 @@ static void write_data(FILE *f, const bench_machine_t *m, const bench_row_t *row
     fprintf(f, "end\n");
 }
 
-/* A label every so many powers of two, so that there are about eight. */
+/* A label every so many powers of two, from the first on, so that there are about eight. */
 static void write_byte_tics(FILE *f, size_t min, size_t max)
 {
-    static const char *const units[] = {"B", "KB", "MB", "GB"};
-    int powers = 0, every;
+    static const char *const units[] = {"B", "KB", "MB", "GB", "TB"};
+    int first = 0, last = 0;
 
-    while (min << powers < max) {
-        ++powers;
+    while ((size_t) 1 << first < min) {
+        ++first;
     }
-    every = powers / 8 + 1;
+    while ((size_t) 2 << last <= max) {
+        ++last;
+    }
     fprintf(f, "set xrange [%zu:%zu]\nset xtics (", min, max > min ? max : 2 * min);
-    for (int power = 0, first = 1; power < 50; ++power) {
-        const size_t bytes = (size_t) 1 << power;
-        if (bytes >= min && bytes <= max && 0 == power % every) {
-            fprintf(f, "%s\"%zu %s\" %zu", first ? "" : ", ", bytes >> power / 10 * 10, units[power / 10 > 3 ? 3 : power / 10],
-                    bytes);
-            first = 0;
-        }
+    for (int power = first; power <= last; power += (last - first) / 8 + 1) {
+        fprintf(f, "%s\"%d %s\" %zu", first == power ? "" : ", ", 1 << power % 10, units[power / 10], (size_t) 1 << power);
     }
     fprintf(f, ") nomirror\n");
 }
