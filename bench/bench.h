@@ -8,30 +8,54 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "../tests/mpi/data.h"
 #include "../tests/mpi/gpu.h"
 #include "../tests/mpi/testing.h"
+
+/* --- call.c: the ways to an allreduce --- */
+
+typedef enum {
+    BENCH_BLOCKING,    /* MPI_Allreduce, with coll/car if that is loaded */
+    BENCH_NONBLOCKING, /* the same with MPI_Iallreduce and MPI_Wait */
+    BENCH_PERSISTENT,  /* the same with MPI_Start and MPI_Wait of a persistent request */
+    BENCH_FORMS,
+    BENCH_BASELINE = BENCH_FORMS, /* MPI_Allreduce of the same Open MPI without coll/car */
+    BENCH_REFERENCE,              /* reference.c */
+    BENCH_NCCL,                   /* nccl.c */
+    BENCH_WAYS
+} bench_way_t;
+
+const char *bench_way_name(bench_way_t way);
+/* What its columns in files begin with; nothing for blocking calls. */
+const char *bench_way_prefix(bench_way_t way);
 
 /* --- options.c --- */
 
 typedef struct {
     size_t min, max, step;     /* bytes; each size is `step` times the one before */
     size_t baseline_max;       /* bytes up to which the baseline is measured */
-    double seconds;            /* that a size may take for one implementation */
+    size_t check_max;          /* bytes up to which results are checked */
+    double seconds;            /* that a size may take for one way */
     int iterations;            /* per size; 0: from `seconds` */
-    MPI_Datatype type;
-    size_t element;
-    const char *type_name;
-    MPI_Op op;
-    const char *op_name;
+    const data_type_t *type;
+    data_op_t op;
     gpu_kind_t memory;
-    bool in_place, check, baseline, reference, activate;
+    bool in_place, activate, phases, overlap;
+    bool wanted[BENCH_WAYS];
+    bench_way_t main;          /* the form that the table is about and ratios are taken of */
+    int probes;                /* calls of MPI_Test during a computation */
     int rotate;                /* buffers used in turn */
-    const char *csv, *json;    /* files, or NULL */
+    const char *nccl_library;
+    const char *csv, *json, *plot, *links; /* files, or NULL */
     char command[512];         /* the arguments, as given */
 } bench_options_t;
 
 /* Ends the program with usage or a message where the arguments are wrong. */
 void bench_read_options(int argc, char **argv, bench_options_t *options);
+/* The same for what the machine cannot do. Collective. `why` may be NULL. */
+void bench_refuse(const char *what, const char *why) __attribute__((noreturn));
+/* Before MPI_Init: turns the component's timers on where they are asked for. */
+void bench_prepare_environment(int argc, char **argv);
 
 /* --- machine.c --- */
 
@@ -74,6 +98,14 @@ double bench_measure_copy(const bench_machine_t *machine);
 /* A kernel of bench_kernels.cu. */
 CUfunction bench_kernel(const char *name);
 
+/* --- links.c: collective --- */
+
+/*
+ * Bandwidth between all pairs of GPUs, one pair at a time and both ways at once, and of every GPU to all others at once;
+ * writes "gpu,peer,read_gbs,write_gbs" to a file. False, on all ranks, where that cannot be written.
+ */
+bool bench_measure_all_links(const bench_machine_t *machine, const char *file);
+
 /* --- reference.c: all collective --- */
 
 typedef struct bench_reference bench_reference_t;
@@ -84,7 +116,23 @@ bench_reference_t *bench_reference_new(const bench_machine_t *machine, size_t by
 void bench_reference_allreduce(bench_reference_t *reference, const void *input, void *output, size_t count);
 void bench_reference_free(bench_reference_t *reference);
 
+/* --- nccl.c: all collective --- */
+
+typedef struct bench_nccl bench_nccl_t;
+
+/* NULL, with *why, where NCCL is not there, may not be used, or does not have the type or the operation. */
+bench_nccl_t *bench_nccl_new(const bench_options_t *options, const bench_machine_t *machine, const char **why);
+/* Device memory, in place or not. Returns when the output is there. */
+void bench_nccl_allreduce(bench_nccl_t *nccl, const void *input, void *output, size_t count);
+/* As 22809. */
+int bench_nccl_version(const bench_nccl_t *nccl);
+void bench_nccl_free(bench_nccl_t *nccl);
+
 /* --- data.c --- */
+
+/* The type or operation of that name, "MPI_FLOAT" or "float"; NULL or DATA_OPS if there is none. */
+const data_type_t *bench_find_type(const char *name);
+data_op_t bench_find_op(const char *name);
 
 typedef struct {
     gpu_buffer_t *input, *output; /* `rotate` of each */
@@ -99,39 +147,85 @@ void bench_fill(const bench_options_t *options, bench_buffers_t *buffers, unsign
 /* The number of wrong elements in the output of that turn. */
 long bench_compare(const bench_options_t *options, bench_buffers_t *buffers, int turn, unsigned seed);
 
-/* --- measure.c --- */
-
-typedef enum {
-    BENCH_CAR,
-    BENCH_BASELINE,  /* the same Open MPI without coll/car */
-    BENCH_REFERENCE, /* reference.c */
-    BENCH_IMPLEMENTATIONS
-} bench_implementation_t;
+/* --- call.c, again: one way, on one set of buffers --- */
 
 typedef struct {
     MPI_Comm baseline;            /* or MPI_COMM_NULL */
     bench_reference_t *reference; /* or NULL */
+    bench_nccl_t *nccl;           /* or NULL */
 } bench_peers_t;
+
+typedef struct {
+    bench_way_t way;
+    const bench_options_t *options;
+    const bench_peers_t *peers;
+    const bench_buffers_t *buffers;
+    MPI_Request *requests; /* BENCH_PERSISTENT: one for each pair of buffers */
+} bench_call_t;
+
+void bench_call_new(bench_call_t *call, bench_way_t way, const bench_options_t *options, const bench_peers_t *peers,
+                    const bench_buffers_t *buffers);
+void bench_call_free(bench_call_t *call);
+/* One allreduce on the buffers of that turn, from its begin to its end. */
+void bench_call_do(bench_call_t *call, int turn);
+/* BENCH_NONBLOCKING: its begin only. */
+MPI_Request bench_call_start(bench_call_t *call, int turn);
+
+/* --- phases.c: what the component says of the time in a call --- */
+
+#define BENCH_PHASES 4
+
+/* After MPI_Init, if at all. */
+void bench_phases_open(void);
+/* "post", "launch", "wait", "other". */
+const char *bench_phase_name(int phase);
+/* Whether the component has that timer, on all ranks. */
+bool bench_phase_known(int phase);
+/* Nanoseconds of this process so far. */
+void bench_phases_read(double nanoseconds[BENCH_PHASES]);
+
+/* --- overlap.c: collective --- */
+
+typedef struct {
+    bool measured;
+    double pure;      /* us, of MPI_Iallreduce and MPI_Wait */
+    double host, gpu; /* percent of it that was hidden behind a computation there */
+} bench_overlap_t;
+
+/* Rank 0's result counts. */
+void bench_measure_overlap(const bench_options_t *options, const bench_peers_t *peers, const bench_buffers_t *buffers,
+                           bench_overlap_t *overlap);
+
+/* --- measure.c --- */
 
 typedef struct {
     bool measured;
     int calls;
     double median, mean, p99; /* over calls, of the mean over ranks */
     double min_rank, max_rank; /* the mean over calls, of the fastest and the slowest rank */
+    double phases[BENCH_PHASES]; /* us per call, the mean over calls and ranks */
     const char *algorithm;     /* that served all calls; "old path" if none did, "mixed" */
 } bench_times_t;
 
 typedef struct {
     size_t bytes;
-    bench_times_t times[BENCH_IMPLEMENTATIONS];
+    bench_times_t times[BENCH_WAYS];
+    bench_overlap_t overlap;
+    bool checked;
     long wrong; /* elements */
 } bench_row_t;
 
 /* Collective. Rank 0's row is complete. */
 void bench_measure_size(const bench_options_t *options, const bench_peers_t *peers, size_t bytes, bench_row_t *row);
 
+/* --- statistics.c --- */
+
 /* Sorts the n numbers. */
 double bench_median(double *numbers, int n);
+/* The median of what all ranks have, each the mean over ranks; on rank 0. Collective. */
+double bench_median_of_means(const double *mine, int n);
+/* How many calls, the same on all ranks, take about that many seconds if one takes `microseconds`. Collective. */
+int bench_calls_for(double seconds, double microseconds, int least, int most);
 
 /* --- report.c: rank 0 only --- */
 
@@ -142,14 +236,19 @@ typedef struct {
 
 void bench_find_origin(bench_origin_t *origin);
 
-/* `no_baseline`, `no_reference`: why something asked for is not measured, or NULL. */
-void bench_report_head(const bench_options_t *options, const bench_machine_t *machine, const char *no_baseline,
-                       const char *no_reference);
+/* `missing`: why something asked for is not measured, or NULL. */
+void bench_report_head(const bench_options_t *options, const bench_machine_t *machine, const bench_peers_t *peers,
+                       const char *const missing[BENCH_WAYS]);
 void bench_report_row(const bench_options_t *options, const bench_machine_t *machine, const bench_row_t *row);
 
-/* --- files.c: rank 0 only --- */
+/* --- files.c, plot.c: rank 0 only --- */
 
 /* Writes the files that were asked for; false if one could not be written. */
 bool bench_report_files(const bench_options_t *options, const bench_machine_t *machine, const bench_row_t *rows, int n);
+
+/* Whether there is a gnuplot on PATH. */
+bool bench_can_plot(void);
+/* Draws latency and bandwidth of all that was measured as SVG; false, after a message, where gnuplot fails. */
+bool bench_plot(const bench_options_t *options, const bench_machine_t *machine, const bench_row_t *rows, int n);
 
 #endif /* BENCH_H */

@@ -2,8 +2,9 @@
 noinst_PROGRAMS += bench/car_bench
 
 bench_car_bench_SOURCES = \
-	bench/car_bench.c bench/bench.h bench/data.c bench/files.c bench/machine.c bench/measure.c bench/options.c \
-	bench/probe.c bench/reference.c bench/report.c \
+	bench/car_bench.c bench/bench.h bench/call.c bench/data.c bench/files.c bench/links.c bench/machine.c bench/measure.c \
+	bench/nccl.c bench/options.c bench/overlap.c bench/phases.c bench/plot.c bench/probe.c bench/reference.c bench/report.c \
+	bench/statistics.c \
 	bench/bench_image.c bench/bench_image.h bench/bench_kernel_args.h
 bench_car_bench_CPPFLAGS = -I$(srcdir)/coll_car -I$(srcdir)/tests/mpi -I$(srcdir)/kernels -I$(srcdir)/bench \
 	$(MPI_CPPFLAGS) -DCAR_HAVE_FATBINS=$(car_have_fatbins)
@@ -18,3 +19,21 @@ $(bench_object): bench/bench_kernels.fatbin
 CLEANFILES += bench/bench_kernels.fatbin bench/bench_kernels.fatbin.d
 -include bench/bench_kernels.fatbin.d
 endif
+
+# For the tests: NCCL's entry points without NCCL.
+check_LTLIBRARIES += bench/libnccl_stand_in.la
+bench_libnccl_stand_in_la_SOURCES = bench/nccl_stand_in.c
+bench_libnccl_stand_in_la_CPPFLAGS = -I$(srcdir)/coll_car $(MPI_CPPFLAGS)
+bench_libnccl_stand_in_la_CFLAGS = -std=gnu11 -Wall -Wextra
+bench_libnccl_stand_in_la_LDFLAGS = -rpath /nowhere -module -avoid-version
+bench_libnccl_stand_in_la_LIBADD = $(MPI_LIBS) -ldl
+
+# A run, of `car_bench --csv RUN` on a GPU machine, beside a stored one of such a machine.
+.PHONY: bench-check
+bench-check:
+	@if test -z "$(RUN)" || test -z "$(STORED)"; then \
+		echo "usage: make bench-check RUN=new.csv STORED=old.csv, both written by car_bench --csv"; exit 2; fi
+	$(PYTHON3) -B $(srcdir)/bench/bench_check.py "$(RUN)" "$(STORED)"
+PYTHON3 = python3
+
+EXTRA_DIST += bench/bench_check.py bench/bench_csv.py bench/cost_model.py

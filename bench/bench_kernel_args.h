@@ -7,8 +7,8 @@
 typedef struct {
     void *to;
     const void *from;
-    uint64_t packs; /* of 16 bytes; unused by bench_flag */
-    uint32_t value; /* bench_flag: what it stores */
+    uint64_t packs; /* of 16 bytes; bench_copy */
+    uint32_t value; /* bench_flag: what it stores; bench_compute: steps */
 } bench_kernel_args_t;
 
 #define BENCH_MAX_RANKS 16

@@ -1,6 +1,6 @@
 /*
  * What the machine gives, for car_bench to compare with: the least that a kernel can do and say so, and copies over a
- * link; and the reference's kernels. Written in the primitives of the component's kernels.
+ * link; a computation for it to be busy with; and the reference's kernels. Written in the primitives of the component's kernels.
  */
 #include <car_primitives.cuh>
 
@@ -37,4 +37,16 @@ CAR_KERNEL(bench_copy, bench_kernel_args_t, a)
     for (; i < a.packs; i += stride) {
         car_store(to + i, car_load(from + i));
     }
+}
+
+/* A computation of `value` steps in registers; every thread stores one number, so that no compiler leaves it out. */
+CAR_KERNEL(bench_compute, bench_kernel_args_t, a)
+{
+    const uint64_t i = (uint64_t) car_block() * car_threads_per_block() + car_thread();
+    float x = (float) i;
+
+    for (uint32_t k = 0; k < a.value; ++k) {
+        x = x * 0.5f + 1.0f;
+    }
+    car_store((float *) a.to + i, x);
 }

@@ -23,26 +23,27 @@ static const char *impossible_alone(const bench_options_t *o)
     return "this Open MPI is built without CUDA and would read device memory with the CPU";
 }
 
-/* Ends the program, on all ranks, where a call could not be made at all. */
-static void refuse(const char *what, const char *why)
+static bool has_nonblocking(const bench_options_t *o)
 {
-    if (0 == test.rank) {
-        fprintf(stderr, "car_bench: %s%s%s\n", what, NULL == why ? "" : ": ", NULL == why ? "" : why);
-    }
-    MPI_Finalize();
-    exit(2);
+    return o->wanted[BENCH_NONBLOCKING] || o->wanted[BENCH_PERSISTENT] || o->overlap;
 }
 
 static void check_possible(const bench_options_t *o)
 {
+    const bool device = !gpu_kind_is_host(o->memory) && GPU_MANAGED != o->memory;
     int possible = gpu_kind_possible(o->memory);
 
     MPI_Allreduce(MPI_IN_PLACE, &possible, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
     if (!possible) {
-        refuse("this machine has no such buffers", gpu_kind_name(o->memory));
+        bench_refuse("this machine has no such buffers", gpu_kind_name(o->memory));
     }
     if (!test.counted && NULL != impossible_alone(o)) {
-        refuse("coll/car is not loaded", impossible_alone(o));
+        bench_refuse("coll/car is not loaded", impossible_alone(o));
+    }
+    /* Built with CUDA or not: seen in 4.1.4 and 5.0.7. */
+    if (!test.counted && device && has_nonblocking(o)) {
+        bench_refuse("coll/car is not loaded",
+                     "Open MPI alone reads device memory with the CPU in nonblocking and persistent calls");
     }
 }
 
@@ -57,8 +58,12 @@ static void activate(void)
     gpu_free(&buffer);
 }
 
-/* Measures all sizes, and returns how many there were. */
-static int measure_all(const bench_options_t *o, const bench_machine_t *m, const bench_peers_t *peers, bench_row_t *rows)
+/*
+ * Measures all sizes, and returns how many there were. Files are written after each, so that a run that is cut short leaves
+ * what it has.
+ */
+static int measure_all(const bench_options_t *o, const bench_machine_t *m, const bench_peers_t *peers, bench_row_t *rows,
+                       bool *written)
 {
     int n = 0;
 
@@ -66,6 +71,7 @@ static int measure_all(const bench_options_t *o, const bench_machine_t *m, const
         bench_measure_size(o, peers, bytes, &rows[n]);
         if (0 == test.rank) {
             bench_report_row(o, m, &rows[n]);
+            *written = bench_report_files(o, m, rows, n + 1) && *written;
         }
         ++n;
     }
@@ -92,42 +98,69 @@ static bool sound(const bench_row_t *rows, int n)
     return 0 == wrong && baseline;
 }
 
+/* Everything that is to be compared with; where something cannot be, missing[] says why. */
+static void open_peers(const bench_options_t *o, const bench_machine_t *m, bench_peers_t *peers,
+                       const char *missing[BENCH_WAYS])
+{
+    *peers = (bench_peers_t){.baseline = MPI_COMM_NULL};
+    if (o->wanted[BENCH_BASELINE]) {
+        missing[BENCH_BASELINE] = test.counted ? impossible_alone(o)
+                                               : "coll/car is not loaded, all figures are of this Open MPI alone";
+        peers->baseline = NULL == missing[BENCH_BASELINE] ? test_without_car(MPI_COMM_WORLD) : MPI_COMM_NULL;
+    }
+    if (o->wanted[BENCH_REFERENCE]) {
+        peers->reference = bench_reference_new(m, o->max);
+        missing[BENCH_REFERENCE] = NULL == peers->reference ? "the ranks cannot map each other's memory" : NULL;
+    }
+    if (o->wanted[BENCH_NCCL]) {
+        peers->nccl = bench_nccl_new(o, m, &missing[BENCH_NCCL]);
+    }
+}
+
+static void close_peers(bench_peers_t *peers)
+{
+    if (NULL != peers->nccl) {
+        bench_nccl_free(peers->nccl);
+    }
+    if (NULL != peers->reference) {
+        bench_reference_free(peers->reference);
+    }
+    if (MPI_COMM_NULL != peers->baseline) {
+        MPI_Comm_free(&peers->baseline);
+    }
+}
+
 int main(int argc, char **argv)
 {
     bench_options_t options;
     bench_machine_t machine;
-    bench_peers_t peers = {.baseline = MPI_COMM_NULL};
+    bench_peers_t peers;
     bench_row_t rows[SIZES_MAX];
-    const char *no_baseline = NULL, *no_reference = NULL;
+    const char *missing[BENCH_WAYS] = {NULL};
 
+    bench_prepare_environment(argc, argv);
     test_begin(&argc, &argv, "car_bench");
     bench_read_options(argc, argv, &options);
     test_use_gpu();
     check_possible(&options);
     bench_measure_machine(&machine);
+    bool written = NULL == options.links || bench_measure_all_links(&machine, options.links);
     if (options.activate) {
         activate();
     }
-    if (options.baseline) {
-        no_baseline = test.counted ? impossible_alone(&options) : "coll/car is not loaded, all figures are of this Open MPI alone";
-        peers.baseline = NULL == no_baseline ? test_without_car(MPI_COMM_WORLD) : MPI_COMM_NULL;
+    if (options.phases) {
+        bench_phases_open();
     }
-    if (options.reference) {
-        peers.reference = bench_reference_new(&machine, options.max);
-        no_reference = NULL == peers.reference ? "the ranks cannot map each other's memory" : NULL;
-    }
+    open_peers(&options, &machine, &peers, missing);
     if (0 == test.rank) {
-        bench_report_head(&options, &machine, no_baseline, no_reference);
+        bench_report_head(&options, &machine, &peers, missing);
     }
-    const int n = measure_all(&options, &machine, &peers, rows);
+    const int n = measure_all(&options, &machine, &peers, rows, &written);
     const bool right = sound(rows, n);
-    const bool written = 0 != test.rank || bench_report_files(&options, &machine, rows, n);
-    if (NULL != peers.reference) {
-        bench_reference_free(peers.reference);
+    if (0 == test.rank && NULL != options.plot) {
+        written = bench_plot(&options, &machine, rows, n) && written;
     }
-    if (MPI_COMM_NULL != peers.baseline) {
-        MPI_Comm_free(&peers.baseline);
-    }
+    close_peers(&peers);
     free(machine.gpu_of);
     MPI_Finalize();
     return right && written ? 0 : 1;

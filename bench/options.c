@@ -9,20 +9,30 @@
 #include "bench_kernel_args.h"
 
 static const char usage[] =
-    "car_bench: latency of blocking MPI_Allreduce on CUDA buffers, by message size\n"
+    "car_bench: latency of MPI_Allreduce on CUDA buffers, by message size\n"
     "  mpirun -n RANKS car_bench [OPTIONS]\n"
+    "What is measured\n"
     "  --min BYTES, --max BYTES    sizes, suffixes k, m, g (default 8 to 64m)\n"
     "  --step FACTOR               from one size to the next (default 2)\n"
-    "  --type float|double|int32|int64|uint32|uint64     --op sum|prod|min|max\n"
+    "  --type NAME, --op NAME      of MPI, as MPI_FLOAT or float, MPI_SUM or sum (the default); \"list\" prints all\n"
     "  --buffers device|managed|pool|vmm|other|host|registered|mapped (default device)\n"
     "  --in-place                  MPI_IN_PLACE\n"
+    "  --form LIST                 of blocking (default), nonblocking, persistent, separated by commas: in turns in this run;\n"
+    "                              ratios are to the first\n"
     "  --rotate N                  use N pairs of buffers in turn, so that caches do not flatter (default 1)\n"
-    "  --baseline                  also the same Open MPI without coll/car, in turns, up to --baseline-max (default 16m)\n"
     "  --activate                  one call with device memory first: what a GPU program's host buffers get\n"
-    "  --reference                 also the inference engines' way: copy in, one kernel, stream synchronise; float sum\n"
-    "  --time SECONDS              per size and implementation (default 0.2); --iterations N instead of that\n"
-    "  --no-check                  do not check results\n"
-    "  --csv FILE, --json FILE     also write the figures there\n";
+    "  --time SECONDS              per size and way (default 0.2); --iterations N instead of that\n"
+    "  --no-check                  do not check results; --check-max BYTES: only up to this size\n"
+    "What it is compared with, in turns\n"
+    "  --baseline                  the same Open MPI without coll/car, up to --baseline-max (default 16m)\n"
+    "  --reference                 the inference engines' way: copy in, one kernel, stream synchronise; float sum\n"
+    "  --nccl [LIBRARY]            NCCL, multicast off (default libnccl.so.2); one rank per GPU\n"
+    "What else is shown\n"
+    "  --overlap                   how much of MPI_Iallreduce a computation hides, on the host and on the GPU;\n"
+    "                              --probes N: calls of MPI_Test meanwhile (default 10)\n"
+    "  --phases                    microseconds of a call in post, launch, wait and other, where coll/car counts them\n"
+    "  --links FILE                also the bandwidth between all pairs of GPUs, and of all at once, as CSV\n"
+    "  --csv FILE, --json FILE     also write the figures there; --plot FILE.svg: draw them (needs gnuplot)\n";
 
 static void end(FILE *to, int status, const char *what, const char *value)
 {
@@ -37,6 +47,15 @@ static void end(FILE *to, int status, const char *what, const char *value)
 static void fail(const char *what, const char *value)
 {
     end(stderr, 2, what, value);
+}
+
+void bench_refuse(const char *what, const char *why)
+{
+    if (0 == test.rank) {
+        fprintf(stderr, "car_bench: %s%s%s\n", what, NULL == why ? "" : ": ", NULL == why ? "" : why);
+    }
+    MPI_Finalize();
+    exit(2);
 }
 
 /* A number in [low, high], and what follows it. */
@@ -91,41 +110,70 @@ static double seconds_of(const char *text)
     return value;
 }
 
+/* --- types, operations, forms ---------------------------------------------------------------------------------------- */
+
+static void list_types(void)
+{
+    for (size_t i = 0; 0 == test.rank && i < DATA_TYPES; ++i) {
+        int offered = 0;
+        for (data_op_t op = 0; op < DATA_OPS; ++op) {
+            if (data_offered(&data_types[i], op)) {
+                printf("%s%s %s", 0 == offered ? data_types[i].mpi_name : "", 0 == offered ? ":" : "", data_op_name(op));
+                ++offered;
+            }
+        }
+        printf("%s", 0 == offered ? "" : "\n");
+    }
+    end(stdout, 0, "", NULL);
+}
+
 static void set_type(bench_options_t *o, const char *name)
 {
-    const struct {
-        const char *name;
-        MPI_Datatype type;
-        size_t bytes;
-    } types[] = {{"float", MPI_FLOAT, 4},     {"double", MPI_DOUBLE, 8},     {"int32", MPI_INT32_T, 4},
-                 {"int64", MPI_INT64_T, 8},   {"uint32", MPI_UINT32_T, 4},   {"uint64", MPI_UINT64_T, 8}};
-
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); ++i) {
-        if (0 == strcmp(name, types[i].name)) {
-            o->type = types[i].type;
-            o->type_name = types[i].name;
-            o->element = types[i].bytes;
-            return;
-        }
+    if (0 == strcmp(name, "list")) {
+        list_types();
     }
-    fail("unknown type", name);
+    o->type = bench_find_type(name);
+    if (NULL == o->type) {
+        fail("unknown type", name);
+    }
 }
 
 static void set_op(bench_options_t *o, const char *name)
 {
-    const struct {
-        const char *name;
-        MPI_Op op;
-    } ops[] = {{"sum", MPI_SUM}, {"prod", MPI_PROD}, {"min", MPI_MIN}, {"max", MPI_MAX}};
-
-    for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); ++i) {
-        if (0 == strcmp(name, ops[i].name)) {
-            o->op = ops[i].op;
-            o->op_name = ops[i].name;
-            return;
-        }
+    if (0 == strcmp(name, "list")) {
+        list_types();
     }
-    fail("unknown operation", name);
+    o->op = bench_find_op(name);
+    if (DATA_OPS == o->op) {
+        fail("unknown operation", name);
+    }
+}
+
+static void set_forms(bench_options_t *o, const char *list)
+{
+    bool first = true;
+
+    for (bench_way_t form = 0; form < BENCH_FORMS; ++form) {
+        o->wanted[form] = false;
+    }
+    while ('\0' != *list) {
+        const size_t length = strcspn(list, ",");
+        bench_way_t form = 0;
+        while (form < BENCH_FORMS
+               && (length != strlen(bench_way_name(form)) || 0 != strncmp(list, bench_way_name(form), length))) {
+            ++form;
+        }
+        if (BENCH_FORMS == form) {
+            fail("unknown form", list);
+        }
+        o->wanted[form] = true;
+        o->main = first ? form : o->main;
+        first = false;
+        list += length + (',' == list[length]);
+    }
+    if (first) {
+        fail("--form needs a form", NULL);
+    }
 }
 
 /* What a single option cannot know. */
@@ -134,15 +182,24 @@ static void check_together(bench_options_t *o)
     if (GPU_KINDS == o->memory) {
         fail("unknown kind of buffers", NULL);
     }
-    o->min = o->min < o->element ? o->element : o->min;
-    if (o->max < o->min || o->max / o->element > INT_MAX) {
+    if (!data_offered(o->type, o->op)) {
+        fail("MPI does not allow, or this Open MPI does not have, the operation on the type; --type list prints all",
+             o->type->mpi_name);
+    }
+    o->min = o->min < o->type->bytes ? o->type->bytes : o->min;
+    if (o->max < o->min || o->max / o->type->bytes > INT_MAX) {
         fail("--max is below --min, or has more elements than MPI_Allreduce can count", NULL);
     }
-    if (o->reference && (MPI_FLOAT != o->type || MPI_SUM != o->op || gpu_kind_is_host(o->memory))) {
+    if (o->wanted[BENCH_REFERENCE] && (MPI_FLOAT != o->type->type || DATA_SUM != o->op || gpu_kind_is_host(o->memory))) {
         fail("--reference is for sums of floats in device memory", NULL);
     }
-    if (o->reference && test.size > BENCH_MAX_RANKS) {
-        fail("--reference is for up to 16 ranks", NULL);
+    if ((o->wanted[BENCH_REFERENCE] || NULL != o->links) && test.size > BENCH_MAX_RANKS) {
+        fail("--reference and --links are for up to 16 ranks", NULL);
+    }
+    int can_plot = NULL == o->plot || 0 != test.rank || bench_can_plot();
+    MPI_Bcast(&can_plot, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    if (!can_plot) {
+        bench_refuse("--plot needs gnuplot, which is not on PATH (Debian, Ubuntu: apt install gnuplot-nox)", NULL);
     }
 }
 
@@ -155,24 +212,36 @@ static void keep_command(int argc, char **argv, bench_options_t *o)
     }
 }
 
+/* An option's argument that may be left out, and may stand as a word of its own all the same. */
+static const char *optional_word(int argc, char **argv, const char *otherwise)
+{
+    if (NULL != optarg) {
+        return optarg;
+    }
+    return optind < argc && '-' != argv[optind][0] ? argv[optind++] : otherwise;
+}
+
 void bench_read_options(int argc, char **argv, bench_options_t *o)
 {
-    enum { MIN = 1, MAX, STEP, TYPE, OP, BUFFERS, IN_PLACE, ROTATE, BASELINE, BASELINE_MAX, REFERENCE, ACTIVATE, TIME, ITERATIONS,
-           NO_CHECK, CSV, JSON, HELP };
+    enum { MIN = 1, MAX, STEP, TYPE, OP, BUFFERS, IN_PLACE, FORM, ROTATE, BASELINE, BASELINE_MAX, REFERENCE, NCCL, ACTIVATE,
+           OVERLAP, PROBES, PHASES, TIME, ITERATIONS, NO_CHECK, CHECK_MAX, LINKS, CSV, JSON, PLOT, HELP };
     static const struct option names[] = {
         {"min", 1, NULL, MIN},           {"max", 1, NULL, MAX},           {"step", 1, NULL, STEP},
         {"type", 1, NULL, TYPE},         {"op", 1, NULL, OP},             {"buffers", 1, NULL, BUFFERS},
-        {"in-place", 0, NULL, IN_PLACE}, {"rotate", 1, NULL, ROTATE},     {"baseline", 0, NULL, BASELINE},
-        {"baseline-max", 1, NULL, BASELINE_MAX},                          {"reference", 0, NULL, REFERENCE},
-        {"activate", 0, NULL, ACTIVATE},
+        {"in-place", 0, NULL, IN_PLACE}, {"form", 1, NULL, FORM},         {"rotate", 1, NULL, ROTATE},
+        {"baseline", 0, NULL, BASELINE}, {"baseline-max", 1, NULL, BASELINE_MAX},
+        {"reference", 0, NULL, REFERENCE}, {"nccl", 2, NULL, NCCL},       {"activate", 0, NULL, ACTIVATE},
+        {"overlap", 0, NULL, OVERLAP},   {"probes", 1, NULL, PROBES},     {"phases", 0, NULL, PHASES},
         {"time", 1, NULL, TIME},         {"iterations", 1, NULL, ITERATIONS}, {"no-check", 0, NULL, NO_CHECK},
-        {"csv", 1, NULL, CSV},           {"json", 1, NULL, JSON},         {"help", 0, NULL, HELP},
+        {"check-max", 1, NULL, CHECK_MAX}, {"links", 1, NULL, LINKS},     {"csv", 1, NULL, CSV},
+        {"json", 1, NULL, JSON},         {"plot", 1, NULL, PLOT},         {"help", 0, NULL, HELP},
         {NULL, 0, NULL, 0}};
 
-    *o = (bench_options_t){.min = 8, .max = 64 << 20, .step = 2, .baseline_max = 16 << 20, .seconds = 0.2,
-                           .memory = GPU_DEVICE, .check = true, .rotate = 1};
+    *o = (bench_options_t){.min = 8, .max = 64 << 20, .step = 2, .baseline_max = 16 << 20, .check_max = SIZE_MAX,
+                           .seconds = 0.2, .memory = GPU_DEVICE, .rotate = 1, .probes = 10};
     set_type(o, "float");
     set_op(o, "sum");
+    set_forms(o, "blocking");
     keep_command(argc, argv, o);
     opterr = 0;
     for (int c; -1 != (c = getopt_long(argc, argv, "", names, NULL));) {
@@ -184,16 +253,27 @@ void bench_read_options(int argc, char **argv, bench_options_t *o)
         case OP: set_op(o, optarg); break;
         case BUFFERS: o->memory = gpu_kind_find(optarg); break;
         case IN_PLACE: o->in_place = true; break;
+        case FORM: set_forms(o, optarg); break;
         case ROTATE: o->rotate = count_of(optarg, 1, 64); break;
-        case BASELINE: o->baseline = true; break;
+        case BASELINE: o->wanted[BENCH_BASELINE] = true; break;
         case BASELINE_MAX: o->baseline_max = bytes_of(optarg); break;
-        case REFERENCE: o->reference = true; break;
+        case REFERENCE: o->wanted[BENCH_REFERENCE] = true; break;
+        case NCCL:
+            o->wanted[BENCH_NCCL] = true;
+            o->nccl_library = optional_word(argc, argv, "libnccl.so.2");
+            break;
         case ACTIVATE: o->activate = true; break;
+        case OVERLAP: o->overlap = true; break;
+        case PROBES: o->probes = count_of(optarg, 0, 100000); break;
+        case PHASES: o->phases = true; break;
         case TIME: o->seconds = seconds_of(optarg); break;
         case ITERATIONS: o->iterations = count_of(optarg, 1, 10000000); break;
-        case NO_CHECK: o->check = false; break;
+        case NO_CHECK: o->check_max = 0; break;
+        case CHECK_MAX: o->check_max = bytes_of(optarg); break;
+        case LINKS: o->links = optarg; break;
         case CSV: o->csv = optarg; break;
         case JSON: o->json = optarg; break;
+        case PLOT: o->plot = optarg; break;
         case HELP: end(stdout, 0, usage, NULL); break;
         default: fail("unknown option", argv[optind - 1]); break;
         }
@@ -202,4 +282,13 @@ void bench_read_options(int argc, char **argv, bench_options_t *o)
         fail("unknown argument", argv[optind]);
     }
     check_together(o);
+}
+
+void bench_prepare_environment(int argc, char **argv)
+{
+    for (int i = 1; i < argc; ++i) {
+        if (0 == strcmp(argv[i], "--phases")) {
+            setenv("OMPI_MCA_coll_car_timing", "1", 0);
+        }
+    }
 }

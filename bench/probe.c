@@ -76,7 +76,7 @@ double bench_measure_floor(bool graph)
     void *word;
     CUdeviceptr device_word;
     const int calls = gpu_simulated() ? 50 : FLOOR_CALLS;
-    double *mine = malloc((size_t) calls * sizeof(double)), *sums = malloc((size_t) calls * sizeof(double));
+    double *mine = malloc((size_t) calls * sizeof(double));
 
     GPU_OK(gpu.MemHostAlloc(&word, 64, CU_MEMHOSTALLOC_DEVICEMAP));
     GPU_OK(gpu.MemHostGetDevicePointer(&device_word, word, 0));
@@ -97,8 +97,7 @@ double bench_measure_floor(bool graph)
     for (int i = 0; i < calls; ++i) {
         mine[i] = floor_call(&f, ++value);
     }
-    MPI_Reduce(mine, sums, calls, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD);
-    const double median = 0 == test.rank ? bench_median(sums, calls) / test.size : 0;
+    const double median = bench_median_of_means(mine, calls);
     GPU_OK(gpu.StreamSynchronize(f.stream));
     if (graph) {
         GPU_OK(gpu.GraphExecDestroy(f.exec));
@@ -107,7 +106,6 @@ double bench_measure_floor(bool graph)
     GPU_OK(gpu.StreamDestroy(f.stream));
     GPU_OK(gpu.MemFreeHost(word));
     free(mine);
-    free(sums);
     return median;
 }
 

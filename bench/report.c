@@ -57,8 +57,27 @@ static void say_machine(const bench_machine_t *m)
     }
 }
 
-void bench_report_head(const bench_options_t *o, const bench_machine_t *m, const char *no_baseline,
-                       const char *no_reference)
+static void say_missing(const bench_peers_t *peers, const char *const missing[BENCH_WAYS])
+{
+    for (bench_way_t way = 0; way < BENCH_WAYS; ++way) {
+        if (NULL != missing[way]) {
+            printf("# no %s: %s\n", bench_way_name(way), missing[way]);
+        }
+    }
+    if (NULL != peers->nccl) {
+        const int version = bench_nccl_version(peers->nccl);
+        printf("# NCCL %d.%d.%d, NVLink multicast off\n", version / 10000, version / 100 % 100, version % 100);
+    }
+}
+
+/* Whether a way has columns of its own in the table, beside the one that the table is about. */
+static bool is_peer(const bench_options_t *o, bench_way_t way)
+{
+    return o->wanted[way] && way != o->main;
+}
+
+void bench_report_head(const bench_options_t *o, const bench_machine_t *m, const bench_peers_t *peers,
+                       const char *const missing[BENCH_WAYS])
 {
     bench_origin_t from;
 
@@ -67,46 +86,58 @@ void bench_report_head(const bench_options_t *o, const bench_machine_t *m, const
     printf("# %d ranks on %d GPU%s (%s), up to %d on one; driver %s; %s; coll/car %s\n", test.size, m->gpus,
            1 == m->gpus ? "" : "s", m->gpu, m->ranks_per_gpu, from.driver, from.library,
            test.counted ? "loaded" : "not loaded");
-    printf("# %s %s, %s buffers%s, %d pair%s of them in turn; results %s\n", o->type_name, o->op_name,
-           gpu_kind_name(o->memory), o->in_place ? ", in place" : "", o->rotate, 1 == o->rotate ? "" : "s",
-           o->check ? "checked" : "not checked");
+    printf("# %s %s, %s buffers%s, %d pair%s of them in turn; results %s; %s calls\n", o->type->mpi_name,
+           data_op_name(o->op), gpu_kind_name(o->memory), o->in_place ? ", in place" : "", o->rotate,
+           1 == o->rotate ? "" : "s", 0 == o->check_max ? "not checked" : "checked", bench_way_name(o->main));
     say_machine(m);
-    if (NULL != no_baseline) {
-        printf("# no baseline: %s\n", no_baseline);
+    say_missing(peers, missing);
+    printf("#%11s %-14s %9s %9s %10s %9s", "bytes", "algorithm", "median us", "mean", "slowest rk", "p99");
+    for (bench_way_t way = 0; way < BENCH_WAYS; ++way) {
+        if (is_peer(o, way)) {
+            printf(" %11s %7s", bench_way_name(way), "ratio");
+        }
     }
-    if (NULL != no_reference) {
-        printf("# no reference: %s\n", no_reference);
+    printf(" %9s %7s", "bound", "ratio");
+    for (int i = 0; i < BENCH_PHASES; ++i) {
+        if (o->phases && bench_phase_known(i)) {
+            printf(" %7s", bench_phase_name(i));
+        }
     }
-    printf("#%11s %-14s %9s %9s %10s %9s %10s %7s", "bytes", "algorithm", "median us", "mean", "slowest rk", "p99",
-           "baseline", "ratio");
-    if (o->reference) {
-        printf(" %10s %7s", "reference", "ratio");
-    }
-    printf(" %9s %7s\n", "bound", "ratio");
+    printf("%s\n", o->overlap ? "  hidden behind host  GPU" : "");
     fflush(stdout);
 }
 
-/* A peer's median, and how many times coll/car's it is. */
-static void say_peer(const bench_times_t *peer, const bench_times_t *car)
+/* A peer's median, and how many times ours it is. */
+static void say_peer(const bench_times_t *peer, const bench_times_t *ours)
 {
     if (peer->measured) {
-        printf(" %10.1f %7.1f", peer->median, peer->median / car->median);
+        printf(" %11.2f %7.2f", peer->median, peer->median / ours->median);
     } else {
-        printf(" %10s %7s", "-", "-");
+        printf(" %11s %7s", "-", "-");
     }
 }
 
 void bench_report_row(const bench_options_t *o, const bench_machine_t *m, const bench_row_t *r)
 {
-    const bench_times_t *car = &r->times[BENCH_CAR];
+    const bench_times_t *ours = &r->times[o->main];
     const double bound = bench_bound(m, r->bytes);
 
-    printf("%12zu %-14s %9.2f %9.2f %10.2f %9.2f", r->bytes, car->algorithm, car->median, car->mean, car->max_rank,
-           car->p99);
-    say_peer(&r->times[BENCH_BASELINE], car);
-    if (o->reference) {
-        say_peer(&r->times[BENCH_REFERENCE], car);
+    printf("%12zu %-14s %9.2f %9.2f %10.2f %9.2f", r->bytes, ours->algorithm, ours->median, ours->mean, ours->max_rank,
+           ours->p99);
+    for (bench_way_t way = 0; way < BENCH_WAYS; ++way) {
+        if (is_peer(o, way)) {
+            say_peer(&r->times[way], ours);
+        }
     }
-    printf(" %9.2f %7.2f%s\n", bound, car->median / bound, r->wrong > 0 ? "  WRONG" : "");
+    printf(" %9.2f %7.2f", bound, ours->median / bound);
+    for (int i = 0; i < BENCH_PHASES; ++i) {
+        if (o->phases && bench_phase_known(i)) {
+            printf(" %7.2f", ours->phases[i]);
+        }
+    }
+    if (r->overlap.measured) {
+        printf(" %17.0f %% %3.0f %%", r->overlap.host, r->overlap.gpu);
+    }
+    printf("%s\n", r->wrong > 0 ? "  WRONG" : r->checked ? "" : "  not checked");
     fflush(stdout);
 }

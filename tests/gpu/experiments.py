@@ -157,24 +157,27 @@ def why_not(section, gpus):
 # --- running and counting ---------------------------------------------------------------------------------------------
 
 class Tally:
-    def __init__(self):
+    def __init__(self, seconds=SECONDS):
         self.passed = self.failed = self.skipped = 0
-        self.start = time.monotonic()
+        self.end = time.monotonic() + seconds
 
     def left(self):
-        return SECONDS - (time.monotonic() - self.start)
+        return self.end - time.monotonic()
+
+    def say(self, text):
+        print(text, flush=True)
 
     def one_passed(self, name, seconds):
         self.passed += 1
-        print(f"PASS {name} ({seconds:.1f} s)", flush=True)
+        self.say(f"PASS {name} ({seconds:.1f} s)")
 
     def one_failed(self, name, why):
         self.failed += 1
-        print(f"FAIL {name}\n{why}", flush=True)
+        self.say(f"FAIL {name}\n{why}")
 
     def one_skipped(self, name, why):
         self.skipped += 1
-        print(f"SKIP {name}: {why}", flush=True)
+        self.say(f"SKIP {name}: {why}")
 
 
 def run_job(build, section, job, name, environment, tally, digests):

@@ -1,0 +1,136 @@
+"""
+How long an allreduce should take: a cost model of coll/car's algorithms, by number of ranks and GPUs. docs/performance.md
+("The cost model") says what its terms are, what they were fitted to, and which of its predictions nobody has measured.
+
+    cost_model.py [--gpus N] [--ranks N] [--floor US] [--link GBS] [--copy GBS]     prints a table
+"""
+import argparse
+import dataclasses
+import math
+import sys
+
+import bench_csv
+
+# What is known of an H100 80 GB HBM3, driver 580; microseconds and GB/s.
+LINK = 360.0  # per direction, both at once, kernels that write
+COPY = 2970.0  # bytes read plus written
+FLOOR, FLOOR_PER_SHARER, FLOOR_PER_RANK = 5.2, 0.33, 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Ranks on equal GPUs; what was not measured there is what is known of an H100."""
+
+    ranks: int
+    gpus: int
+    floor: float = 0.0
+    link: float = 0.0
+    copy: float = 0.0
+
+    @property
+    def sharers(self):
+        """Ranks on one GPU."""
+        return math.ceil(self.ranks / self.gpus)
+
+    def known(self):
+        """The same machine with all figures."""
+        floor = FLOOR + FLOOR_PER_SHARER * self.sharers + FLOOR_PER_RANK * self.ranks
+        return Machine(self.ranks, self.gpus, self.floor or floor, self.link or LINK, self.copy or COPY)
+
+    def bound(self, size):
+        """As car_bench has it: the floor and the least traffic."""
+        m = self.known()
+        link = 2 * size * (m.gpus - 1) / m.gpus / m.link if m.gpus > 1 else 0
+        memory = 2 * m.sharers * size / m.copy if m.sharers > 1 else 0
+        return m.floor + max(link, memory) * 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """
+    Microseconds on top of the floor: always; for each peer; where data crosses a link; where more than one block works;
+    the last again where data crosses a link.
+    """
+
+    start: float
+    peer: float
+    hop: float
+    blocks: float = 0.0
+    blocks_hop: float = 0.0
+
+
+COSTS = {
+    "one_shot_push": Costs(1.8, 0.51, 0.9, 1.2, 0.15),
+    "one_shot_pull": Costs(4.6, 0.3, 2.7),
+    "two_shot": Costs(5.6, 0.6, 5.4),
+}
+ONE_BLOCK = 4096  # bytes up to which one block does a push
+
+# Traffic that the cache holds moves at so many times the copy rate; beyond so many bytes of user data and staging on one
+# GPU, what is more has to come from memory at so many times that rate.
+CACHE_RATE, CACHE_BYTES, MEMORY_RATE = 3.2, 13.8e6, 1.04
+
+# NCCL 2.28.9 without multicast, two H100; the time for each further rank is a guess.
+NCCL_START, NCCL_PEER, NCCL_LINK = 17.4, 1.0, 280.0
+
+
+def traffic(algorithm, m, size):
+    """Bytes over a GPU's link in one direction, through its cache, and in its memory, by all ranks on it."""
+    others = m.ranks - m.sharers
+    share = {"one_shot_push": 2, "one_shot_pull": 1, "two_shot": 2 / m.ranks}[algorithm]
+    moved = {"one_shot_push": 2 + 4 * (m.ranks - 1), "one_shot_pull": 3 + m.ranks, "two_shot": 6}[algorithm]
+    held = {"one_shot_push": 2 + 2 * (m.ranks - 1), "one_shot_pull": 3, "two_shot": 4}[algorithm]
+    return m.sharers * others * share * size, m.sharers * moved * size, m.sharers * held * size
+
+
+def predict(algorithm, machine, size):
+    """Microseconds of a blocking call on device buffers; None for what there is no model of."""
+    m = machine.known()
+    if algorithm == "nccl":
+        return NCCL_START + NCCL_PEER * (m.ranks - 2) + 2e-3 * size * (m.ranks - 1) / m.ranks / (NCCL_LINK * m.link / LINK)
+    if algorithm not in COSTS:
+        return None
+    costs, linked = COSTS[algorithm], m.gpus > 1
+    time = m.floor + costs.start + costs.peer * (m.ranks - 1) + (costs.hop if linked else 0)
+    if size > ONE_BLOCK:
+        time += costs.blocks + (costs.blocks_hop if linked else 0)
+    link, cache, memory = traffic(algorithm, m, size)
+    over_link = link / m.link
+    from_memory = max(0, memory - CACHE_BYTES) / (MEMORY_RATE * m.copy)
+    return time + 1e-3 * (cache / (CACHE_RATE * m.copy) + max(over_link, from_memory))
+
+
+def best(machine, size):
+    """(algorithm, microseconds) of the quickest."""
+    return min(((name, predict(name, machine, size)) for name in COSTS), key=lambda pair: pair[1])
+
+
+def table(machine):
+    """Lines of a table by size."""
+    m = machine.known()
+    yield (f"{m.ranks} ranks on {m.gpus} GPUs, predicted: floor {m.floor:.2f} us, link {m.link:.0f} GB/s, copy {m.copy:.0f} "
+           f"GB/s")
+    yield f"{'size':>8} " + " ".join(f"{name:>14}" for name in COSTS) + f" {'nccl':>10} {'bound':>10}  quickest"
+    for power in range(3, 31):
+        size = 1 << power
+        times = " ".join(f"{predict(name, m, size):14.2f}" for name in COSTS)
+        nccl = f"{predict('nccl', m, size):10.2f}" if m.sharers == 1 else f"{'-':>10}"
+        name, time = best(m, size)
+        yield f"{bench_csv.size(size):>8} {times} {nccl} {m.bound(size):10.2f}  {name}, {time / m.bound(size):.2f} of the bound"
+
+
+def main(words):
+    parser = argparse.ArgumentParser(description="Predicts the time of MPI_Allreduce with coll/car.")
+    parser.add_argument("--gpus", type=int, default=8)
+    parser.add_argument("--ranks", type=int, help="one per GPU if not given")
+    parser.add_argument("--floor", type=float, default=0.0, help="us, as car_bench measured it")
+    parser.add_argument("--link", type=float, default=0.0, help="GB/s each way")
+    parser.add_argument("--copy", type=float, default=0.0, help="GB/s, read plus written")
+    a = parser.parse_args(words)
+    for line in table(Machine(a.ranks or a.gpus, a.gpus, a.floor, a.link, a.copy)):
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
