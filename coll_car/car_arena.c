@@ -47,6 +47,16 @@ size_t car_arena_used_above(const car_arena_t *arena, size_t bytes)
     return used;
 }
 
+size_t car_arena_bytes_at(const car_arena_t *arena, size_t offset)
+{
+    for (size_t i = 0; i < arena->used_count; ++i) {
+        if (arena->used[i].offset == offset) {
+            return arena->used[i].bytes;
+        }
+    }
+    return 0;
+}
+
 /* The gap before piece i, or behind the last. */
 static car_extent_t gap_before(const car_arena_t *arena, size_t i)
 {

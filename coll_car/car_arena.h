@@ -28,6 +28,9 @@ void car_arena_fini(car_arena_t *arena);
 /* Bytes that no piece holds, whether in one gap or in many. */
 size_t car_arena_free_bytes(const car_arena_t *arena);
 
+/* Bytes of the piece at `offset`; 0 if there is none. */
+size_t car_arena_bytes_at(const car_arena_t *arena, size_t offset);
+
 /* Bytes of the pieces that are larger than `bytes`. */
 size_t car_arena_used_above(const car_arena_t *arena, size_t bytes);
 

@@ -1,8 +1,6 @@
 /*
  * A communicator in the engine: the memory that its ranks share, its stream, and one allreduce after the other.
- *
- * Setting up is collective and all-or-nothing: on every rank it succeeds, or on every rank it fails with the same
- * reason. docs/protocol.md has the rules; car_run.c does the calls.
+ * docs/protocol.md has the rules; car_setup.c makes communicators, car_run.c does the calls.
  */
 #ifndef CAR_COMM_H
 #define CAR_COMM_H
@@ -11,17 +9,11 @@
 #include "car_control.h"
 #include "car_device.h"
 #include "car_kernel_args.h"
+#include "car_launch.h"
 #include "car_params.h"
 #include "car_plan.h"
 #include "car_reduction.h"
 #include "car_topology.h"
-
-/* A launchable kernel: a graph of one node whose parameters are set before each launch; NULL until first used. */
-typedef struct {
-    CUgraph graph;
-    CUgraphNode node;
-    CUgraphExec exec;
-} car_graph_t;
 
 typedef struct {
     CUdeviceptr memory; /* the arena, as mapped here; 0: not mapped */
@@ -42,11 +34,17 @@ typedef struct car_comm {
     size_t piece_offset; /* in the device's arena */
     size_t piece_bytes;
     bool piece_taken;
+    size_t home_offset;         /* the first piece: it is kept when the communicator grows, as lanes use it, too */
+    uint32_t queue_offset;      /* in a first piece, of all ranks: what lanes use */
+    uint32_t queue_slot;
+    CUdeviceptr home[CAR_MAX_RANKS];
     uint32_t grow_wait;  /* calls that would like a larger piece until the next attempt; 0: try */
     uint32_t grow_pause; /* grow_wait after the next attempt that falls short */
     car_limits_t limits;
+    uint64_t zero_copy_min; /* bytes from which calls use the users' own buffers, where all ranks can; 0: never */
     car_link_t worst_link;
     int gpus; /* different ones among the ranks */
+    bool takes_turns; /* ranks share a GPU without MPS: their kernels do not run side by side, so none may wait for a peer */
     car_peer_t peer[CAR_MAX_RANKS];
 
     CUstream stream;
@@ -58,38 +56,15 @@ typedef struct car_comm {
     uint32_t ticket; /* of the last launch */
 } car_comm_t;
 
-/* What a rank brings to the set-up. */
-typedef struct {
-    int rank;
-    int size;
-    int node_processes; /* processes of the job on this node: they may share the GPUs with this communicator */
-    CUdeviceptr buffer; /* a device buffer of the call that started the set-up; 0 if this rank's are host memory */
-    car_control_t *control;
-    const car_params_t *params;
-    car_counters_t *counters;
-    car_progress_fn_t progress;
-} car_comm_config_t;
-
-/* Why a set-up failed: the same on all ranks. */
-typedef struct {
-    int rank;       /* the first that could not do its part */
-    bool by_choice; /* nothing is wrong: coll/car is not meant for these GPUs */
-    char reason[CAR_REASON_BYTES];
-} car_failure_t;
-
-/*
- * Collective over the ranks of config->control, which becomes the communicator's. Returns the communicator; or NULL on
- * all ranks, with the failure, and what each had set up for it is undone, the control segment left. What belongs to the
- * process (kernels, the arena) stays for communicators to come.
- */
-car_comm_t *car_comm_create(const car_comm_config_t *config, car_failure_t *failure);
-
 /*
  * Frees it on this rank: local, sends nothing, waits for nobody. The control segment goes along: it and the piece are
- * kept until all ranks have left, and are looked at when a piece is next needed. `alive` false: the process is ending
- * or the device is lost, and the driver is not called any more.
+ * kept until all ranks have left, and are looked at when a piece is next needed. `queue_piece`: one more that goes with
+ * it, or CAR_NO_PIECE. `alive` false: the process is ending or the device is lost, and the driver is not called any more.
  */
-void car_comm_destroy(car_comm_t *comm, bool alive);
+void car_comm_destroy(car_comm_t *comm, bool alive, size_t queue_piece);
+
+/* The same for one whose set-up failed: the control segment stays the caller's. */
+void car_comm_abandon(car_comm_t *comm);
 
 /*
  * Exchanges the piece for one of `bytes`, or the largest below that which every rank has to spare. Collective, at the same
@@ -103,6 +78,33 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
  * exchange something before and after. CUDA_SUCCESS or the driver's result.
  */
 CUresult car_comm_clear(car_comm_t *comm);
+
+/* Clears the words that kernels of lanes count in, once, before there are any. */
+CUresult car_comm_clear_lanes(car_comm_t *comm);
+
+/* Kernels can use the buffer where it is, if elements have that alignment. */
+bool car_comm_usable(const car_comm_t *comm, const car_buffer_t *buffer, size_t alignment);
+
+/*
+ * Copies between `buffer`, which is `to` or `from`, and memory that the device's context reaches, and waits for that. Work
+ * of ours that was to come before must be complete. CUDA_SUCCESS or the driver's result.
+ */
+CUresult car_comm_copy(const car_comm_t *comm, CUstream stream, CUdeviceptr to, CUdeviceptr from, size_t bytes,
+                       const car_buffer_t *buffer);
+
+/* `elements` of the reduction's, from memory of ours to the output from element `start` on; padding stays the user's. */
+CUresult car_comm_copy_out(const car_comm_t *comm, CUstream stream, const car_buffer_t *output, uint64_t start,
+                           CUdeviceptr from, uint64_t elements, const car_reduction_t *reduction);
+
+/*
+ * What the application has copied to its buffers comes before what `stream` is given next, and, where they are to be
+ * staged, before copies of ours. CUDA_SUCCESS or why it may not.
+ */
+CUresult car_comm_settle(const car_comm_t *comm, CUstream stream, const car_buffer_t *input, const car_buffer_t *output,
+                         bool stage_input, bool stage_output);
+
+/* What kernels need to know of the elements of a call. */
+car_elements_t car_elements_of(const car_reduction_t *reduction, uint64_t count);
 
 /*
  * One allreduce of `count` > 0 elements, on all ranks; this rank's line for call number `call` has been posted, and

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617232) /* the last digit is the version of this layout */
+#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617233) /* the last digit is the version of this layout */
 #define CAR_CONTROL_SLOTS 2
 
 typedef struct {
@@ -25,16 +25,24 @@ typedef struct {
 } car_record_slot_t;
 
 typedef struct {
+    _Alignas(64) char bytes[CAR_LANE_RECORD_BYTES];
+} car_lane_slot_t;
+
+typedef struct {
     car_line_slot_t line[CAR_CONTROL_SLOTS];
     car_record_slot_t record[CAR_CONTROL_SLOTS];
+    car_lane_words_t lane[CAR_LANES];
+    car_lane_slot_t lane_record[CAR_LANES_WITH_RECORDS][CAR_CONTROL_WINDOW];
 } car_rank_area_t;
+
+_Static_assert(sizeof(car_lane_slot_t) == CAR_LANE_RECORD_BYTES, "records fill whole lines");
 
 typedef struct {
     uint64_t magic;
     uint32_t size;
     _Atomic uint32_t departed;
     _Atomic uint32_t broken; /* 1 + the rank that broke the communicator; 0: none */
-    car_rank_area_t rank[]; /* then, for each slot, the ranks' payloads */
+    car_rank_area_t rank[]; /* then, for each slot, the ranks' payloads, and then the lane's chunks */
 } car_segment_t;
 
 struct car_control {
@@ -47,7 +55,8 @@ struct car_control {
 
 static size_t segment_bytes(int size)
 {
-    return sizeof(car_segment_t) + (size_t) size * sizeof(car_rank_area_t) + CAR_CONTROL_SLOTS * CAR_CONTROL_ROOM;
+    return sizeof(car_segment_t) + (size_t) size * sizeof(car_rank_area_t) + CAR_CONTROL_SLOTS * CAR_CONTROL_ROOM
+           + CAR_CONTROL_CHUNKS * CAR_CONTROL_CHUNK_ROOM;
 }
 
 int car_control_create(int size, char name[CAR_CONTROL_NAME_BYTES])
@@ -176,23 +185,63 @@ int car_control_broken(const car_control_t *control)
     return (int) atomic_load_explicit(&control->segment->broken, memory_order_relaxed) - 1;
 }
 
-bool car_control_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress)
+void car_control_exchange_begin(car_control_t *control, const void *mine, size_t bytes)
 {
     const uint64_t number = ++control->exchanges;
-    car_rank_area_t *areas = control->segment->rank;
+    car_record_slot_t *own = &control->segment->rank[control->rank].record[number % CAR_CONTROL_SLOTS];
 
-    car_record_slot_t *own = &areas[control->rank].record[number % CAR_CONTROL_SLOTS];
     memcpy(own->bytes, mine, bytes);
     atomic_store_explicit(&own->number, number, memory_order_release);
+}
+
+bool car_control_exchange_test(const car_control_t *control, size_t bytes, void *all)
+{
+    const uint64_t number = control->exchanges;
+    const car_rank_area_t *areas = control->segment->rank;
+
     for (int r = 0; r < control->size; ++r) {
-        const car_record_slot_t *slot = &areas[r].record[number % CAR_CONTROL_SLOTS];
-        while (number != atomic_load_explicit(&slot->number, memory_order_acquire)) {
-            if (car_control_broken(control) >= 0) {
-                return false;
-            }
-            progress();
+        if (number != atomic_load_explicit(&areas[r].record[number % CAR_CONTROL_SLOTS].number, memory_order_acquire)) {
+            return false;
         }
-        memcpy((char *) all + (size_t) r * bytes, slot->bytes, bytes);
+    }
+    for (int r = 0; r < control->size; ++r) {
+        memcpy((char *) all + (size_t) r * bytes, areas[r].record[number % CAR_CONTROL_SLOTS].bytes, bytes);
     }
     return true;
+}
+
+bool car_control_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress)
+{
+    car_control_exchange_begin(control, mine, bytes);
+    while (!car_control_exchange_test(control, bytes, all)) {
+        if (car_control_broken(control) >= 0) {
+            return false;
+        }
+        progress();
+    }
+    return true;
+}
+
+/* --- lanes ---------------------------------------------------------------------------------------------------------- */
+
+car_lane_words_t *car_control_lane(const car_control_t *control, int lane, int r)
+{
+    return &control->segment->rank[r].lane[lane];
+}
+
+void *car_control_lane_record(const car_control_t *control, int lane, uint64_t call, int r)
+{
+    return &control->segment->rank[r].lane_record[lane][call % CAR_CONTROL_WINDOW];
+}
+
+size_t car_control_chunk_bytes(const car_control_t *control)
+{
+    return CAR_CONTROL_CHUNK_ROOM / (size_t) control->size / 64 * 64;
+}
+
+void *car_control_chunk(const car_control_t *control, uint64_t step, int r)
+{
+    char *chunks = (char *) &control->segment->rank[control->size] + CAR_CONTROL_SLOTS * CAR_CONTROL_ROOM;
+
+    return chunks + step % CAR_CONTROL_CHUNKS * CAR_CONTROL_CHUNK_ROOM + (size_t) r * car_control_chunk_bytes(control);
 }

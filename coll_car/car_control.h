@@ -1,6 +1,7 @@
 /*
- * The control segment: host memory that all ranks of a communicator share. Three things go through it: the line that a
- * rank posts with every call, the exchanges of set-up, and the count of those who have gone.
+ * The control segment: host memory that all ranks of a communicator share. Four things go through it: the line that a
+ * rank posts with every blocking call, the exchanges of set-up, the records and counters of lanes (car_lane.h), and the
+ * count of those who have gone.
  *
  * Two slots per rank, used in turn, suffice for lines as for exchanges: nobody can end call c + 1 before everybody has
  * posted it, and nobody posts it before he is done reading the lines of call c (docs/protocol.md).
@@ -8,9 +9,12 @@
 #ifndef CAR_CONTROL_H
 #define CAR_CONTROL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "car_kernel_args.h"
 
 #define CAR_RECORD_BYTES 512
 #define CAR_CONTROL_NAME_BYTES 48
@@ -64,9 +68,42 @@ void car_control_break(car_control_t *control);
 int car_control_broken(const car_control_t *control);
 
 /*
- * All ranks bring `bytes` (at most CAR_RECORD_BYTES) and get everybody's, in rank order, `bytes` apart. Collective;
- * returns true when all have come, false once the communicator is broken while somebody is missing.
+ * All ranks bring `bytes` (at most CAR_RECORD_BYTES) and get everybody's, in rank order, `bytes` apart. Collective, and
+ * waits for nobody: after the begin, test returns true once all have come. One exchange at a time.
  */
+void car_control_exchange_begin(car_control_t *control, const void *mine, size_t bytes);
+bool car_control_exchange_test(const car_control_t *control, size_t bytes, void *all);
+
+/* The same, and waits: true when all have come, false once the communicator is broken while somebody is missing. */
 bool car_control_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress);
+
+/*
+ * Lanes: sequences of calls that the host takes from phase to phase. Each lane of each rank has counters, which only its
+ * owner writes and which only grow. docs/protocol.md, "Lanes", says what they promise.
+ */
+typedef struct {
+    _Alignas(64) _Atomic uint64_t entered; /* calls whose record this rank has posted; of a lane without records: calls begun */
+    _Atomic uint64_t settled;              /* calls whose records this rank has read and decided on */
+    _Atomic uint64_t staged;               /* steps whose operands this rank has made available */
+    _Atomic uint64_t reduced;              /* steps of which this rank has folded its share and sent it to all */
+    _Atomic uint64_t done;                 /* steps after which this rank touches nobody's memory any more */
+    _Atomic uint64_t used;                 /* lanes of persistent requests: odd while this rank uses the lane */
+} car_lane_words_t;
+
+/* The first two lanes have records; all others are for persistent requests. */
+enum { CAR_LANE_QUEUE, CAR_LANE_CALL, CAR_LANES_WITH_RECORDS, CAR_LANES = CAR_LANES_MAX };
+
+car_lane_words_t *car_control_lane(const car_control_t *control, int lane, int r);
+
+/* What rank r says of a call of a lane, in two parts; calls that are CAR_CONTROL_WINDOW apart have the same place. */
+#define CAR_CONTROL_WINDOW 16
+#define CAR_LANE_RECORD_BYTES 320
+void *car_control_lane_record(const car_control_t *control, int lane, uint64_t call, int r);
+
+/* Room for operands of steps in host memory, of the queue's lane only: steps that are two apart have the same place. */
+#define CAR_CONTROL_CHUNKS 2
+#define CAR_CONTROL_CHUNK_ROOM (64 * 1024)
+size_t car_control_chunk_bytes(const car_control_t *control);
+void *car_control_chunk(const car_control_t *control, uint64_t step, int r);
 
 #endif /* CAR_CONTROL_H */

@@ -4,10 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "car_images.h"
-
-#define CAR_HOST_WORDS 1024
 
 /* Kernels are written for blocks of up to 512 threads: 64 blocks of that size fill a Hopper link. */
 #define CAR_THREADS 512
@@ -32,7 +31,7 @@ static bool failed(CUresult result, const char *what, char reason[CAR_REASON_BYT
 
 static bool load_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
 {
-    for (int a = 0; a < CAR_ALGORITHMS; ++a) {
+    for (int a = 0; a < CAR_FILES; ++a) {
         const CUresult result = d->cuda->ModuleLoadData(&d->modules[a], car_images[a].data);
         if (CUDA_SUCCESS != result) {
             int major = 0, minor = 0;
@@ -61,7 +60,7 @@ static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
     int threads = CAR_THREADS, fit = 0, least = 0;
 
     for (int pass = 0; pass < 2; ++pass) {
-        for (int a = 0; a < CAR_ALGORITHMS; ++a) {
+        for (int a = 0; a < CAR_FILES; ++a) {
             for (int k = 0; k < CAR_KERNELS; ++k) {
                 int most = 0;
                 const CUfunction f = d->functions[a][k];
@@ -128,6 +127,23 @@ static bool allocate_words(car_device_t *d, char reason[CAR_REASON_BYTES])
                    reason);
 }
 
+/*
+ * The driver says whether contexts here share the GPU through MPS since CUDA 12; before, a control daemon at the place where
+ * the driver looks for one is a sign of it.
+ */
+static bool has_mps(const car_device_t *d)
+{
+    const char *folder = getenv("CUDA_MPS_PIPE_DIRECTORY");
+    char control[512];
+    int enabled = 0;
+
+    if (CUDA_SUCCESS == d->cuda->DeviceGetAttribute(&enabled, CU_DEVICE_ATTRIBUTE_MPS_ENABLED, d->ordinal)) {
+        return 0 != enabled;
+    }
+    snprintf(control, sizeof(control), "%s/control", NULL != folder ? folder : "/tmp/nvidia-mps");
+    return 0 == access(control, F_OK);
+}
+
 static bool identify(car_device_t *d, char reason[CAR_REASON_BYTES])
 {
     int least = 0;
@@ -140,6 +156,7 @@ static bool identify(car_device_t *d, char reason[CAR_REASON_BYTES])
         || failed(cuda->CtxGetStreamPriorityRange(&least, &d->priority), "cuCtxGetStreamPriorityRange", reason)) {
         return false;
     }
+    d->side_by_side = has_mps(d);
     /* The second form tells the slices of a GPU that MIG divides apart. */
     return !failed(NULL != cuda->DeviceGetUuid_v2 ? cuda->DeviceGetUuid_v2(&d->uuid, d->ordinal)
                    : NULL != cuda->DeviceGetUuid  ? cuda->DeviceGetUuid(&d->uuid, d->ordinal)
@@ -156,7 +173,7 @@ static void release(car_device_t *d)
         (void) d->cuda->MemFree(d->memory);
     }
     car_arena_fini(&d->arena);
-    for (int a = 0; a < CAR_ALGORITHMS; ++a) {
+    for (int a = 0; a < CAR_FILES; ++a) {
         if (NULL != d->modules[a]) {
             (void) d->cuda->ModuleUnload(d->modules[a]);
         }

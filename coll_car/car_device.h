@@ -26,6 +26,9 @@ typedef struct {
     _Alignas(64) volatile uint64_t word;
 } car_host_word_t;
 
+/* One for each communicator, each of its lanes in use and each persistent request, of this process on a GPU. */
+#define CAR_HOST_WORDS 4096
+
 typedef struct car_peer_arena car_peer_arena_t;
 
 typedef struct car_device {
@@ -40,8 +43,9 @@ typedef struct car_device {
     uint32_t threads;         /* largest block of any kernel here, at most 512 */
     uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
     int priority;             /* of the streams: the highest */
-    CUmodule modules[CAR_ALGORITHMS];
-    CUfunction functions[CAR_ALGORITHMS][CAR_KERNELS];
+    bool side_by_side;        /* kernels of several processes run at the same time: under MPS */
+    CUmodule modules[CAR_FILES];
+    CUfunction functions[CAR_FILES][CAR_KERNELS];
 
     CUdeviceptr memory; /* the arena */
     car_arena_t arena;
@@ -50,9 +54,10 @@ typedef struct car_device {
 
     car_host_word_t *host_words;
     CUdeviceptr host_words_on_device;
-    uint64_t host_words_used[16]; /* a bit each */
+    uint64_t host_words_used[CAR_HOST_WORDS / 64]; /* a bit each */
 
     car_peer_arena_t *peers;
+    struct car_registry *registry; /* users' memory that calls use where it is; NULL until the first (car_registry.h) */
 } car_device_t;
 
 /*

@@ -3,7 +3,7 @@
  */
 #include <stdio.h>
 
-#include "car_comm.h"
+#include "car_grow.h"
 #include "car_pending.h"
 
 typedef struct {
@@ -16,11 +16,12 @@ typedef struct {
  * Three eighths of the arena are for pieces that have grown, the rest for those that begin: with the default of 64 MB, 106
  * of them. Of what others leave of the three eighths a communicator gets two thirds, so something is left for the next.
  */
-static size_t piece_offered(const car_comm_t *comm, size_t wanted)
+size_t car_grow_offered(const car_comm_t *comm, size_t present, size_t wanted)
 {
     const car_arena_t *arena = &comm->device->arena;
-    const size_t own = comm->piece_bytes > CAR_PIECE_MIN ? comm->piece_bytes : 0;
-    const size_t others = car_arena_used_above(arena, CAR_PIECE_MIN) - own, most = arena->bytes / 8 * 3;
+    const size_t own = CAR_NO_PIECE == present ? 0 : car_arena_bytes_at(arena, present);
+    const size_t grown = own > CAR_PIECE_MIN ? own : 0;
+    const size_t others = car_arena_used_above(arena, CAR_PIECE_MIN) - grown, most = arena->bytes / 8 * 3;
     const size_t share = others < most ? (most - others) / 3 * 2 : 0;
 
     return share < wanted ? share / CAR_PIECE_MIN * CAR_PIECE_MIN : wanted;
@@ -82,7 +83,7 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
     }
     car_devices_lock();
     car_pending_reclaim();
-    mine.bytes = piece_offered(comm, bytes);
+    mine.bytes = car_grow_offered(comm, comm->piece_offset, bytes);
     car_devices_unlock();
     /* Whoever is here has ended his earlier calls: from now on nobody touches the old pieces. */
     if (!together(comm, &mine, all, reason)) {
@@ -110,7 +111,10 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
         return true;
     }
     use_piece(comm, all);
-    give_back(comm, old_offset);
+    /* The first piece holds what lanes use, too, which goes on meanwhile. */
+    if (old_offset != comm->home_offset) {
+        give_back(comm, old_offset);
+    }
     mine.cleared = CUDA_SUCCESS == car_comm_clear(comm);
     if (!together(comm, &mine, all, reason)) {
         return false;

@@ -8,6 +8,7 @@
 CAR_EMBED(car_image_one_shot_push, "kernels/one_shot_push.fatbin");
 CAR_EMBED(car_image_one_shot_pull, "kernels/one_shot_pull.fatbin");
 CAR_EMBED(car_image_two_shot, "kernels/two_shot.fatbin");
+CAR_EMBED(car_image_fold, "kernels/fold.fatbin");
 
 #define CAR_IMAGE(algorithm) {#algorithm, car_image_##algorithm, CAR_IMAGE_SIZE_##algorithm}
 
@@ -18,8 +19,9 @@ static const char car_no_image[] = "coll/car was built without nvcc";
 
 #endif
 
-const car_image_t car_images[CAR_ALGORITHMS] = {
+const car_image_t car_images[CAR_FILES] = {
     [CAR_ONE_SHOT_PUSH] = CAR_IMAGE(one_shot_push),
     [CAR_ONE_SHOT_PULL] = CAR_IMAGE(one_shot_pull),
     [CAR_TWO_SHOT] = CAR_IMAGE(two_shot),
+    [CAR_FOLD] = CAR_IMAGE(fold),
 };

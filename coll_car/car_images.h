@@ -1,5 +1,5 @@
 /*
- * The compiled kernels, as they are handed to cuModuleLoadData: one image per algorithm.
+ * The compiled kernels, as they are handed to cuModuleLoadData: one image per file of kernels/.
  */
 #ifndef CAR_IMAGES_H
 #define CAR_IMAGES_H
@@ -9,11 +9,11 @@
 #include "car_params.h"
 
 typedef struct {
-    const char *name; /* the algorithm's, as in kernels/NAME.cu */
+    const char *name; /* as in kernels/NAME.cu */
     const void *data; /* a fatbin; without nvcc a short text, which simulated GPUs accept */
     size_t size;      /* 0: built without nvcc, real GPUs cannot be served */
 } car_image_t;
 
-extern const car_image_t car_images[CAR_ALGORITHMS];
+extern const car_image_t car_images[CAR_FILES];
 
 #endif /* CAR_IMAGES_H */

@@ -16,6 +16,9 @@ typedef enum {
     CAR_ALGORITHM_AUTO = CAR_ALGORITHMS
 } car_algorithm_t;
 
+/* The files of kernels: the algorithms, then what lanes use (car_lane.h). */
+enum { CAR_FOLD = CAR_ALGORITHMS, CAR_FILES };
+
 /* Which pairs of GPUs count as connected; the same GPU always does. */
 typedef enum {
     CAR_LINKS_AUTO,   /* NVLink; with two ranks also PCIe P2P */
@@ -42,6 +45,9 @@ typedef struct {
     unsigned int spin_us;  /* microseconds a kernel waits for a peer before it leaves and is launched again later */
     unsigned int blocks;   /* blocks of a grid; 0: from occupancy and the table */
     unsigned int threads;  /* threads of a block; 0: from the table */
+    size_t zero_copy_min;   /* bytes from which the users' own buffers are used, where all ranks can; 0: never */
+    unsigned int map_max;   /* allocations of other processes' users that this process keeps mapped, at most */
+    size_t map_bytes;       /* and their bytes, at most */
     unsigned int first_epoch; /* at which a communicator starts; 1, but for tests of what happens at the last */
 } car_params_t;
 
@@ -50,8 +56,13 @@ typedef struct {
     X(calls_one_shot_push, "allreduce calls that the one_shot_push kernels served")                                    \
     X(calls_one_shot_pull, "allreduce calls that the one_shot_pull kernels served")                                    \
     X(calls_two_shot, "allreduce calls that the two_shot kernels served")                                              \
+    X(calls_zero_copy, "allreduce calls that kernels served on the users' own buffers")                                \
+    X(calls_two_phase, "allreduce calls that kernels which do not wait for peers served through staging: nonblocking ones, " \
+                       "and those of ranks that share a GPU without MPS")                                              \
+    X(calls_nonblocking, "of the calls counted elsewhere: nonblocking ones")                                           \
+    X(calls_persistent, "of the calls counted elsewhere: starts of persistent requests")                               \
     X(calls_host, "allreduce calls left to the saved module because all ranks passed host memory")                     \
-    X(calls_host_small, "allreduce calls of host memory, small enough to be done in shared memory")                    \
+    X(calls_host_small, "allreduce calls that the host did in shared memory")                    \
     X(calls_forwarded, "allreduce calls left to the saved module for their type, operation or communicator")           \
     X(calls_bounced, "of the calls left to the saved module: those whose device buffers went through pinned memory")   \
     X(calls_staged, "calls served by kernels through a copy, as a buffer was not memory of the communicator's GPU")    \

@@ -8,7 +8,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 typedef struct car_pending {
     struct car_pending *next;
     car_device_t *device;
-    size_t offset;
+    size_t pieces[CAR_PENDING_PIECES];
     car_control_t *control;
 } car_pending_t;
 
@@ -24,14 +24,20 @@ void car_devices_unlock(void)
     pthread_mutex_unlock(&lock);
 }
 
-bool car_pending_add(car_device_t *device, size_t offset, car_control_t *control)
+bool car_pending_add(car_device_t *device, const size_t pieces[CAR_PENDING_PIECES], car_control_t *control)
 {
     car_pending_t *p = malloc(sizeof(*p));
 
     if (NULL == p) {
         return false;
     }
-    *p = (car_pending_t){pending, device, offset, control};
+    *p = (car_pending_t){.next = pending, .device = device, .control = control};
+    for (int i = 0; i < CAR_PENDING_PIECES; ++i) {
+        p->pieces[i] = pieces[i];
+        for (int j = 0; j < i; ++j) {
+            p->pieces[i] = p->pieces[j] == pieces[i] ? CAR_NO_PIECE : p->pieces[i];
+        }
+    }
     pending = p;
     return true;
 }
@@ -42,7 +48,11 @@ void car_pending_reclaim(void)
         car_pending_t *p = *link;
         if (car_control_all_gone(p->control)) {
             *link = p->next;
-            car_arena_give(&p->device->arena, p->offset);
+            for (int i = 0; i < CAR_PENDING_PIECES; ++i) {
+                if (CAR_NO_PIECE != p->pieces[i]) {
+                    car_arena_give(&p->device->arena, p->pieces[i]);
+                }
+            }
             car_control_detach(p->control);
             free(p);
         } else {

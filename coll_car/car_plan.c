@@ -33,6 +33,10 @@ static const car_thresholds_t several_gpus[] = {
 /* Of the smallest piece: 2 slots of 8 ranks with 8 KB each, which are 16 KB of packets. */
 #define CAR_PUSH_MIN (256 * 1024)
 
+/* For the queue's lane: operands and results of two steps of 8 KB, and a word for each lane. */
+#define CAR_QUEUE_BYTES (36 * 1024)
+#define CAR_QUEUE_WORDS (CAR_LANES_MAX * sizeof(uint32_t))
+
 static uint64_t divide_up(uint64_t a, uint64_t b)
 {
     return (a + b - 1) / b;
@@ -62,10 +66,12 @@ static uint32_t slot(size_t region, int slots)
 
 void car_layout_make(size_t piece, int ranks, car_layout_t *layout)
 {
-    const size_t page = 4096, rest = piece - CAR_FLAGS_BYTES;
+    const size_t page = 4096, rest = piece - CAR_FLAGS_BYTES - CAR_QUEUE_BYTES;
     /* Small messages need their inbox at full size from the start; later a quarter is for it. */
     const size_t push = (rest / 4 > CAR_PUSH_MIN ? rest / 4 : CAR_PUSH_MIN) / page * page;
-    const size_t staging = (rest - push) / 3 / page * page;
+    /* Holds a round of any algorithm: of one_shot_push an eighth of its inbox at most, with two ranks. */
+    const size_t local_least = push / 8;
+    const size_t staging = smaller((rest - push) / 3, (rest - push - local_least) / 2) / page * page;
 
     layout->own_offset = (sizeof(car_flags_t) + 127) / 128 * 128;
     layout->push_offset = CAR_FLAGS_BYTES;
@@ -73,9 +79,10 @@ void car_layout_make(size_t piece, int ranks, car_layout_t *layout)
     layout->staging_offset = (uint32_t) (layout->push_offset + push);
     layout->staging_slot = (uint32_t) staging;
     layout->two_shot_slot = slot(staging, 2 * ranks);
-    /* Holds a round of any algorithm: of one_shot_push an eighth of its inbox at most, with two ranks. */
     layout->local_offset = (uint32_t) (layout->staging_offset + CAR_SLOTS * staging);
-    layout->local_bytes = (uint32_t) (piece / page * page - layout->local_offset);
+    layout->local_bytes = (uint32_t) (piece / page * page - CAR_QUEUE_BYTES - layout->local_offset);
+    layout->queue_offset = layout->local_offset + layout->local_bytes;
+    layout->queue_slot = slot(CAR_QUEUE_BYTES - CAR_QUEUE_WORDS, 2 * CAR_SLOTS);
 }
 
 _Static_assert(sizeof(car_flags_t) + 128 + sizeof(car_own_words_t) <= CAR_FLAGS_BYTES, "flags and own words fit");

@@ -21,13 +21,15 @@ typedef struct {
     uint32_t two_shot_slot;  /* a slot is [scatter, gather][ranks][two_shot_slot] to it */
     uint32_t local_offset;   /* copies of buffers that kernels cannot use where they are */
     uint32_t local_bytes;
+    uint32_t queue_offset;   /* of the first piece: CAR_LANES counters, then four slots of the queue's lane */
+    uint32_t queue_slot;
 } car_layout_t;
 
 /*
  * What a communicator starts with, which is also the least that can be laid out: the inbox has room for 8 KB of 8 ranks in
  * one round, and 100 such pieces fit the part of the default arena that is kept for them. And what it can make good use of.
  */
-#define CAR_PIECE_MIN (384 * 1024)
+#define CAR_PIECE_MIN (400 * 1024)
 #define CAR_PIECE_MAX (16 * 1024 * 1024)
 
 /* `piece` bytes, at least CAR_PIECE_MIN, for 2 to CAR_MAX_RANKS ranks. */

@@ -42,42 +42,10 @@ static bool broken_elsewhere(const car_comm_t *comm, char reason[CAR_REASON_BYTE
 
 /* --- launching ----------------------------------------------------------------------------------------------- */
 
-static CUresult make_graph(car_comm_t *comm, car_graph_t *g, const CUDA_KERNEL_NODE_PARAMS *node)
-{
-    const car_cuda_t *cuda = comm->device->cuda;
-
-    CUresult result = cuda->GraphCreate(&g->graph, 0);
-    if (CUDA_SUCCESS == result) {
-        result = cuda->GraphAddKernelNode(&g->node, g->graph, NULL, 0, node);
-    }
-    if (CUDA_SUCCESS == result) {
-        result = cuda->GraphInstantiateWithFlags(&g->exec, g->graph, 0);
-    }
-    return CUDA_SUCCESS == result ? cuda->GraphUpload(g->exec, comm->stream) : result;
-}
-
-/* A graph of one node costs less to launch than a kernel: 5.6 for 7.3 us on two H100 (reference measurements). */
 static CUresult launch(car_comm_t *comm, const car_plan_t *plan, car_kernel_t kernel, car_kernel_args_t *args)
 {
-    const car_cuda_t *cuda = comm->device->cuda;
-    const CUfunction function = comm->device->functions[plan->algorithm][kernel];
-    void *parameters[] = {args};
-
-    if (CAR_LAUNCH_PLAIN == comm->params->launch) {
-        return cuda->LaunchKernel(function, plan->blocks, 1, 1, plan->threads, 1, 1, 0, comm->stream, parameters, NULL);
-    }
-    car_graph_t *g = &comm->graphs[plan->algorithm][kernel];
-    const CUDA_KERNEL_NODE_PARAMS node = {.func = function,
-                                          .gridDimX = plan->blocks,
-                                          .gridDimY = 1,
-                                          .gridDimZ = 1,
-                                          .blockDimX = plan->threads,
-                                          .blockDimY = 1,
-                                          .blockDimZ = 1,
-                                          .kernelParams = parameters};
-    CUresult result = NULL == g->exec ? make_graph(comm, g, &node)
-                                      : cuda->GraphExecKernelNodeSetParams(g->exec, g->node, &node);
-    return CUDA_SUCCESS == result ? cuda->GraphLaunch(g->exec, comm->stream) : result;
+    return car_launch(comm->device->cuda, (car_launch_how_t) comm->params->launch, &comm->graphs[plan->algorithm][kernel],
+                      comm->device->functions[plan->algorithm][kernel], plan->blocks, plan->threads, comm->stream, args);
 }
 
 /* Waits for the end of the launch that args->ticket numbers; *left is how many blocks did not finish. */
@@ -155,31 +123,6 @@ static bool run(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_ker
 
 /* --- buffers ---------------------------------------------------------------------------------------------------- */
 
-/*
- * Kernels can use it where it is. Memory of another context of the same device is not mapped in ours; an address that is
- * no multiple of what the type asks for would be a fault that ends the application's context.
- */
-static bool usable(const car_comm_t *comm, const car_buffer_t *buffer, size_t alignment)
-{
-    if (0 != (uintptr_t) buffer->address % alignment) {
-        return false;
-    }
-    return CAR_MEMORY_MANAGED == buffer->memory
-           || (CAR_MEMORY_DEVICE == buffer->memory && buffer->ordinal == comm->device->ordinal
-               && (NULL == buffer->context || buffer->context == comm->device->context));
-}
-
-static CUresult copy(car_comm_t *comm, CUdeviceptr to, CUdeviceptr from, size_t bytes)
-{
-    CUresult result = comm->device->cuda->MemcpyAsync(to, from, bytes, comm->stream);
-    return CUDA_SUCCESS == result ? comm->device->cuda->StreamSynchronize(comm->stream) : result;
-}
-
-static bool aligned(const void *address)
-{
-    return 0 == (uintptr_t) address % CAR_PACK_BYTES;
-}
-
 typedef struct {
     const car_buffer_t *input; /* never NULL: the output if in place */
     const car_buffer_t *output;
@@ -189,37 +132,9 @@ typedef struct {
     uint64_t count;
 } car_data_t;
 
-/* Through host memory: the padding between the members of a pair stays as the user has it. */
-static CUresult copy_out_members(car_comm_t *comm, CUdeviceptr to, CUdeviceptr from, size_t bytes, uint32_t members)
+static bool aligned(const void *address)
 {
-    unsigned char *theirs = malloc(2 * bytes), *ours = NULL == theirs ? NULL : theirs + bytes;
-    CUresult result = NULL == theirs ? CUDA_ERROR_OUT_OF_MEMORY
-                                     : copy(comm, (CUdeviceptr) (uintptr_t) theirs, to, bytes);
-
-    if (CUDA_SUCCESS == result) {
-        result = copy(comm, (CUdeviceptr) (uintptr_t) ours, from, bytes);
-    }
-    for (size_t i = 0; CUDA_SUCCESS == result && i < bytes; ++i) {
-        if (0 != (members >> i % CAR_PACK_BYTES & 1)) {
-            theirs[i] = ours[i];
-        }
-    }
-    if (CUDA_SUCCESS == result) {
-        result = copy(comm, to, (CUdeviceptr) (uintptr_t) theirs, bytes);
-    }
-    free(theirs);
-    return result;
-}
-
-/* The elements from `start` on, from our copy to the user's output. */
-static CUresult copy_out(car_comm_t *comm, const car_data_t *data, uint64_t start, CUdeviceptr from, uint64_t elements)
-{
-    const size_t element = data->reduction->element;
-    const CUdeviceptr to = (CUdeviceptr) (uintptr_t) data->output->address + start * element;
-
-    return CAR_NO_GAPS == data->reduction->data
-               ? copy(comm, to, from, elements * element)
-               : copy_out_members(comm, to, from, elements * element, data->reduction->data);
+    return 0 == (uintptr_t) address % CAR_PACK_BYTES;
 }
 
 /*
@@ -245,8 +160,9 @@ static bool run_staged(car_comm_t *comm, uint64_t call, const car_plan_t *plan, 
         args->first = end - (uint32_t) plan->rounds + (uint32_t) k;
         args->end = args->first + (uint32_t) rounds;
         if (data->stage_input) {
-            result = copy(comm, local, (CUdeviceptr) (uintptr_t) data->input->address + start * element,
-                          elements * element);
+            result = car_comm_copy(comm, comm->stream, local,
+                                   (CUdeviceptr) (uintptr_t) data->input->address + start * element, elements * element,
+                                   data->input);
             if (CUDA_SUCCESS != result) {
                 return broken(comm, "copying the input", result, reason);
             }
@@ -261,7 +177,7 @@ static bool run_staged(car_comm_t *comm, uint64_t call, const car_plan_t *plan, 
             return false;
         }
         if (data->stage_output) {
-            result = copy_out(comm, data, start, local, elements);
+            result = car_comm_copy_out(comm, comm->stream, data->output, start, local, elements, data->reduction);
             if (CUDA_SUCCESS != result) {
                 return broken(comm, "copying the result", result, reason);
             }
@@ -277,7 +193,7 @@ static void fill_args(const car_comm_t *comm, const car_plan_t *plan, const car_
     memset(args, 0, sizeof(*args));
     args->input = data->input->address;
     args->output = data->output->address;
-    args->count = data->count;
+    args->what = car_elements_of(data->reduction, data->count);
     args->tile = plan->tile;
     for (int r = 0; r < comm->size; ++r) {
         args->piece[r] = (char *) (uintptr_t) comm->peer[r].piece;
@@ -297,11 +213,6 @@ static void fill_args(const car_comm_t *comm, const car_plan_t *plan, const car_
     args->spin_ns = comm->params->spin_us * 1000;
     args->vector_input = aligned(args->input);
     args->vector_output = aligned(args->output);
-    args->type = (uint8_t) data->reduction->type;
-    args->op = (uint8_t) data->reduction->op;
-    args->element_shift = (uint8_t) __builtin_ctz(data->reduction->element);
-    args->granule = (uint8_t) data->reduction->alignment;
-    args->data_bytes = (uint16_t) data->reduction->data;
     args->output_is_remote = !data->output->plain && !data->stage_output;
 }
 
@@ -327,39 +238,6 @@ static bool renew(car_comm_t *comm, char reason[CAR_REASON_BYTES])
     }
     comm->epoch = 1;
     return true;
-}
-
-/* What the caller's default stream has been given comes before our kernels. */
-static CUresult follow_legacy_stream(car_comm_t *comm)
-{
-    const CUresult result = comm->device->cuda->EventRecord(comm->event, CU_STREAM_LEGACY);
-    return CUDA_SUCCESS == result ? comm->device->cuda->StreamWaitEvent(comm->stream, comm->event, 0) : result;
-}
-
-/* What the application has copied to its buffers comes before our kernels and copies; CUDA_SUCCESS or why it may not. */
-static CUresult settle(car_comm_t *comm, const car_data_t *data)
-{
-    const car_cuda_t *cuda = comm->device->cuda;
-    const bool asked = CAR_STREAM_ORDER_LEGACY == comm->params->stream_order;
-    const bool input = car_buffer_settled(data->input), output = car_buffer_settled(data->output);
-    CUresult result = CUDA_SUCCESS;
-
-    if (asked || !input || !output) {
-        result = follow_legacy_stream(comm);
-    }
-    /* Our copies from another context are not ordered by an event of this one. */
-    if (CUDA_SUCCESS == result && !input && data->stage_input) {
-        result = car_buffer_wait(cuda, data->input);
-    }
-    if (CUDA_SUCCESS == result && !output && data->stage_output) {
-        result = car_buffer_wait(cuda, data->output);
-    }
-    if (CUDA_SUCCESS == result && (!input || !output)) {
-        car_buffer_settle(cuda, data->input);
-        car_buffer_settle(cuda, data->output);
-    }
-    /* While the application captures into a graph the default stream is out of bounds, but not used either. */
-    return asked ? result : CUDA_SUCCESS;
 }
 
 static void count_call(car_comm_t *comm, const car_plan_t *plan, const car_data_t *data)
@@ -389,7 +267,8 @@ static bool run_call(car_comm_t *comm, uint64_t call, const car_data_t *data, ch
     if (comm->epoch + plan.rounds > UINT32_MAX && !renew(comm, reason)) {
         return false;
     }
-    const CUresult result = settle(comm, data);
+    const CUresult result = car_comm_settle(comm, comm->stream, data->input, data->output, data->stage_input,
+                                            data->stage_output);
     if (CUDA_SUCCESS != result) {
         return broken(comm, "following the default stream", result, reason);
     }
@@ -408,8 +287,8 @@ bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *inp
     const car_buffer_t *from = NULL == input ? output : input;
     const car_data_t data = {.input = from,
                              .output = output,
-                             .stage_input = !usable(comm, from, reduction->alignment),
-                             .stage_output = !usable(comm, output, reduction->alignment),
+                             .stage_input = !car_comm_usable(comm, from, reduction->alignment),
+                             .stage_output = !car_comm_usable(comm, output, reduction->alignment),
                              .reduction = reduction,
                              .count = count};
     car_cuda_guard_t guard;

@@ -32,6 +32,16 @@ mca_coll_base_module_t *mca_coll_car_comm_query(struct ompi_communicator_t *comm
 int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count, struct ompi_datatype_t *dtype,
                            struct ompi_op_t *op, struct ompi_communicator_t *comm, mca_coll_base_module_t *module);
 
+/* MPI_Iallreduce, likewise. coll_car_request.c */
+int mca_coll_car_iallreduce(const void *sbuf, void *rbuf, coll_car_count_t count, struct ompi_datatype_t *dtype,
+                            struct ompi_op_t *op, struct ompi_communicator_t *comm, struct ompi_request_t **request,
+                            mca_coll_base_module_t *module);
+
+/* MPI_Allreduce_init, likewise. coll_car_persistent.c */
+int mca_coll_car_allreduce_init(const void *sbuf, void *rbuf, coll_car_count_t count, struct ompi_datatype_t *dtype,
+                                struct ompi_op_t *op, struct ompi_communicator_t *comm, struct ompi_info_t *info,
+                                struct ompi_request_t **request, mca_coll_base_module_t *module);
+
 /* A line to the user, on stderr, with the rank's name; for what he must know or act upon. coll_car_component.c */
 void coll_car_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

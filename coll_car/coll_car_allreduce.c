@@ -1,7 +1,8 @@
 #include "coll_car_module.h"
 
-#include <stdlib.h>
-
+#include "coll_car_bounce.h"
+#include "coll_car_progress.h"
+#include "coll_car_request.h"
 #include "coll_car_types.h"
 
 /* --- leaving a call to the saved module ---------------------------------------------------------------------- */
@@ -9,58 +10,8 @@
 static int saved_allreduce(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
                            struct ompi_datatype_t *dtype, struct ompi_op_t *op)
 {
-    return module->saved.function(sbuf, rbuf, count, dtype, op, module->comm, module->saved.module);
-}
-
-/* A copy of a device buffer in host memory. */
-typedef struct {
-    void *memory;
-    bool pinned;
-    size_t bytes;
-    ptrdiff_t gap; /* from the buffer's address to its first byte of data */
-} bounce_t;
-
-/* Above this, pinning costs less than what copies gain by it. */
-#define PIN_FROM_BYTES (64 * 1024)
-
-static bool bounce_take(const car_cuda_t *cuda, bounce_t *bounce, coll_car_count_t count, struct ompi_datatype_t *dtype)
-{
-    bounce->bytes = (size_t) opal_datatype_span(&dtype->super, (int64_t) count, &bounce->gap);
-    if (bounce->bytes >= PIN_FROM_BYTES) {
-        CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-        (void) cuda->ThreadExchangeStreamCaptureMode(&mode);
-        bounce->pinned = CUDA_SUCCESS
-                         == cuda->MemHostAlloc(&bounce->memory, bounce->bytes, CU_MEMHOSTALLOC_PORTABLE);
-        (void) cuda->ThreadExchangeStreamCaptureMode(&mode);
-    }
-    if (!bounce->pinned) {
-        bounce->memory = malloc(bounce->bytes);
-    }
-    return NULL != bounce->memory;
-}
-
-static void bounce_give(const car_cuda_t *cuda, bounce_t *bounce)
-{
-    if (bounce->pinned) {
-        CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-        (void) cuda->ThreadExchangeStreamCaptureMode(&mode);
-        (void) cuda->MemFreeHost(bounce->memory);
-        (void) cuda->ThreadExchangeStreamCaptureMode(&mode);
-    } else {
-        free(bounce->memory);
-    }
-}
-
-static bool bounce_in(const car_cuda_t *cuda, bounce_t *bounce, const car_buffer_t *buffer)
-{
-    return CUDA_SUCCESS
-           == car_buffer_copy(cuda, bounce->memory, (char *) buffer->address + bounce->gap, bounce->bytes, buffer);
-}
-
-static bool bounce_out(const car_cuda_t *cuda, const bounce_t *bounce, const car_buffer_t *buffer)
-{
-    return CUDA_SUCCESS
-           == car_buffer_copy(cuda, (char *) buffer->address + bounce->gap, bounce->memory, bounce->bytes, buffer);
+    return module->saved.allreduce.function(sbuf, rbuf, count, dtype, op, module->comm,
+                                            module->saved.allreduce.module);
 }
 
 /*
@@ -72,34 +23,19 @@ static int bounced_allreduce(mca_coll_car_module_t *module, const car_cuda_t *cu
                              const car_buffer_t *output, coll_car_count_t count, struct ompi_datatype_t *dtype,
                              struct ompi_op_t *op)
 {
-    bounce_t in = {0}, out = {0};
-    const void *sbuf = NULL == input ? MPI_IN_PLACE : input->address;
-    void *rbuf = output->address;
-    bool copied = true;
+    coll_car_bounce_t bounce;
 
     CAR_COUNT(mca_coll_car_component.counters.calls_bounced, 1);
-    if (NULL != input && CAR_MEMORY_DEVICE == input->memory) {
-        if (!bounce_take(cuda, &in, count, dtype)) {
-            return OMPI_ERR_OUT_OF_RESOURCE;
-        }
-        copied = bounce_in(cuda, &in, input);
-        sbuf = (char *) in.memory - in.gap;
+    int rc = coll_car_bounce_take(&bounce, cuda, input, output, count, dtype);
+    if (OMPI_SUCCESS != rc) {
+        return rc;
     }
-    if (CAR_MEMORY_DEVICE == output->memory) {
-        if (!bounce_take(cuda, &out, count, dtype)) {
-            bounce_give(cuda, &in);
-            return OMPI_ERR_OUT_OF_RESOURCE;
-        }
-        /* Also where it is no input: bytes between the elements of a derived type are to stay as they are. */
-        copied = bounce_in(cuda, &out, output) && copied;
-        rbuf = (char *) out.memory - out.gap;
+    bool copied = coll_car_bounce_in(&bounce);
+    rc = saved_allreduce(module, bounce.sbuf, bounce.rbuf, count, dtype, op);
+    if (OMPI_SUCCESS == rc) {
+        copied = coll_car_bounce_out(&bounce) && copied;
     }
-    int rc = saved_allreduce(module, sbuf, rbuf, count, dtype, op);
-    if (OMPI_SUCCESS == rc && NULL != out.memory) {
-        copied = bounce_out(cuda, &out, output) && copied;
-    }
-    bounce_give(cuda, &in);
-    bounce_give(cuda, &out);
+    coll_car_bounce_give(&bounce);
     return OMPI_SUCCESS == rc && !copied ? OMPI_ERROR : rc;
 }
 
@@ -191,20 +127,39 @@ static size_t bytes_of(const call_t *call)
     return (size_t) call->count * call->found->per_element * call->found->reduction.element;
 }
 
-static car_control_t *control_of(const mca_coll_car_module_t *module)
-{
-    return COLL_CAR_ACTIVE == module->state ? module->engine->control : module->control;
-}
-
 /* What of an operand is folded at a time: several ranks' fit the first-level cache. */
 #define FOLD_BYTES 4096
+
+/*
+ * Open MPI's operations leave in `next` what (acc, next) comes to, so the operands are copied beside, in turn to one place
+ * and the other, and no operand is written before all have been read.
+ */
+void coll_car_fold(const void *fold, const void *const operand[], int operands, size_t elements, void *result)
+{
+    const coll_car_fold_t *f = fold;
+    _Alignas(64) char beside[2][FOLD_BYTES];
+    const size_t bytes = elements * f->element, size = (size_t) (f->one->super.ub - f->one->super.lb); /* with its gaps */
+    const size_t most = FOLD_BYTES / size * size;
+
+    for (size_t at = 0; at < bytes; at += most) {
+        const size_t part = bytes - at < most ? bytes - at : most;
+        void *acc = (char *) operand[0] + at;
+        for (int r = 1; r < operands; ++r) {
+            void *next = beside[r % 2];
+            memcpy(next, (const char *) operand[r] + at, part);
+            ompi_op_reduce(f->op, acc, next, (coll_car_count_t) (part / size), f->one);
+            acc = next;
+        }
+        memmove((char *) result + at, acc, part);
+    }
+}
 
 /* A call that fits goes through the control segment if all ranks bring host memory. All ranks answer alike. */
 static bool fits_control(const mca_coll_car_module_t *module, const call_t *call)
 {
     const size_t bytes = bytes_of(call);
 
-    return bytes <= module->host_max && bytes <= car_control_room(control_of(module))
+    return bytes <= module->host_max && bytes <= car_control_room(module->control)
            && CAR_NO_GAPS == call->found->reduction.data;
 }
 
@@ -217,7 +172,7 @@ typedef enum { TO_KERNELS, TO_CONTROL, TO_SAVED } where_t;
 static where_t where_to(mca_coll_car_module_t *module, const call_t *call)
 {
     const bool active = COLL_CAR_ACTIVE == module->state, fits = fits_control(module, call);
-    car_control_t *control = control_of(module);
+    car_control_t *control = module->control;
 
     ++module->call;
     if (fits && !call->device) {
@@ -239,29 +194,60 @@ static where_t where_to(mca_coll_car_module_t *module, const call_t *call)
     return COLL_CAR_ACTIVE == module->state ? TO_KERNELS : TO_SAVED;
 }
 
-/*
- * All operands stand in the control segment: every rank folds them, from rank 0 on. Open MPI's operations leave in `next`
- * what (acc, next) comes to, so the operands are copied, in turn to the output and beside it.
- */
+/* All operands stand in the control segment: every rank folds them. */
 static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
 {
-    car_control_t *control = control_of(module);
-    _Alignas(64) char beside[FOLD_BYTES];
-    const int size = ompi_comm_size(module->comm);
-    struct ompi_datatype_t *one = call->found->one;
-    const size_t bytes = bytes_of(call), element = one->super.size, most = FOLD_BYTES / element * element;
+    const coll_car_fold_t fold = {call->op, call->found->one, call->found->reduction.element};
+    const void *operands[CAR_MAX_RANKS];
 
-    for (size_t at = 0; at < bytes; at += most) {
-        const size_t part = bytes - at < most ? bytes - at : most;
-        void *acc = (char *) car_control_payload(control, module->call, 0) + at;
-        for (int r = 1; r < size; ++r) {
-            void *next = 0 == (size - 1 - r) % 2 ? (char *) call->rbuf + at : beside;
-            memcpy(next, (char *) car_control_payload(control, module->call, r) + at, part);
-            ompi_op_reduce(call->op, acc, next, (coll_car_count_t) (part / element), one);
-            acc = next;
+    for (int r = 0; r < ompi_comm_size(module->comm); ++r) {
+        operands[r] = car_control_payload(module->control, module->call, r);
+    }
+    coll_car_fold(&fold, operands, ompi_comm_size(module->comm), bytes_of(call) / fold.element, call->rbuf);
+    CAR_COUNT(mca_coll_car_component.counters.calls_host_small, 1);
+}
+
+/* --- calls that the host takes from phase to phase -------------------------------------------------------------- */
+
+/* Whether a call goes to the lane first: it may be zero copy, or kernels may not wait for each other. */
+static bool for_lane(const mca_coll_car_module_t *module, const call_t *call)
+{
+    const car_comm_t *engine = module->engine;
+
+    return engine->takes_turns || (0 != engine->zero_copy_min && bytes_of(call) >= engine->zero_copy_min);
+}
+
+/* Polls of a lane between two calls of opal_progress(). */
+#define LANE_POLLS 16
+
+/* Does the call in the lane, or finds with all ranks that it is not for that: CAR_PATH_NONE. */
+static car_path_t lane_allreduce(mca_coll_car_module_t *module, const call_t *call, bool *failed)
+{
+    const coll_car_fold_t fold = {call->op, call->found->one, call->found->reduction.element};
+    car_lane_t *lane = &module->calls;
+    car_call_t op = {.input = NULL == call->input ? *call->output : *call->input,
+                   .output = *call->output,
+                   .count = (uint64_t) call->count * call->found->per_element,
+                   .reduction = call->found->reduction,
+                   .fold = coll_car_fold,
+                   .fold_context = &fold,
+                   .call = true};
+
+    if (lane->comm->takes_turns && !car_lane_use_piece(lane, bytes_of(call))) {
+        *failed = true;
+        return CAR_PATH_STAGED;
+    }
+    car_lane_enter(lane, &op);
+    for (unsigned int polls = 1; !op.ended; ++polls) {
+        (void) car_lane_poll(lane);
+        if (!op.ended && 0 == polls % LANE_POLLS) {
+            coll_car_progress();
         }
     }
-    CAR_COUNT(mca_coll_car_component.counters.calls_host_small, 1);
+    lane->ended = NULL;
+    *failed = op.failed;
+    coll_car_count(&op);
+    return op.path;
 }
 
 static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
@@ -281,6 +267,7 @@ static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, vo
                          .found = found,
                          .device = CAR_MEMORY_HOST != input.memory || CAR_MEMORY_HOST != output.memory};
     char reason[CAR_REASON_BYTES];
+    bool failed;
 
     switch (where_to(module, &call)) {
     case TO_CONTROL:
@@ -294,6 +281,12 @@ static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, vo
         return coll_car_forward(module, sbuf, rbuf, count, dtype, op);
     default:
         break;
+    }
+    if (for_lane(module, &call) && CAR_PATH_NONE != lane_allreduce(module, &call, &failed)) {
+        if (failed) {
+            coll_car_break(module, module->calls.reason);
+        }
+        return failed ? OMPI_ERROR : OMPI_SUCCESS;
     }
     if (!car_comm_allreduce(module->engine, module->call, call.input, call.output, (uint64_t) count * found->per_element,
                             &found->reduction, reason)) {
@@ -311,10 +304,13 @@ int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count,
     bool known;
 
     (void) comm;
-    if (OPAL_LIKELY(COLL_CAR_OFF == module->state)) {
+    if (OPAL_LIKELY(COLL_CAR_OFF == module->state && module->firm)) {
         return coll_car_forward(module, sbuf, rbuf, count, dtype, op);
     }
-    if (COLL_CAR_ACTIVE == module->state && OPAL_UNLIKELY(car_control_broken(module->engine->control) >= 0)) {
+    if (OPAL_UNLIKELY(!module->firm || module->behind)) {
+        coll_car_catch_up(module);
+    }
+    if (COLL_CAR_ACTIVE == module->state && OPAL_UNLIKELY(car_control_broken(module->control) >= 0)) {
         coll_car_break(module, "another rank failed in an earlier call");
     }
     if (COLL_CAR_BROKEN == module->state) {
@@ -325,11 +321,11 @@ int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count,
     }
     if (COLL_CAR_ASLEEP == module->state) {
         const int rc = coll_car_wake(module);
-        if (OMPI_SUCCESS != rc || COLL_CAR_OFF == module->state) {
-            return OMPI_SUCCESS != rc ? rc : coll_car_forward(module, sbuf, rbuf, count, dtype, op);
+        if (OMPI_SUCCESS != rc) {
+            return rc;
         }
     }
-    if (found.ready_made && (!module->ready_made || !known)) {
+    if (COLL_CAR_OFF == module->state || (found.ready_made && (!module->ready_made || !known))) {
         return coll_car_forward(module, sbuf, rbuf, count, dtype, op);
     }
     return watched_allreduce(module, sbuf, rbuf, count, dtype, op, &found);

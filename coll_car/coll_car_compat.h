@@ -22,9 +22,12 @@
 #include "ompi/mca/coll/base/base.h"
 #include "ompi/mca/coll/base/coll_base_util.h"
 #include "ompi/mca/coll/coll.h"
+#include "ompi/mca/pml/pml.h"
 #include "ompi/op/op.h"
 #include "ompi/proc/proc.h"
+#include "ompi/request/request.h"
 #include "ompi/runtime/mpiruntime.h"
+#include "opal/class/opal_free_list.h"
 #include "opal/class/opal_list.h"
 #include "opal/class/opal_object.h"
 #include "opal/mca/base/mca_base_component_repository.h"
@@ -34,7 +37,6 @@
 #include "opal/mca/base/mca_base_var_enum.h"
 #include "opal/runtime/opal_progress.h"
 #include "opal/util/output.h"
-#include "opal/util/proc.h"
 #include "opal/util/proc.h"
 
 /*
@@ -72,29 +74,49 @@ typedef int coll_car_count_t;
  */
 #define COLL_CAR_MODULE_SPARE 64
 
-/* What served MPI_Allreduce on a communicator before coll/car did. All zero: nothing saved. */
+/* The collectives of coll/car: X(slot). */
+#define COLL_CAR_SLOTS(X) X(allreduce) X(iallreduce) X(allreduce_init)
+
+/* What served them on a communicator before coll/car did. All zero: nothing saved. */
+#define COLL_CAR_SAVED(slot)                                                                       \
+    typedef struct {                                                                               \
+        mca_coll_base_module_##slot##_fn_t function;                                               \
+        mca_coll_base_module_t *module;                                                            \
+        const char *component; /* whose module that is, by name; never NULL once saved */          \
+    } coll_car_saved_##slot##_t;
+COLL_CAR_SLOTS(COLL_CAR_SAVED)
+#undef COLL_CAR_SAVED
+
 typedef struct {
-    mca_coll_base_module_allreduce_fn_t function;
-    mca_coll_base_module_t *module;
-    const char *component; /* whose module that is, by name; never NULL once saved */
-} coll_car_saved_allreduce_t;
+#define COLL_CAR_SAVED(slot) coll_car_saved_##slot##_t slot;
+    COLL_CAR_SLOTS(COLL_CAR_SAVED)
+#undef COLL_CAR_SAVED
+} coll_car_saved_t;
+
+/* coll/car's own functions for them. */
+typedef struct {
+#define COLL_CAR_OURS(slot) mca_coll_base_module_##slot##_fn_t slot;
+    COLL_CAR_SLOTS(COLL_CAR_OURS)
+#undef COLL_CAR_OURS
+} coll_car_ours_t;
 
 /*
- * The allreduce slot of a communicator, in the order of a module's life:
- *   comm_query   coll_car_offer_allreduce
- *   enable       coll_car_take_allreduce
- *   disable      coll_car_return_allreduce; comes 0, 1 or more times, only the first does anything
- *   destructor   coll_car_drop_allreduce
- * In between the saved function is called as saved.function(..., comm, saved.module).
+ * The slots of a communicator, in the order of a module's life:
+ *   comm_query   coll_car_offer
+ *   enable       coll_car_take
+ *   disable      coll_car_return; comes 0, 1 or more times, only the first does anything
+ *   destructor   coll_car_drop
+ * In between a saved function is called as saved.SLOT.function(..., comm, saved.SLOT.module).
  */
-static inline void coll_car_offer_allreduce(mca_coll_base_module_t *module,
-                                            mca_coll_base_module_allreduce_fn_t function)
+static inline void coll_car_offer(mca_coll_base_module_t *module, const coll_car_ours_t *ours)
 {
 #if COLL_CAR_BASE_FILLS_SLOTS
-    module->coll_allreduce = function;
+#define COLL_CAR_OFFER(slot) module->coll_##slot = ours->slot;
+    COLL_CAR_SLOTS(COLL_CAR_OFFER)
+#undef COLL_CAR_OFFER
 #else
     (void) module;
-    (void) function;
+    (void) ours;
 #endif
 }
 
@@ -117,34 +139,40 @@ static inline const char *coll_car_component_of(struct ompi_communicator_t *comm
 }
 
 /*
- * Saves what holds the slot and takes it. OMPI_ERR_NOT_FOUND, nothing changed, where it is empty.
+ * Saves what holds the slots and takes them. OMPI_ERR_NOT_FOUND, nothing changed, where one is empty.
  */
-static inline int coll_car_take_allreduce(struct ompi_communicator_t *comm,
-                                          mca_coll_base_module_t *module,
-                                          mca_coll_base_module_allreduce_fn_t function,
-                                          coll_car_saved_allreduce_t *saved)
+static inline int coll_car_take(struct ompi_communicator_t *comm, mca_coll_base_module_t *module,
+                                const coll_car_ours_t *ours, coll_car_saved_t *saved)
 {
-    if (NULL == comm->c_coll->coll_allreduce || NULL == comm->c_coll->coll_allreduce_module) {
-        return OMPI_ERR_NOT_FOUND;
+#define COLL_CAR_IS_EMPTY(slot)                                                                    \
+    if (NULL == comm->c_coll->coll_##slot || NULL == comm->c_coll->coll_##slot##_module) {         \
+        return OMPI_ERR_NOT_FOUND;                                                                 \
     }
-    saved->function = comm->c_coll->coll_allreduce;
-    saved->module = comm->c_coll->coll_allreduce_module;
-    saved->component = coll_car_component_of(comm, saved->module);
+    COLL_CAR_SLOTS(COLL_CAR_IS_EMPTY)
+#undef COLL_CAR_IS_EMPTY
+#define COLL_CAR_SAVE(slot)                                                                        \
+    saved->slot.function = comm->c_coll->coll_##slot;                                              \
+    saved->slot.module = comm->c_coll->coll_##slot##_module;                                       \
+    saved->slot.component = coll_car_component_of(comm, saved->slot.module);
+    COLL_CAR_SLOTS(COLL_CAR_SAVE)
+#undef COLL_CAR_SAVE
 #if COLL_CAR_BASE_FILLS_SLOTS
     (void) module;
-    (void) function;
-    /* The base releases the module below us when ours replaces it. */
-    OBJ_RETAIN(saved->module);
+    (void) ours;
+    /* The base releases the modules below us when ours replaces them. */
+#define COLL_CAR_KEEP(slot) OBJ_RETAIN(saved->slot.module);
 #else
-    comm->c_coll->coll_allreduce = function;
-    comm->c_coll->coll_allreduce_module = module;
+#define COLL_CAR_KEEP(slot)                                                                        \
+    comm->c_coll->coll_##slot = ours->slot;                                                        \
+    comm->c_coll->coll_##slot##_module = module;
 #endif
+    COLL_CAR_SLOTS(COLL_CAR_KEEP)
+#undef COLL_CAR_KEEP
     return OMPI_SUCCESS;
 }
 
-static inline void coll_car_return_allreduce(struct ompi_communicator_t *comm,
-                                             mca_coll_base_module_t *module,
-                                             coll_car_saved_allreduce_t *saved)
+static inline void coll_car_return(struct ompi_communicator_t *comm, mca_coll_base_module_t *module,
+                                   coll_car_saved_t *saved)
 {
 #if COLL_CAR_BASE_FILLS_SLOTS
     (void) comm;
@@ -154,34 +182,41 @@ static inline void coll_car_return_allreduce(struct ompi_communicator_t *comm,
     /*
      * Disable runs in the reverse order of enable: what we saved is alive now, perhaps not later.
      */
-    if (NULL != saved->module && comm->c_coll->coll_allreduce_module == module) {
-        comm->c_coll->coll_allreduce = saved->function;
-        comm->c_coll->coll_allreduce_module = saved->module;
+#define COLL_CAR_PUT_BACK(slot)                                                                    \
+    if (NULL != saved->slot.module && comm->c_coll->coll_##slot##_module == module) {              \
+        comm->c_coll->coll_##slot = saved->slot.function;                                          \
+        comm->c_coll->coll_##slot##_module = saved->slot.module;                                   \
     }
-    *saved = (coll_car_saved_allreduce_t){0};
+    COLL_CAR_SLOTS(COLL_CAR_PUT_BACK)
+#undef COLL_CAR_PUT_BACK
+    *saved = (coll_car_saved_t){0};
 #endif
 }
 
-static inline void coll_car_drop_allreduce(coll_car_saved_allreduce_t *saved)
+static inline void coll_car_drop(coll_car_saved_t *saved)
 {
 #if COLL_CAR_BASE_FILLS_SLOTS
-    if (NULL != saved->module) {
-        OBJ_RELEASE(saved->module);
+#define COLL_CAR_RELEASE(slot)                                                                     \
+    if (NULL != saved->slot.module) {                                                              \
+        OBJ_RELEASE(saved->slot.module);                                                           \
     }
+    COLL_CAR_SLOTS(COLL_CAR_RELEASE)
+#undef COLL_CAR_RELEASE
 #endif
-    *saved = (coll_car_saved_allreduce_t){0};
+    *saved = (coll_car_saved_t){0};
 }
 
 /*
- * Whether the saved module copes with device memory. Only Open MPI's own staging component is known
+ * Whether the module that serves blocking calls copes with device memory. Only Open MPI's own staging component is known
  * to (coll/cuda, from 6 on coll/accelerator): it declines by itself where Open MPI cannot read
- * device memory. For any other the caller stages through host memory.
+ * device memory. For any other the caller stages through host memory; and always for nonblocking
+ * and persistent calls, which that component does not have.
  */
-static inline bool coll_car_saved_takes_device(const coll_car_saved_allreduce_t *saved)
+static inline bool coll_car_saved_takes_device(const coll_car_saved_t *saved)
 {
-    return NULL != saved->component
-           && (0 == strcmp(saved->component, "cuda")
-               || 0 == strcmp(saved->component, "accelerator"));
+    return NULL != saved->allreduce.component
+           && (0 == strcmp(saved->allreduce.component, "cuda")
+               || 0 == strcmp(saved->allreduce.component, "accelerator"));
 }
 
 /*
@@ -191,6 +226,22 @@ static inline bool coll_car_saved_takes_device(const coll_car_saved_allreduce_t 
 static inline void coll_car_progress(void)
 {
     (void) opal_progress();
+}
+
+/*
+ * The tag of coll/car's own point-to-point messages on a communicator: no other collective uses it, users cannot, and it
+ * fits the 24 bits that pml/ucx keeps for tags.
+ */
+#define COLL_CAR_TAG (-8388600)
+
+/*
+ * Open MPI's own nonblocking allreduces while it creates communicators, and users' that look like them: a single int,
+ * the least or the largest (ompi/communicator/comm_cid.c). Their order among other calls differs between ranks.
+ */
+static inline bool coll_car_may_be_internal(coll_car_count_t count, const struct ompi_datatype_t *dtype,
+                                            const struct ompi_op_t *op)
+{
+    return 1 == count && &ompi_mpi_int.dt == dtype && (&ompi_mpi_op_min.op == op || &ompi_mpi_op_max.op == op);
 }
 
 /* A communicator for messages: its name, which may be empty ... */

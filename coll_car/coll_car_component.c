@@ -1,7 +1,7 @@
 /*
  * The component: what Open MPI's loader and selection see of coll/car.
  */
-#include "coll_car.h"
+#include "coll_car_request.h"
 
 #include "car_control.h"
 #include "coll_car_include_list.h"
@@ -165,6 +165,16 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "Microseconds that a kernel waits for a late peer before it leaves the GPU; it is launched "
         "again when the peer has come",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.spin_us);
+    add("zero_copy_min",
+        "Smallest message in bytes for which kernels read and write the buffers of all ranks where they are, "
+        "if these are memory that can be shared; 0: never",
+        MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_5, &c->params.zero_copy_min);
+    add("map_max", "Buffers of other processes that a process keeps mapped for that, at most",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.map_max);
+    add("map_bytes",
+        "And their bytes, at most: a buffer that is mapped elsewhere keeps its memory after it is freed, until the next "
+        "large call of the communicator",
+        MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_6, &c->params.map_bytes);
     add_choice("launch",
                "How kernels are launched: graph (a graph of one node with new arguments, quicker) "
                "or plain",
@@ -253,6 +263,9 @@ static int register_parameters(void)
         .pull_max = -1,
         .host_max = 65536,
         .spin_us = 300,
+        .zero_copy_min = 4 << 20,
+        .map_max = 64,
+        .map_bytes = (size_t) 64 << 30,
         .first_epoch = 1,
     };
     register_user_parameters(c);
@@ -306,6 +319,7 @@ static int close_component(void)
 {
     mca_coll_car_component_t *c = &mca_coll_car_component;
 
+    coll_car_requests_close();
     if (0 <= c->output) {
         opal_output_close(c->output);
         c->output = -1;

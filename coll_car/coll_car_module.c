@@ -1,24 +1,30 @@
 #include "coll_car_module.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
+#include "coll_car_progress.h"
 #include "coll_car_types.h"
 
 #define COLL_CAR_RANKS_MIN 2
+
+static const coll_car_ours_t ours = {.allreduce = mca_coll_car_allreduce,
+                                     .iallreduce = mca_coll_car_iallreduce,
+                                     .allreduce_init = mca_coll_car_allreduce_init};
 
 static int enable(mca_coll_base_module_t *base, struct ompi_communicator_t *comm)
 {
     mca_coll_car_module_t *module = (mca_coll_car_module_t *) base;
 
     module->comm = comm;
-    return coll_car_take_allreduce(comm, base, mca_coll_car_allreduce, &module->saved);
+    return coll_car_take(comm, base, &ours, &module->saved);
 }
 
 static int disable(mca_coll_base_module_t *base, struct ompi_communicator_t *comm)
 {
-    coll_car_return_allreduce(comm, base, &((mca_coll_car_module_t *) base)->saved);
+    coll_car_return(comm, base, &((mca_coll_car_module_t *) base)->saved);
     return OMPI_SUCCESS;
 }
 
@@ -33,12 +39,16 @@ static void destruct(mca_coll_car_module_t *module)
     /* While MPI finalizes, the application may have shut CUDA down already: what we hold ends with the process. */
     const bool alive = !coll_car_finalizing();
 
+    coll_car_idle(module);
     if (NULL != module->engine) {
-        car_comm_destroy(module->engine, alive);
+        car_lane_close(&module->queue, alive);
+        car_lane_close(&module->calls, alive);
+        car_comm_destroy(module->engine, alive, module->queue.piece_offset);
     } else if (NULL != module->control) {
         car_control_detach(module->control);
     }
-    coll_car_drop_allreduce(&module->saved);
+    car_setup_free(module->setup);
+    coll_car_drop(&module->saved);
 }
 
 OBJ_CLASS_INSTANCE(mca_coll_car_module_t, mca_coll_base_module_t, construct, destruct);
@@ -58,7 +68,7 @@ mca_coll_base_module_t *mca_coll_car_comm_query(struct ompi_communicator_t *comm
     }
     module->super.coll_module_enable = enable;
     module->super.coll_module_disable = disable;
-    coll_car_offer_allreduce(&module->super, mca_coll_car_allreduce);
+    coll_car_offer(&module->super, &ours);
     return &module->super;
 }
 
@@ -127,74 +137,128 @@ static int allgather(mca_coll_car_module_t *module, const void *mine, void *all,
                                         comm->c_coll->coll_allgather_module);
 }
 
-/* Makes the control segment and maps it on all ranks; *error is the first error of any, 0 if it stands. */
-static int make_control(mca_coll_car_module_t *module, int *error)
+void coll_car_say_hello(mca_coll_car_module_t *module, coll_car_hello_t *mine, bool with_segment)
+{
+    *mine = (coll_car_hello_t){.host_max = mca_coll_car_component.params.host_max,
+                               .possible = !car_cuda_impossible(),
+                               .ready_made = coll_car_has_ready_made()};
+    if (with_segment && 0 == ompi_comm_rank(module->comm)) {
+        mine->error = car_control_create(ompi_comm_size(module->comm), mine->name);
+    }
+}
+
+void coll_car_hear_hello(mca_coll_car_module_t *module, const coll_car_hello_t all[CAR_MAX_RANKS])
+{
+    bool any = false;
+
+    module->ready_made = true;
+    module->host_max = all[0].host_max;
+    for (int r = 0; r < ompi_comm_size(module->comm); ++r) {
+        any = any || all[r].possible;
+        module->ready_made = module->ready_made && all[r].ready_made;
+    }
+    module->no_device_memory = !any;
+}
+
+int coll_car_map_control(mca_coll_car_module_t *module, const char *name)
+{
+    char terminated[CAR_CONTROL_NAME_BYTES] = {0};
+
+    memcpy(terminated, name, sizeof(terminated) - 1);
+    if (NULL == module->setup && NULL == (module->setup = car_setup_new())) {
+        return ENOMEM;
+    }
+    return car_control_attach(terminated, ompi_comm_rank(module->comm), ompi_comm_size(module->comm), &module->control);
+}
+
+/* A lane asks for device memory. */
+static car_attach_t attach(car_lane_t *lane, const car_call_t *op)
+{
+    mca_coll_car_module_t *module = lane->owner;
+    const car_buffer_t *buffer = CAR_MEMORY_HOST != op->input.memory ? &op->input : &op->output;
+
+    if (COLL_CAR_WATCHING == module->state
+        && !coll_car_activate_poll(module, CAR_MEMORY_HOST != buffer->memory ? (CUdeviceptr) (uintptr_t) buffer->address : 0)) {
+        return CAR_ATTACH_WAIT;
+    }
+    return COLL_CAR_ACTIVE == module->state ? CAR_ATTACH_DONE : CAR_ATTACH_NEVER;
+}
+
+/* The queue may hold calls already: those that were made meanwhile. */
+static void open_lanes(mca_coll_car_module_t *module)
 {
     const int rank = ompi_comm_rank(module->comm), size = ompi_comm_size(module->comm);
-    char names[CAR_MAX_RANKS][CAR_CONTROL_NAME_BYTES] = {{0}}, name[CAR_CONTROL_NAME_BYTES] = {0};
-    int errors[CAR_MAX_RANKS];
 
-    int mine = 0 == rank ? car_control_create(size, name) : 0;
-    int rc = allgather(module, name, names, CAR_CONTROL_NAME_BYTES);
-    if (OMPI_SUCCESS == rc) {
-        if (0 == mine) {
-            names[0][CAR_CONTROL_NAME_BYTES - 1] = '\0';
-            mine = car_control_attach(names[0], rank, size, &module->control);
+    if (NULL == module->queue.owner) {
+        car_lane_init(&module->queue, CAR_LANE_QUEUE, true, module->control, rank, size, NULL);
+    }
+    car_lane_init(&module->calls, CAR_LANE_CALL, true, module->control, rank, size, NULL);
+    module->queue.control = module->control;
+    module->queue.attach = module->calls.attach = attach;
+    module->queue.owner = module->calls.owner = module;
+}
+
+void coll_car_have_control(mca_coll_car_module_t *module, int error)
+{
+    if (0 != error) {
+        if (NULL != module->control) {
+            car_control_detach(module->control);
+            module->control = NULL;
         }
-        rc = allgather(module, &mine, errors, sizeof(mine));
+        module->state = COLL_CAR_OFF;
+        tell_off(module, true, "no shared memory segment could be made in /dev/shm: %s", strerror(error));
+        return;
     }
-    if ('\0' != name[0]) {
-        car_control_unlink(name);
+    open_lanes(module);
+    module->state = module->no_device_memory ? COLL_CAR_OFF : COLL_CAR_WATCHING;
+    if (module->no_device_memory) {
+        tell_off(module, false, "no rank's node has an NVIDIA driver");
     }
-    *error = 0;
-    for (int r = 0; OMPI_SUCCESS == rc && r < size && 0 == *error; ++r) {
-        *error = errors[r];
+}
+
+/* Makes the control segment and maps it on all ranks. */
+static int make_control(mca_coll_car_module_t *module)
+{
+    coll_car_hello_t mine, all[CAR_MAX_RANKS];
+
+    coll_car_say_hello(module, &mine, true);
+    int rc = allgather(module, &mine, all, sizeof(mine));
+    if (OMPI_SUCCESS == rc) {
+        int error = 0 != all[0].error ? all[0].error : coll_car_map_control(module, all[0].name);
+        int errors[CAR_MAX_RANKS];
+        rc = allgather(module, &error, errors, sizeof(error));
+        for (int r = 0; OMPI_SUCCESS == rc && r < ompi_comm_size(module->comm); ++r) {
+            error = 0 == error ? errors[r] : error;
+        }
+        if (OMPI_SUCCESS == rc) {
+            coll_car_have_control(module, error);
+        }
     }
-    if ((OMPI_SUCCESS != rc || 0 != *error) && NULL != module->control) {
-        car_control_detach(module->control);
-        module->control = NULL;
+    if ('\0' != mine.name[0]) {
+        car_control_unlink(mine.name);
     }
     return rc;
 }
 
 int coll_car_wake(mca_coll_car_module_t *module)
 {
-    const int size = ompi_comm_size(module->comm);
-    struct {
-        uint32_t host_max;
-        char possible, ready_made;
-    } mine = {mca_coll_car_component.params.host_max, !car_cuda_impossible(), coll_car_has_ready_made()};
-    __typeof__(mine) all[CAR_MAX_RANKS];
-    bool any = false;
-    int error;
+    coll_car_hello_t mine, all[CAR_MAX_RANKS];
 
-    int rc = allgather(module, &mine, all, sizeof(mine));
+    coll_car_say_hello(module, &mine, false);
+    const int rc = allgather(module, &mine, all, sizeof(mine));
     if (OMPI_SUCCESS != rc) {
         return rc;
     }
-    module->ready_made = true;
-    module->host_max = all[0].host_max;
-    for (int r = 0; r < size; ++r) {
-        any = any || all[r].possible;
-        module->ready_made = module->ready_made && all[r].ready_made;
-    }
-    if (!any) {
-        module->no_device_memory = true;
+    coll_car_hear_hello(module, all);
+    if (module->no_device_memory) {
         module->state = COLL_CAR_OFF;
         tell_off(module, false, "no rank's node has an NVIDIA driver");
         return OMPI_SUCCESS;
     }
-    rc = make_control(module, &error);
-    if (OMPI_SUCCESS == rc) {
-        module->state = 0 == error ? COLL_CAR_WATCHING : COLL_CAR_OFF;
-        if (0 != error) {
-            tell_off(module, true, "no shared memory segment could be made in /dev/shm: %s", strerror(error));
-        }
-    }
-    return rc;
+    return make_control(module);
 }
 
-void coll_car_activate(mca_coll_car_module_t *module, CUdeviceptr buffer)
+bool coll_car_activate_poll(mca_coll_car_module_t *module, CUdeviceptr buffer)
 {
     const car_comm_config_t config = {.rank = ompi_comm_rank(module->comm),
                                       .size = ompi_comm_size(module->comm),
@@ -206,15 +270,56 @@ void coll_car_activate(mca_coll_car_module_t *module, CUdeviceptr buffer)
                                       .progress = coll_car_progress};
     car_failure_t failure;
 
-    module->engine = car_comm_create(&config, &failure);
-    if (NULL != module->engine) {
+    if (!module->setting_up) {
+        module->setting_up = true;
+        car_setup_begin(module->setup, &config);
+    }
+    switch (car_setup_poll(module->setup, &module->engine, &failure)) {
+    case CAR_SETUP_UNDER_WAY:
+        return false;
+    case CAR_SETUP_DONE:
         module->state = COLL_CAR_ACTIVE;
+        module->queue.comm = module->calls.comm = module->engine;
+        car_lane_use_home(&module->queue);
         tell_active(module);
-    } else {
+        break;
+    default:
+        module->engine = NULL;
         module->state = COLL_CAR_OFF;
         tell_off(module, !failure.by_choice, "rank %d: %s", failure.rank, failure.reason);
+        break;
     }
-    module->control = NULL;
+    car_setup_free(module->setup);
+    module->setup = NULL;
+    return true;
+}
+
+void coll_car_activate(mca_coll_car_module_t *module, CUdeviceptr buffer)
+{
+    for (;;) {
+        coll_car_lock();
+        const bool ended = coll_car_activate_poll(module, buffer);
+        coll_car_unlock();
+        if (ended) {
+            return;
+        }
+        coll_car_progress();
+    }
+}
+
+void coll_car_catch_up(mca_coll_car_module_t *module)
+{
+    for (;;) {
+        coll_car_lock();
+        const bool caught_up = NULL == module->wake && car_lane_decided(&module->queue);
+        coll_car_unlock();
+        if (caught_up) {
+            break;
+        }
+        coll_car_progress();
+    }
+    module->behind = false;
+    module->firm = true;
 }
 
 void coll_car_break(mca_coll_car_module_t *module, const char *reason)

@@ -8,6 +8,8 @@
 #include "coll_car.h"
 
 #include "car_comm.h"
+#include "car_lane.h"
+#include "car_setup.h"
 
 typedef enum {
     COLL_CAR_ASLEEP,   /* nothing allocated; nobody has called MPI_Allreduce yet */
@@ -17,19 +19,37 @@ typedef enum {
     COLL_CAR_BROKEN    /* a fault in an active call: all calls return an error */
 } coll_car_state_t;
 
+typedef struct coll_car_wake coll_car_wake_t;
+
 typedef struct mca_coll_car_module_t {
     mca_coll_base_module_t super;
     char spare[COLL_CAR_MODULE_SPARE];
 
-    coll_car_saved_allreduce_t saved;
+    coll_car_saved_t saved;
     struct ompi_communicator_t *comm; /* not retained: the module dies with it */
     coll_car_state_t state;
     bool no_device_memory;  /* in OFF: no buffer can be device memory, so calls are handed on unseen */
     bool ready_made;        /* all ranks have libcar's operations */
     uint32_t host_max;      /* bytes of host memory that go through the control segment: rank 0's parameter */
-    uint64_t call;          /* number of the last call that was posted */
-    car_control_t *control; /* in WATCHING; from ACTIVE on it is the engine's */
+    uint64_t call;          /* number of the last blocking call that was posted */
+    car_control_t *control; /* from WATCHING on; in ACTIVE the engine's */
     car_comm_t *engine;
+    car_setup_t *setup;     /* in WATCHING */
+    bool setting_up;
+
+    /*
+     * Nonblocking calls change the state at a time of their own on each rank. Blocking ones first wait until that has
+     * happened for all calls before (coll_car_catch_up). `firm`: one has, so all ranks are known to be in one state.
+     */
+    bool firm;
+    bool behind;            /* nonblocking calls have been made since */
+    coll_car_wake_t *wake;  /* a nonblocking call has begun to leave ASLEEP */
+    car_lane_t queue;       /* of nonblocking calls */
+    struct coll_car_plain *plain;     /* the queue's first call, where there is no control segment */
+    struct coll_car_request *bounced; /* nonblocking calls that the saved module does on copies */
+    car_lane_t calls;       /* of blocking calls that the host takes from phase to phase */
+    struct mca_coll_car_module_t *next_busy; /* in the list of coll_car_progress.c */
+    bool busy;
 } mca_coll_car_module_t;
 
 /*
@@ -38,10 +58,37 @@ typedef struct mca_coll_car_module_t {
  */
 int coll_car_wake(mca_coll_car_module_t *module);
 
+/* The same, begun by a nonblocking call, by messages of its own: polled, true once it has ended. coll_car_wake.c */
+int coll_car_wake_begin(mca_coll_car_module_t *module);
+bool coll_car_wake_poll(mca_coll_car_module_t *module);
+
+/* Moves the queue of a communicator on that has no control segment: every rank sends all others its operand. coll_car_plain.c */
+void coll_car_plain_poll(mca_coll_car_module_t *module);
+
+/* What a rank can say of itself when the communicator leaves ASLEEP; and the state that follows from what all have said. */
+typedef struct {
+    uint32_t host_max;
+    char possible, ready_made;
+    char name[CAR_CONTROL_NAME_BYTES]; /* of the control segment, from rank 0, or empty */
+    int error;                         /* of making it, or of mapping it */
+} coll_car_hello_t;
+void coll_car_say_hello(mca_coll_car_module_t *module, coll_car_hello_t *mine, bool with_segment);
+void coll_car_hear_hello(mca_coll_car_module_t *module, const coll_car_hello_t all[CAR_MAX_RANKS]);
+
+/* Maps the segment with what a set-up needs; 0 or an errno value. Then, when all have answered, the state for good. */
+int coll_car_map_control(mca_coll_car_module_t *module, const char *name);
+void coll_car_have_control(mca_coll_car_module_t *module, int error);
+
 /*
  * WATCHING -> ACTIVE or OFF. Collective. `buffer` is a device buffer of the call, 0 if this rank's are host memory.
  */
 void coll_car_activate(mca_coll_car_module_t *module, CUdeviceptr buffer);
+
+/* The same step by step: true once it has ended. Under the lock of coll_car_progress.h. */
+bool coll_car_activate_poll(mca_coll_car_module_t *module, CUdeviceptr buffer);
+
+/* Waits until all nonblocking calls so far have been decided on, as all ranks do before the same blocking call. */
+void coll_car_catch_up(mca_coll_car_module_t *module);
 
 /* ACTIVE -> BROKEN, with a line that says why. */
 void coll_car_break(mca_coll_car_module_t *module, const char *reason);
@@ -49,5 +96,13 @@ void coll_car_break(mca_coll_car_module_t *module, const char *reason);
 /* Hands a call to the saved module; device buffers by way of host memory where that module cannot read them. */
 int coll_car_forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
                      struct ompi_datatype_t *dtype, struct ompi_op_t *op);
+
+/* What the host needs to fold a call's elements itself; for the engine's car_host_fold_fn_t. */
+typedef struct {
+    struct ompi_op_t *op;
+    struct ompi_datatype_t *one; /* predefined */
+    size_t element;              /* bytes of an element of the engine's */
+} coll_car_fold_t;
+void coll_car_fold(const void *fold, const void *const operand[], int operands, size_t elements, void *result);
 
 #endif /* COLL_CAR_MODULE_H */

@@ -11,6 +11,7 @@
 
 #define CAR_MAX_RANKS 16
 #define CAR_MAX_BLOCKS 256
+#define CAR_LANES_MAX 128
 
 /* Exchanges use their two slots in turn: epoch & 1. */
 #define CAR_SLOTS 2
@@ -51,14 +52,23 @@ typedef struct {
     uint32_t blocks_done; /* low half: blocks that have ended; high half: those of them that left unfinished */
 } car_own_words_t;
 
+/* What elements are, and how many: all that arithmetic and the walk over them need to know. */
+typedef struct {
+    uint64_t count;
+    uint16_t data_bytes;   /* kernels of car_any: which of 16 bytes carry data (car_types.def) */
+    uint8_t type, op;      /* car_any: car_type_t, car_op_t */
+    uint8_t element_shift; /* car_any: log2 of an element's bytes */
+    uint8_t granule;       /* car_any: bytes that any element's address is a multiple of */
+} car_elements_t;
+
 /*
  * One launch. The call has `count` elements; round k of the call is exchange `epoch` + k. A launch does the rounds from
  * `first` to `end` - 1, counted as epochs; the usual one does all.
  */
 typedef struct {
+    car_elements_t what;
     const void *input; /* element 0 of the call, also where the launch starts later */
     void *output;
-    uint64_t count;
     uint64_t tile;          /* elements that a block takes in a round; two_shot: of each share */
     char *piece[CAR_MAX_RANKS]; /* every rank's piece, as mapped here */
     car_own_words_t *own;
@@ -72,14 +82,26 @@ typedef struct {
     uint32_t rank, size;
     uint32_t ticket;        /* the number of this launch */
     uint32_t spin_ns;       /* a wait longer than this makes the block leave */
-    uint16_t data_bytes;    /* kernels of car_any: which of 16 bytes carry data (car_types.def) */
-    uint8_t type, op;       /* car_any: car_type_t, car_op_t */
-    uint8_t element_shift;  /* car_any: log2 of an element's bytes */
-    uint8_t granule;        /* car_any: bytes that any element's address is a multiple of */
     uint8_t resume;         /* the blocks start where car_own_words_t says */
     uint8_t vector_input;   /* input is 16-byte aligned */
     uint8_t vector_output;
     uint8_t output_is_remote; /* output is not this GPU's own memory: completion needs system scope */
 } car_kernel_args_t;
+
+/*
+ * One launch of a kernel that waits for nobody (fold.cu): element i of every dest becomes the fold of element i of all
+ * sources, in their order. One source: a copy.
+ */
+typedef struct {
+    car_elements_t what;
+    const void *source[CAR_MAX_RANKS]; /* element 0, in rank order */
+    void *dest[CAR_MAX_RANKS];
+    uint32_t *ended;        /* blocks that have ended; 0 between launches */
+    uint64_t *done;         /* mapped host memory: ticket << 32 */
+    uint32_t ticket;
+    uint16_t vector_source, vector_dest; /* bit i: source, dest i is 16-byte aligned */
+    uint8_t sources, dests;
+    uint8_t output_is_remote; /* some dest is not this GPU's own memory: completion needs system scope */
+} car_fold_args_t;
 
 #endif /* CAR_KERNEL_ARGS_H */

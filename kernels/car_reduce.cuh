@@ -8,10 +8,10 @@
  *   car_any           all others: what they are stands in the arguments.
  * An R has
  *   unit_bytes                  what a thread of one_shot_push exchanges in a round
- *   length(a, bytes)            elements in so many bytes
- *   read<Bytes>(a, index, vector), write<Bytes>(a, index, vector, words)
- *                               elements of the call's input and output from `index` on, as far as the call has them:
- *                               what lies beyond its count is read as zero and not written
+ *   length(e, bytes)            elements in so many bytes
+ *   read<Bytes>(e, from, index, vector), write<Bytes>(e, to, index, vector, words)
+ *                               elements of an array from `index` on, as far as there are any: what lies beyond the count
+ *                               is read as zero and not written. `vector`: the array is 16-byte aligned
  *   accumulator<Bytes>          begin, add, end: a fold; 16-bit floats are wide in it and rounded at its end
  */
 #ifndef CAR_REDUCE_CUH
@@ -326,13 +326,13 @@ template <class T, class Op> struct car_fixed {
     static constexpr int unit_bytes = CAR_PACKET_PAYLOAD;
     static constexpr int granule = (int) alignof(T);
 
-    CAR_DEVICE uint32_t length(const car_kernel_args_t &, int bytes) { return (uint32_t) (bytes / (int) sizeof(T)); }
+    CAR_DEVICE uint32_t length(const car_elements_t &, int bytes) { return (uint32_t) (bytes / (int) sizeof(T)); }
 
     template <int Bytes>
-    CAR_DEVICE car_words<Bytes> read(const car_kernel_args_t &a, uint64_t index, bool vector)
+    CAR_DEVICE car_words<Bytes> read(const car_elements_t &e, const void *from, uint64_t index, bool vector)
     {
-        const char *address = (const char *) ((const T *) a.input + index);
-        const int elements = Bytes / (int) sizeof(T), left = car_elements_left(index, a.count, elements);
+        const char *address = (const char *) ((const T *) from + index);
+        const int elements = Bytes / (int) sizeof(T), left = car_elements_left(index, e.count, elements);
         if (vector && elements == left) {
             return car_aligned<Bytes>::load(address);
         }
@@ -340,10 +340,10 @@ template <class T, class Op> struct car_fixed {
     }
 
     template <int Bytes>
-    CAR_DEVICE void write(const car_kernel_args_t &a, uint64_t index, bool vector, const car_words<Bytes> &words)
+    CAR_DEVICE void write(const car_elements_t &e, void *to, uint64_t index, bool vector, const car_words<Bytes> &words)
     {
-        char *address = (char *) ((T *) a.output + index);
-        const int elements = Bytes / (int) sizeof(T), left = car_elements_left(index, a.count, elements);
+        char *address = (char *) ((T *) to + index);
+        const int elements = Bytes / (int) sizeof(T), left = car_elements_left(index, e.count, elements);
         if (vector && elements == left) {
             car_aligned<Bytes>::store(address, words);
             return;
@@ -359,7 +359,7 @@ template <class T, class Op> struct car_fixed {
         };
         typename step::wide wide[elements];
 
-        CAR_METHOD void begin(const car_kernel_args_t &, const car_words<Bytes> &first)
+        CAR_METHOD void begin(const car_elements_t &, const car_words<Bytes> &first)
         {
             unpacked u;
             u.words = first;
@@ -368,7 +368,7 @@ template <class T, class Op> struct car_fixed {
                 wide[i] = step::widen(u.element[i]);
             }
         }
-        CAR_METHOD void add(const car_kernel_args_t &, const car_words<Bytes> &next)
+        CAR_METHOD void add(const car_elements_t &, const car_words<Bytes> &next)
         {
             unpacked u;
             u.words = next;
@@ -377,7 +377,7 @@ template <class T, class Op> struct car_fixed {
                 wide[i] = Op::apply(wide[i], step::widen(u.element[i]));
             }
         }
-        CAR_METHOD car_words<Bytes> end(const car_kernel_args_t &) const
+        CAR_METHOD car_words<Bytes> end(const car_elements_t &) const
         {
             unpacked u;
 #pragma unroll
@@ -447,19 +447,19 @@ CAR_DEVICE car_pack car_keep_gaps(const car_pack &words, const car_pack &old, ui
 struct car_any {
     static constexpr int unit_bytes = CAR_PACK_BYTES;
 
-    CAR_DEVICE uint32_t length(const car_kernel_args_t &a, int bytes) { return (uint32_t) bytes >> a.element_shift; }
+    CAR_DEVICE uint32_t length(const car_elements_t &e, int bytes) { return (uint32_t) bytes >> e.element_shift; }
 
-    CAR_DEVICE int bytes_left(const car_kernel_args_t &a, uint64_t index)
+    CAR_DEVICE int bytes_left(const car_elements_t &e, uint64_t index)
     {
-        return car_elements_left(index, a.count, CAR_PACK_BYTES >> a.element_shift) << a.element_shift;
+        return car_elements_left(index, e.count, CAR_PACK_BYTES >> e.element_shift) << e.element_shift;
     }
 
-    CAR_DEVICE car_pack read_at(const car_kernel_args_t &a, const char *address, int left, bool vector)
+    CAR_DEVICE car_pack read_at(const car_elements_t &e, const char *address, int left, bool vector)
     {
         if (vector && CAR_PACK_BYTES == left) {
             return car_aligned<CAR_PACK_BYTES>::load(address);
         }
-        switch (a.granule) {
+        switch (e.granule) {
         case 1:
             return car_read_granules<1, CAR_PACK_BYTES>(address, left);
         case 2:
@@ -471,24 +471,24 @@ struct car_any {
         }
     }
 
-    template <int Bytes> CAR_DEVICE car_words<Bytes> read(const car_kernel_args_t &a, uint64_t index, bool vector)
+    template <int Bytes> CAR_DEVICE car_words<Bytes> read(const car_elements_t &e, const void *from, uint64_t index, bool vector)
     {
-        return read_at(a, (const char *) a.input + (index << a.element_shift), bytes_left(a, index), vector);
+        return read_at(e, (const char *) from + (index << e.element_shift), bytes_left(e, index), vector);
     }
 
     template <int Bytes>
-    CAR_DEVICE void write(const car_kernel_args_t &a, uint64_t index, bool vector, const car_words<Bytes> &result)
+    CAR_DEVICE void write(const car_elements_t &e, void *to, uint64_t index, bool vector, const car_words<Bytes> &result)
     {
-        char *address = (char *) a.output + (index << a.element_shift);
-        const int left = bytes_left(a, index);
-        const car_pack words = CAR_NO_GAPS == a.data_bytes
+        char *address = (char *) to + (index << e.element_shift);
+        const int left = bytes_left(e, index);
+        const car_pack words = CAR_NO_GAPS == e.data_bytes
                                    ? result
-                                   : car_keep_gaps(result, read_at(a, address, left, vector), a.data_bytes);
+                                   : car_keep_gaps(result, read_at(e, address, left, vector), e.data_bytes);
         if (vector && CAR_PACK_BYTES == left) {
             car_aligned<CAR_PACK_BYTES>::store(address, words);
             return;
         }
-        switch (a.granule) {
+        switch (e.granule) {
         case 1:
             return car_write_granules<1, CAR_PACK_BYTES>(address, left, words);
         case 2:
@@ -503,12 +503,12 @@ struct car_any {
     template <int Bytes> struct accumulator {
         car_pack acc;
 
-        CAR_METHOD void begin(const car_kernel_args_t &, const car_pack &first) { acc = first; }
-        CAR_METHOD void add(const car_kernel_args_t &a, const car_pack &next)
+        CAR_METHOD void begin(const car_elements_t &, const car_pack &first) { acc = first; }
+        CAR_METHOD void add(const car_elements_t &e, const car_pack &next)
         {
-            acc = car_apply_any(a.type, a.op, acc, next);
+            acc = car_apply_any(e.type, e.op, acc, next);
         }
-        CAR_METHOD car_pack end(const car_kernel_args_t &) const { return acc; }
+        CAR_METHOD car_pack end(const car_elements_t &) const { return acc; }
     };
 };
 
@@ -536,7 +536,7 @@ CAR_DEVICE car_pack car_fold(const car_kernel_args_t &a, const car_pack &mine, u
     typename R::template accumulator<CAR_PACK_BYTES> acc;
     car_pack in[batch];
 
-    acc.begin(a, mine);
+    acc.begin(a.what, mine);
     for (uint32_t base = 0; base < a.size; base += batch) {
 #pragma unroll
         for (uint32_t i = 0; i < batch; ++i) {
@@ -551,14 +551,14 @@ CAR_DEVICE car_pack car_fold(const car_kernel_args_t &a, const car_pack &mine, u
                     in[i] = mine;
                 }
                 if (0 == base + i) {
-                    acc.begin(a, in[i]);
+                    acc.begin(a.what, in[i]);
                 } else {
-                    acc.add(a, in[i]);
+                    acc.add(a.what, in[i]);
                 }
             }
         }
     }
-    return acc.end(a);
+    return acc.end(a.what);
 }
 
 /* --- instantiation ------------------------------------------------------------------------------------------------------ */

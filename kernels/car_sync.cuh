@@ -89,15 +89,40 @@ CAR_DEVICE car_progress_t car_begin(const car_kernel_args_t &a)
 }
 
 /*
- * The end of a block, finished or leaving. The last block of the grid tells the host, who may then read the output or
- * start another kernel on it. What has to be ordered before that word is this rank's output: in this GPU's own memory
+ * The end of a block, called by one of its threads after a block barrier that came behind its output. The last block of
+ * the grid stores the launch's word, ticket << 32 | blocks that left, where the host, who may then read the output or start
+ * another kernel on it, polls it. What has to be ordered before that word is this rank's output: in this GPU's own memory
  * the fence at gpu scope puts it where every later reader of that memory finds it (docs/protocol.md says why that is
- * enough, and why packets on their way to peers need not be waited for); elsewhere it takes system scope.
+ * enough, and why packets on their way to peers need not be waited for); elsewhere (`remote`) it takes system scope.
+ * `ended` counts the blocks of the grid; its high half, those that left.
  */
+CAR_DEVICE void car_tell_host(uint32_t *ended, uint64_t *word, uint32_t ticket, uint32_t left, bool remote)
+{
+    if (remote) {
+        car_fence_sys();
+    } else {
+        car_fence_gpu();
+    }
+    uint32_t done = left << 16 | 1;
+    if (1 != car_blocks()) {
+        done += car_atomic_add_gpu(ended, done);
+        if ((done & 0xffff) != car_blocks()) {
+            return;
+        }
+        car_store(ended, 0u);
+        /* Pairs with the fences of the other blocks: their output, too, is before the word. */
+        if (remote) {
+            car_fence_sys();
+        } else {
+            car_fence_gpu();
+        }
+    }
+    car_store_relaxed_sys64(word, (uint64_t) ticket << 32 | done >> 16);
+}
+
+/* The end of a block of an exchange, finished or leaving: its progress is kept for the next launch. */
 CAR_DEVICE void car_end(const car_kernel_args_t &a, const car_progress_t &p)
 {
-    const uint32_t left = p.finished != a.end;
-
     car_block_barrier();
     if (0 != car_thread()) {
         return;
@@ -108,26 +133,7 @@ CAR_DEVICE void car_end(const car_kernel_args_t &a, const car_progress_t &p)
     w.w[2] = p.finished;
     w.w[3] = 0;
     car_store((car_word16_t *) &a.own->progress[car_block()], w);
-    if (a.output_is_remote) {
-        car_fence_sys();
-    } else {
-        car_fence_gpu();
-    }
-    uint32_t done = left << 16 | 1;
-    if (1 != car_blocks()) {
-        done += car_atomic_add_gpu(&a.own->blocks_done, done);
-        if ((done & 0xffff) != car_blocks()) {
-            return;
-        }
-        car_store(&a.own->blocks_done, 0u);
-        /* Pairs with the fences of the other blocks: their output, too, is before the word. */
-        if (a.output_is_remote) {
-            car_fence_sys();
-        } else {
-            car_fence_gpu();
-        }
-    }
-    car_store_relaxed_sys64(a.done, (uint64_t) a.ticket << 32 | done >> 16);
+    car_tell_host(&a.own->blocks_done, a.done, a.ticket, p.finished != a.end, a.output_is_remote);
 }
 
 #endif /* CAR_SYNC_CUH */

@@ -15,7 +15,7 @@
 template <class R> CAR_DEVICE bool car_pull_round(const car_kernel_args_t &a, car_progress_t &p)
 {
     const uint32_t epoch = p.finished;
-    const uint32_t length = R::length(a, CAR_PACK_BYTES);
+    const uint32_t length = R::length(a.what, CAR_PACK_BYTES);
     const uint64_t packs = a.tile / length;
     const uint64_t start = ((uint64_t) (epoch - a.epoch) * car_blocks() + car_block()) * a.tile;
     const uint64_t slot = a.staging_offset + (uint64_t) (epoch % CAR_SLOTS) * a.staging_slot
@@ -25,8 +25,8 @@ template <class R> CAR_DEVICE bool car_pull_round(const car_kernel_args_t &a, ca
         char *staging = a.piece[a.rank] + slot;
 #pragma unroll 4
         for (uint64_t k = car_thread(); k < packs; k += car_threads_per_block()) {
-            if (start + k * length < a.count) {
-                car_write_staging(staging, k, R::template read<CAR_PACK_BYTES>(a, start + k * length, a.vector_input));
+            if (start + k * length < a.what.count) {
+                car_write_staging(staging, k, R::template read<CAR_PACK_BYTES>(a.what, a.input, start + k * length, a.vector_input));
             }
         }
         car_signal(a, CAR_STAGED, epoch);
@@ -39,12 +39,12 @@ template <class R> CAR_DEVICE bool car_pull_round(const car_kernel_args_t &a, ca
 #pragma unroll 1
     for (uint64_t k = car_thread(); k < packs; k += car_threads_per_block()) {
         const uint64_t index = start + k * length;
-        if (index < a.count) {
-            const car_pack mine = R::template read<CAR_PACK_BYTES>(a, index, a.vector_input);
+        if (index < a.what.count) {
+            const car_pack mine = R::template read<CAR_PACK_BYTES>(a.what, a.input, index, a.vector_input);
             const car_pack result = car_fold<R>(a, mine, k, [args, slot](uint32_t r) {
                 return (const char *) args->piece[r] + slot;
             });
-            R::template write<CAR_PACK_BYTES>(a, index, a.vector_output, result);
+            R::template write<CAR_PACK_BYTES>(a.what, a.output, index, a.vector_output, result);
         }
     }
     p.reduced = p.finished = epoch + 1;

@@ -52,7 +52,7 @@ CAR_DEVICE bool car_receive(const car_kernel_args_t &a, uint32_t epoch, uint32_t
     typename R::template accumulator<R::unit_bytes> acc;
     car_patience patience = car_patience_new();
 
-    acc.begin(a, mine);
+    acc.begin(a.what, mine);
     for (uint32_t base = 0; base < a.size; base += batch) {
         car_word16_t packet[batch][packets];
 #pragma unroll
@@ -85,13 +85,13 @@ CAR_DEVICE bool car_receive(const car_kernel_args_t &a, uint32_t epoch, uint32_t
                 }
             }
             if (0 == source) {
-                acc.begin(a, next);
+                acc.begin(a.what, next);
             } else {
-                acc.add(a, next);
+                acc.add(a.what, next);
             }
         }
     }
-    result = acc.end(a);
+    result = acc.end(a.what);
     return true;
 }
 
@@ -99,19 +99,19 @@ CAR_DEVICE bool car_receive(const car_kernel_args_t &a, uint32_t epoch, uint32_t
 template <class R> CAR_DEVICE bool car_push_round(const car_kernel_args_t &a, car_progress_t &p)
 {
     const uint32_t epoch = p.finished;
-    const uint32_t length = R::length(a, R::unit_bytes);
+    const uint32_t length = R::length(a.what, R::unit_bytes);
     const uint32_t units = (uint32_t) (a.tile / length); /* of this block in this round; at most one per thread */
     const uint32_t place = (car_block() * units + car_thread()) * (R::unit_bytes / CAR_PACKET_PAYLOAD);
     const uint64_t start = ((uint64_t) (epoch - a.epoch) * car_blocks() + car_block()) * a.tile;
     const uint64_t index = start + (uint64_t) car_thread() * length;
     /* Thread 0 exchanges a unit even where the block has no elements left: every block hears from its equals in every
      * exchange, or else a peer could reuse a slot that a block of ours still reads. */
-    const bool mine_to_do = car_thread() < units && (index < a.count || 0 == car_thread());
+    const bool mine_to_do = car_thread() < units && (index < a.what.count || 0 == car_thread());
     car_words<R::unit_bytes> mine = {}, result = {};
     bool there = true;
 
     if (mine_to_do) {
-        mine = R::template read<R::unit_bytes>(a, index, a.vector_input);
+        mine = R::template read<R::unit_bytes>(a.what, a.input, index, a.vector_input);
         if (p.published == epoch) {
             car_send(a, epoch, place, mine);
         }
@@ -122,7 +122,7 @@ template <class R> CAR_DEVICE bool car_push_round(const car_kernel_args_t &a, ca
         return false;
     }
     if (mine_to_do) {
-        R::template write<R::unit_bytes>(a, index, a.vector_output, result);
+        R::template write<R::unit_bytes>(a.what, a.output, index, a.vector_output, result);
     }
     p.reduced = p.finished = epoch + 1;
     return true;

@@ -25,7 +25,7 @@ struct car_two_shot_geometry {
 template <class R> CAR_DEVICE car_two_shot_geometry car_geometry(const car_kernel_args_t &a, uint32_t epoch)
 {
     car_two_shot_geometry g;
-    g.length = R::length(a, CAR_PACK_BYTES);
+    g.length = R::length(a.what, CAR_PACK_BYTES);
     g.packs = a.tile / g.length;
     g.start = ((uint64_t) (epoch - a.epoch) * car_blocks() + car_block()) * a.tile * a.size;
     g.scatter = a.staging_offset + (uint64_t) (epoch % CAR_SLOTS) * a.staging_slot
@@ -44,8 +44,8 @@ template <class R> CAR_DEVICE void car_scatter(const car_kernel_args_t &a, uint3
         const uint64_t start = g.start + peer * a.tile;
 #pragma unroll 4
         for (uint64_t k = car_thread(); k < g.packs; k += car_threads_per_block()) {
-            if (start + k * g.length < a.count) {
-                car_write_staging(inbox, k, R::template read<CAR_PACK_BYTES>(a, start + k * g.length, a.vector_input));
+            if (start + k * g.length < a.what.count) {
+                car_write_staging(inbox, k, R::template read<CAR_PACK_BYTES>(a.what, a.input, start + k * g.length, a.vector_input));
             }
         }
     }
@@ -62,10 +62,10 @@ template <class R> CAR_DEVICE void car_reduce_share(const car_kernel_args_t &a, 
 #pragma unroll 1
     for (uint64_t k = car_thread(); k < g.packs; k += car_threads_per_block()) {
         const uint64_t index = start + k * g.length;
-        if (index >= a.count) {
+        if (index >= a.what.count) {
             break;
         }
-        const car_pack mine = R::template read<CAR_PACK_BYTES>(a, index, a.vector_input);
+        const car_pack mine = R::template read<CAR_PACK_BYTES>(a.what, a.input, index, a.vector_input);
         const car_pack result = car_fold<R>(a, mine, k, [inbox, source_stride](uint32_t r) {
             return inbox + r * source_stride;
         });
@@ -73,7 +73,7 @@ template <class R> CAR_DEVICE void car_reduce_share(const car_kernel_args_t &a, 
             const uint32_t peer = a.rank + i < a.size ? a.rank + i : a.rank + i - a.size;
             car_write_staging(a.piece[peer] + g.gather + a.rank * source_stride, k, result);
         }
-        R::template write<CAR_PACK_BYTES>(a, index, a.vector_output, result);
+        R::template write<CAR_PACK_BYTES>(a.what, a.output, index, a.vector_output, result);
     }
     car_signal(a, CAR_REDUCED, epoch);
 }
@@ -88,8 +88,8 @@ template <class R> CAR_DEVICE void car_gather(const car_kernel_args_t &a, uint32
         const uint64_t start = g.start + peer * a.tile;
 #pragma unroll 4
         for (uint64_t k = car_thread(); k < g.packs; k += car_threads_per_block()) {
-            if (start + k * g.length < a.count) {
-                R::template write<CAR_PACK_BYTES>(a, start + k * g.length, a.vector_output, car_read_staging(inbox, k));
+            if (start + k * g.length < a.what.count) {
+                R::template write<CAR_PACK_BYTES>(a.what, a.output, start + k * g.length, a.vector_output, car_read_staging(inbox, k));
             }
         }
     }

@@ -7,7 +7,7 @@ check_PROGRAMS += $(mpi_tests)
 
 mpi_test_common = \
 	tests/mpi/checked.c tests/mpi/checked.h tests/mpi/data.c tests/mpi/data.h tests/mpi/data_compare.c \
-	tests/mpi/data_fold.c tests/mpi/data_half.c tests/mpi/data_types.c tests/mpi/gpu.c tests/mpi/gpu.h tests/mpi/test_images.c tests/mpi/test_images.h \
+	tests/mpi/data_fold.c tests/mpi/data_half.c tests/mpi/data_types.c tests/mpi/form.c tests/mpi/form.h tests/mpi/gpu.c tests/mpi/gpu.h tests/mpi/test_images.c tests/mpi/test_images.h \
 	tests/mpi/testing.c tests/mpi/testing.h
 mpi_test_cppflags = \
 	-I$(srcdir)/tests/mpi -I$(srcdir)/tests/kernels -I$(srcdir)/coll_car -I$(srcdir)/kernels $(MPI_CPPFLAGS) \

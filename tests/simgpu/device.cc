@@ -294,6 +294,9 @@ SIMGPU_API cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevi
     case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
         *value = 1;
         break;
+    case CU_DEVICE_ATTRIBUTE_MPS_ENABLED:
+        *value = nullptr == getenv("SIMGPU_MPS") || 0 != strcmp("0", getenv("SIMGPU_MPS"));
+        break;
     default:
         *value = 0;
         break;

@@ -6,6 +6,7 @@
 
 simgpu_kernels = \
 	tests/simgpu/kernels/one_shot_push.cc tests/simgpu/kernels/one_shot_pull.cc tests/simgpu/kernels/two_shot.cc \
+	tests/simgpu/kernels/fold.cc \
 	tests/simgpu/kernels/test_kernels.cc tests/simgpu/kernels/bench_kernels.cc
 
 simgpu_sources = \

@@ -1,0 +1,447 @@
+/*
+ * How the ranks agree on what becomes of a call of a lane: by a record that each posts, and where one round does not do,
+ * by its second part. All ranks decide from the same records, in the order of the calls.
+ */
+#include <string.h>
+
+#include "car_grow.h"
+#include "car_lane_parts.h"
+#include "car_pending.h"
+
+/* A step that is larger gains nothing: it takes many times what its launches cost. */
+#define CAR_SLOT_MOST ((size_t) 4 << 20)
+#define CAR_SLOT_LEAST ((size_t) 256 << 10) /* two are more than a first piece, so that they count as grown */
+
+/* Calls that go without after something has been refused. */
+#define CAR_PAUSE 64
+
+typedef struct {
+    uint32_t device, context; /* of the rank's buffers, of the rank */
+    uint64_t gone[CAR_GONE_AT_ONCE];
+    uint64_t room; /* bytes of device memory that the rank could take for the queue */
+    car_export_t in, out;
+    /* The second part: */
+    _Atomic uint64_t second; /* the call whose second part this is */
+    uint64_t offset;         /* of the piece that the rank has taken */
+    uint32_t ok;
+} record_t;
+
+_Static_assert(sizeof(record_t) <= CAR_LANE_RECORD_BYTES, "a record fits");
+
+static record_t *record_of(const car_lane_t *lane, const car_call_t *op, int r)
+{
+    return car_control_lane_record(lane->control, lane->index, op->number, r);
+}
+
+static uint64_t bytes_of(const car_call_t *op)
+{
+    return op->count * op->reduction.element;
+}
+
+/* --- what a call may want: the same on all ranks, when it is the next to be decided --------------------------------- */
+
+static bool may_be_zero_copy(const car_lane_t *lane, const car_call_t *op)
+{
+    return NULL != lane->comm && 0 != lane->comm->zero_copy_min && bytes_of(op) >= lane->comm->zero_copy_min
+           && 0 == lane->zero_pause;
+}
+
+static size_t slot_wanted(const car_call_t *op)
+{
+    size_t slot = CAR_SLOT_LEAST;
+
+    while (slot < CAR_SLOT_MOST && slot < bytes_of(op)) {
+        slot *= 2;
+    }
+    return slot;
+}
+
+/* Several GPUs: folding everything on all ranks would bring each of them more than its share of the traffic. */
+static bool shares_wanted(const car_lane_t *lane)
+{
+    return lane->comm->gpus > 1 && lane->size > 2;
+}
+
+static size_t piece_wanted(const car_call_t *op)
+{
+    return CAR_LANE_SLOTS * slot_wanted(op);
+}
+
+static bool may_grow(const car_lane_t *lane, const car_call_t *op)
+{
+    return NULL != lane->comm && CAR_LANE_QUEUE == lane->index && bytes_of(op) > lane->slot_bytes
+           && slot_wanted(op) > lane->slot_bytes && 0 == lane->grow_pause;
+}
+
+/* --- posting -------------------------------------------------------------------------------------------------------- */
+
+static void tell_buffers(car_lane_t *lane, car_call_t *op, record_t *mine)
+{
+    car_comm_t *comm = lane->comm;
+    car_cuda_guard_t guard;
+
+    if (!car_comm_usable(comm, &op->input, op->reduction.alignment)
+        || !car_comm_usable(comm, &op->output, op->reduction.alignment) || !car_lane_driver(lane, &guard)) {
+        return;
+    }
+    car_devices_lock();
+    car_registry_export(comm->device, &op->input, &mine->in);
+    mine->out = mine->in;
+    if (op->output.address != op->input.address) {
+        car_registry_export(comm->device, &op->output, &mine->out);
+    }
+    car_registry_gone(comm->device, &lane->gone_heard, mine->gone);
+    car_devices_unlock();
+    if (0 != mine->in.id && 0 != mine->out.id && !car_lane_settle_for_peers(lane, op)) {
+        mine->in.id = 0;
+    }
+    car_cuda_leave(comm->device->cuda, &guard);
+}
+
+static uint64_t room_for(const car_lane_t *lane, const car_call_t *op)
+{
+    car_devices_lock();
+    car_pending_reclaim();
+    const uint64_t room = car_grow_offered(lane->comm, lane->piece_offset, piece_wanted(op));
+    car_devices_unlock();
+    return room;
+}
+
+static void post(car_lane_t *lane, car_call_t *op)
+{
+    record_t *mine = record_of(lane, op, lane->rank);
+
+    mine->device = op->device;
+    mine->context = NULL != lane->comm || car_cuda_in_use();
+    mine->room = 0;
+    mine->in.id = mine->out.id = 0;
+    memset(mine->gone, 0, sizeof(mine->gone));
+    if (op->device && may_be_zero_copy(lane, op)) {
+        tell_buffers(lane, op, mine);
+    }
+    if (may_grow(lane, op)) {
+        mine->room = room_for(lane, op);
+    }
+    op->exported = 0 != mine->in.id;
+    lane->entered = op->number;
+    atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->entered, op->number,
+                          memory_order_release);
+}
+
+/* The place of a record is free again when all ranks have decided on the call that had it before. */
+static bool place_free(const car_lane_t *lane, uint64_t number)
+{
+    for (int r = 0; r < lane->size && number > CAR_CONTROL_WINDOW; ++r) {
+        if (atomic_load_explicit(&car_control_lane(lane->control, lane->index, r)->settled, memory_order_acquire)
+            < number - CAR_CONTROL_WINDOW) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool post_next(car_lane_t *lane)
+{
+    car_call_t *op = lane->undecided;
+
+    while (NULL != op && op->number <= lane->entered) {
+        op = op->next;
+    }
+    if (NULL == op || !place_free(lane, op->number)) {
+        return false;
+    }
+    post(lane, op);
+    return true;
+}
+
+/* --- the second part ------------------------------------------------------------------------------------------------ */
+
+static void say_second(car_lane_t *lane, car_call_t *op, bool ok, uint64_t offset)
+{
+    record_t *mine = record_of(lane, op, lane->rank);
+
+    mine->ok = ok;
+    mine->offset = offset;
+    op->second = true;
+    atomic_store_explicit(&mine->second, op->number, memory_order_release);
+}
+
+/* 1: all ranks have said yes; 0: one has said no; -1: one has not said anything yet. */
+static int heard_second(const car_lane_t *lane, const car_call_t *op)
+{
+    int all = 1;
+
+    for (int r = 0; r < lane->size; ++r) {
+        record_t *record = record_of(lane, op, r);
+        if (op->number != atomic_load_explicit(&record->second, memory_order_acquire)) {
+            return -1;
+        }
+        all = all && record->ok;
+    }
+    return all;
+}
+
+/* --- zero copy ------------------------------------------------------------------------------------------------------ */
+
+static bool hold(car_lane_t *lane, car_call_t *op, int r, const car_export_t *told, int place, CUdeviceptr *address)
+{
+    car_comm_t *comm = lane->comm;
+
+    op->held[place] = car_registry_hold(comm->device, &comm->peer[r].arena, told, comm->params->map_max,
+                                        comm->params->map_bytes, address);
+    return NULL != op->held[place];
+}
+
+static bool map_buffers(car_lane_t *lane, car_call_t *op)
+{
+    car_comm_t *comm = lane->comm;
+    car_cuda_guard_t guard;
+    bool mapped = true;
+
+    if (!car_lane_driver(lane, &guard)) {
+        return false;
+    }
+    car_devices_lock();
+    for (int r = 0; r < lane->size; ++r) {
+        const record_t *theirs = record_of(lane, op, r);
+        if (r != lane->rank) {
+            car_registry_drop(comm->device, &comm->peer[r].arena, theirs->gone);
+        }
+    }
+    for (int r = 0; r < lane->size && mapped; ++r) {
+        const record_t *theirs = record_of(lane, op, r);
+        if (r == lane->rank) {
+            op->source[r] = (CUdeviceptr) (uintptr_t) op->input.address;
+            op->dest[r] = (CUdeviceptr) (uintptr_t) op->output.address;
+            continue;
+        }
+        mapped = hold(lane, op, r, &theirs->in, 2 * r, &op->source[r])
+                 && hold(lane, op, r, &theirs->out, 2 * r + 1, &op->dest[r]);
+    }
+    for (int i = 0; i < 2 * CAR_MAX_RANKS && !mapped; ++i) {
+        if (NULL != op->held[i]) {
+            car_registry_release(op->held[i]);
+            op->held[i] = NULL;
+        }
+    }
+    car_devices_unlock();
+    car_cuda_leave(comm->device->cuda, &guard);
+    return mapped;
+}
+
+static bool all_exported(const car_lane_t *lane, const car_call_t *op)
+{
+    for (int r = 0; r < lane->size; ++r) {
+        const record_t *theirs = record_of(lane, op, r);
+        if (0 == theirs->in.id || 0 == theirs->out.id) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- a larger piece for the queue ------------------------------------------------------------------------------------ */
+
+static uint64_t least_room(const car_lane_t *lane, const car_call_t *op)
+{
+    uint64_t least = UINT64_MAX;
+
+    for (int r = 0; r < lane->size; ++r) {
+        const record_t *theirs = record_of(lane, op, r);
+        least = theirs->room < least ? theirs->room : least;
+    }
+    return least;
+}
+
+static size_t slot_in(uint64_t room)
+{
+    return room / CAR_LANE_SLOTS / 4096 * 4096;
+}
+
+static void take_piece(car_lane_t *lane, car_call_t *op, uint64_t room)
+{
+    size_t offset = CAR_NO_PIECE;
+
+    car_devices_lock();
+    const bool taken = car_arena_take(&lane->comm->device->arena, room, CAR_ARENA_HIGH, &offset);
+    car_devices_unlock();
+    lane->piece_new = taken ? offset : CAR_NO_PIECE;
+    say_second(lane, op, taken, offset);
+}
+
+static void give_piece(car_lane_t *lane, size_t *offset)
+{
+    if (CAR_NO_PIECE != *offset) {
+        car_devices_lock();
+        car_arena_give(&lane->comm->device->arena, *offset);
+        car_devices_unlock();
+        *offset = CAR_NO_PIECE;
+    }
+}
+
+/* All ranks have taken one and are through with every step so far: from here on steps use it. */
+static void use_piece(car_lane_t *lane, const car_call_t *op, uint64_t room)
+{
+    give_piece(lane, &lane->piece_offset);
+    lane->piece_offset = lane->piece_new;
+    lane->piece_new = CAR_NO_PIECE;
+    lane->slot_bytes = slot_in(room);
+    lane->shares = shares_wanted(lane);
+    for (int r = 0; r < lane->size; ++r) {
+        lane->staging[r] = lane->comm->peer[r].memory + record_of(lane, op, r)->offset;
+    }
+}
+
+/* --- decisions ------------------------------------------------------------------------------------------------------ */
+
+static bool all_entered(const car_lane_t *lane, uint64_t number)
+{
+    for (int r = 0; r < lane->size; ++r) {
+        if (atomic_load_explicit(&car_control_lane(lane->control, lane->index, r)->entered, memory_order_acquire)
+            < number) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The same on all ranks for the same call: pauses are counted in calls that would have liked something. */
+static void count_pauses(car_lane_t *lane, const car_call_t *op)
+{
+    if (NULL == lane->comm) {
+        return;
+    }
+    lane->zero_pause -= lane->zero_pause > 0 && bytes_of(op) >= lane->comm->zero_copy_min ? 1 : 0;
+    lane->grow_pause -= lane->grow_pause > 0 && bytes_of(op) > lane->slot_bytes ? 1 : 0;
+}
+
+static bool decided(car_lane_t *lane, car_call_t *op, car_path_t path)
+{
+    count_pauses(lane, op);
+    op->path = path;
+    lane->undecided = op->next;
+    atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->settled, op->number,
+                          memory_order_release);
+    if (CAR_PATH_NONE != path) {
+        car_lane_give_steps(lane, op);
+    } else {
+        car_lane_end_first(lane, false);
+    }
+    return true;
+}
+
+static car_path_t without_zero_copy(const car_lane_t *lane, const car_call_t *op)
+{
+    return op->call && !lane->comm->takes_turns ? CAR_PATH_NONE : CAR_PATH_STAGED;
+}
+
+/* What the ranks bring, from everybody's records. */
+static void read_kinds(const car_lane_t *lane, const car_call_t *op, bool *device, bool *context)
+{
+    *device = false;
+    *context = true;
+    for (int r = 0; r < lane->size; ++r) {
+        const record_t *theirs = record_of(lane, op, r);
+        *device = *device || theirs->device;
+        *context = *context && theirs->context;
+    }
+}
+
+static bool decide_zero_copy(car_lane_t *lane, car_call_t *op)
+{
+    if (!op->second) {
+        const bool mapped = map_buffers(lane, op);
+        say_second(lane, op, mapped, 0);
+    }
+    const int heard = heard_second(lane, op);
+    if (heard < 0) {
+        return false;
+    }
+    if (heard) {
+        return decided(lane, op, CAR_PATH_ZERO_COPY);
+    }
+    car_devices_lock();
+    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
+        if (NULL != op->held[i]) {
+            car_registry_release(op->held[i]);
+            op->held[i] = NULL;
+        }
+    }
+    car_devices_unlock();
+    lane->zero_pause = CAR_PAUSE + 1;
+    return decided(lane, op, without_zero_copy(lane, op));
+}
+
+static bool decide_growth(car_lane_t *lane, car_call_t *op, uint64_t room)
+{
+    if (!op->second) {
+        take_piece(lane, op, room);
+    }
+    const int heard = heard_second(lane, op);
+    if (heard < 0 || (heard > 0 && !car_lane_all_done(lane, lane->steps))) {
+        return false;
+    }
+    if (heard) {
+        use_piece(lane, op, room);
+    } else {
+        give_piece(lane, &lane->piece_new);
+        lane->grow_pause = CAR_PAUSE + 1;
+    }
+    return decided(lane, op, CAR_PATH_STAGED);
+}
+
+/* A rank with device memory in a lane that shares some knows at once what becomes of a call that wants nothing more. */
+static bool plain(const car_lane_t *lane, const car_call_t *op)
+{
+    return NULL != lane->comm && op->device && !op->call && !may_be_zero_copy(lane, op) && !may_grow(lane, op);
+}
+
+static bool decide(car_lane_t *lane)
+{
+    car_call_t *op = lane->undecided;
+    bool device, context;
+
+    if (NULL == op || op->number > lane->entered) {
+        return false;
+    }
+    if (plain(lane, op)) {
+        return decided(lane, op, CAR_PATH_STAGED);
+    }
+    if (!all_entered(lane, op->number)) {
+        return false;
+    }
+    read_kinds(lane, op, &device, &context);
+    if (!device) {
+        return decided(lane, op, op->call ? CAR_PATH_NONE : CAR_PATH_HOST);
+    }
+    if (NULL == lane->comm) {
+        const car_attach_t attached = context ? lane->attach(lane, op) : CAR_ATTACH_NEVER;
+        if (CAR_ATTACH_DONE != attached) {
+            return CAR_ATTACH_NEVER == attached ? decided(lane, op, CAR_PATH_HOST) : false;
+        }
+    }
+    if (may_be_zero_copy(lane, op) && all_exported(lane, op)) {
+        return decide_zero_copy(lane, op);
+    }
+    if (may_grow(lane, op)) {
+        const uint64_t room = least_room(lane, op);
+        if (slot_in(room) > lane->slot_bytes) {
+            return decide_growth(lane, op, room);
+        }
+        lane->grow_pause = CAR_PAUSE + 1;
+    }
+    return decided(lane, op, without_zero_copy(lane, op));
+}
+
+bool car_lane_agree(car_lane_t *lane)
+{
+    bool moved = false;
+
+    if (!lane->records) {
+        return false;
+    }
+    while (post_next(lane)) {
+        moved = true;
+    }
+    return decide(lane) || moved;
+}

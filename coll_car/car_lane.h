@@ -1,0 +1,140 @@
+/*
+ * Lanes: calls that the host takes from phase to phase, with kernels that wait for nobody. docs/protocol.md, "Lanes", has
+ * the rules and why nothing is lost.
+ *
+ * A communicator's queue is the lane of its nonblocking calls; another lane is for blocking calls that go this way; and
+ * a persistent request may have one of its own. A lane takes its calls in order, the same on all ranks, and nothing in it
+ * waits: it moves on when it is polled. No two threads may be in one lane at a time.
+ */
+#ifndef CAR_LANE_H
+#define CAR_LANE_H
+
+#include "car_comm.h"
+#include "car_registry.h"
+
+/*
+ * Folds `elements` elements of all operands in their order into `result`, which may be one of them, on the host. `context`
+ * is the caller's.
+ */
+typedef void (*car_host_fold_fn_t)(const void *context, const void *const operand[], int operands, size_t elements,
+                                   void *result);
+
+/* How a call is done, once the ranks have agreed. */
+typedef enum {
+    CAR_PATH_UNDECIDED,
+    CAR_PATH_NONE,     /* not by this lane: a blocking call that is no zero copy */
+    CAR_PATH_HOST,     /* by the host, through the control segment */
+    CAR_PATH_STAGED,   /* through staging in device memory */
+    CAR_PATH_ZERO_COPY /* on the users' buffers */
+} car_path_t;
+
+/* One call. The caller owns it, and leaves it alone from car_lane_enter() until it has ended. */
+typedef struct car_call {
+    /* The caller's: */
+    car_buffer_t input, output; /* the same for MPI_IN_PLACE */
+    uint64_t count;             /* elements, > 0 */
+    car_reduction_t reduction;
+    car_host_fold_fn_t fold;
+    const void *fold_context;
+    bool call; /* of the lane for blocking calls: CAR_PATH_NONE is an answer */
+
+    /* The lane's: */
+    struct car_call *next;
+    uint64_t number;
+    car_path_t path;
+    bool ended;
+    bool failed; /* ended, and the result is not there */
+    bool exported, second; /* the parts of the record */
+    bool device;           /* this rank's are not host memory */
+    bool copied;           /* a buffer of this rank's had to be copied, as kernels could not use it where it is */
+    bool settled;          /* what has been copied to the buffers comes before our kernels */
+    uint64_t step_elements;
+    uint64_t first_step, steps;
+    car_export_t in, out;
+    car_import_t *held[2 * CAR_MAX_RANKS];
+    CUdeviceptr source[CAR_MAX_RANKS], dest[CAR_MAX_RANKS]; /* of zero copy: everybody's buffers */
+} car_call_t;
+
+typedef enum { CAR_ATTACH_WAIT, CAR_ATTACH_DONE, CAR_ATTACH_NEVER } car_attach_t;
+
+/* Two steps of a lane are under way at a time. */
+#define CAR_LANE_STEPS 2
+
+/* Staging of a lane: a slot for the operands of each of them, then one for the results, where those need one. */
+#define CAR_LANE_SLOTS (2 * CAR_LANE_STEPS)
+
+typedef struct car_lane {
+    int index; /* in the control segment */
+    int rank, size;
+    bool records; /* calls are agreed on one by one; else once and for all */
+    car_control_t *control;
+    car_comm_t *comm; /* NULL: no device memory is shared (yet) */
+
+    /*
+     * Asked when a call with device memory comes to a lane without comm: sets up, step by step, over several polls.
+     * DONE: lane->comm is there; NEVER: it will not be.
+     */
+    car_attach_t (*attach)(struct car_lane *lane, const car_call_t *op);
+    void *owner;
+
+    car_call_t *first, *last, *undecided;
+    car_call_t *ended; /* taken out of the lane, for the caller to fetch */
+    uint64_t calls, entered;
+    uint64_t steps;             /* given to calls so far */
+    uint64_t stage_next, reduce_next, gather_next;
+    uint32_t stage_ticket[CAR_LANE_STEPS], reduce_ticket[CAR_LANE_STEPS], gather_ticket[CAR_LANE_STEPS];
+    uint32_t zero_pause, grow_pause; /* calls until that is tried again */
+    uint64_t gone_heard;
+
+    /* Device memory for steps: the same layout on all ranks. */
+    CUdeviceptr staging[CAR_MAX_RANKS];
+    size_t slot_bytes;
+    bool shares;         /* each rank folds its share and sends it to all: results lie behind the operands */
+    size_t piece_offset; /* in the arena, of staging that is the lane's own; CAR_NO_PIECE */
+    size_t piece_new;    /* taken for an exchange that is under way */
+
+    CUstream stream;
+    int word; /* -1: none */
+    uint32_t ticket;
+    car_graph_t graphs[CAR_KERNELS];
+
+    bool broken;
+    char reason[CAR_REASON_BYTES];
+    uint64_t looked_ns;
+    uint32_t polls;
+} car_lane_t;
+
+/* A lane of a communicator that has a control segment. `comm` may be NULL. Local; cannot fail. */
+void car_lane_init(car_lane_t *lane, int index, bool records, car_control_t *control, int rank, int size, car_comm_t *comm);
+
+/* The lane's part of the communicator's first piece becomes its staging; called once lane->comm is there. */
+void car_lane_use_home(car_lane_t *lane);
+
+/*
+ * The same with the staging of the communicator's present piece, which grows if calls of `bytes` would like that. Collective,
+ * at the same call on all ranks, and only for the lane of blocking calls. False if the communicator has broken.
+ */
+bool car_lane_use_piece(car_lane_t *lane, uint64_t bytes);
+
+/* Puts a call behind all others of the lane. Local; moves nothing. */
+void car_lane_enter(car_lane_t *lane, car_call_t *op);
+
+/*
+ * Moves on whatever can, in the caller's CUDA state, which stays as it was. Calls that have ended stand in lane->ended
+ * afterwards, in order, for the caller to take. True if anything moved.
+ */
+bool car_lane_poll(car_lane_t *lane);
+
+/* Takes the first call out, as ended: for who does the calls of a lane without a control segment himself. */
+void car_lane_remove_first(car_lane_t *lane);
+
+/* Whether all calls so far have been decided. */
+static inline bool car_lane_decided(const car_lane_t *lane)
+{
+    return NULL == lane->undecided;
+}
+
+/* Frees what the lane holds of the driver; `alive` as in car_comm_destroy. Its piece, if any, stays taken: lane->piece_offset. */
+void car_lane_close(car_lane_t *lane, bool alive);
+
+#endif /* CAR_LANE_H */

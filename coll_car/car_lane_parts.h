@@ -1,0 +1,40 @@
+/*
+ * What the files of a lane have of each other: car_lane.c moves it, car_agree.c decides on calls, car_step.c does their steps.
+ */
+#ifndef CAR_LANE_PARTS_H
+#define CAR_LANE_PARTS_H
+
+#include "car_lane.h"
+
+/* Posts records, reads everybody's, decides. True if anything moved. */
+bool car_lane_agree(car_lane_t *lane);
+
+/* Takes steps of decided calls on. True if anything moved. */
+bool car_lane_step(car_lane_t *lane);
+
+/* Cuts a call whose path is decided into steps, behind all others of the lane. */
+void car_lane_give_steps(car_lane_t *lane, car_call_t *op);
+
+/* Whether every rank's counter has come to `value`. */
+bool car_lane_all_staged(const car_lane_t *lane, uint64_t value);
+bool car_lane_all_done(const car_lane_t *lane, uint64_t value);
+
+/* Whether the kernel with that ticket, and so all before it, has ended; 0 is no kernel. */
+bool car_lane_reached(const car_lane_t *lane, uint32_t ticket);
+
+/* Breaks the communicator, for that reason; returns false. */
+bool car_lane_broken(car_lane_t *lane, const char *what, CUresult result);
+
+/* Makes the device's context current, and the lane's stream exist. False: broken. Paired with car_cuda_leave. */
+bool car_lane_driver(car_lane_t *lane, car_cuda_guard_t *guard);
+
+/*
+ * Peers read and write a call's buffers as soon as they know of them: what the application has copied there must be complete
+ * by then, not only ordered before kernels of ours. False: that could not be waited for.
+ */
+bool car_lane_settle_for_peers(const car_lane_t *lane, car_call_t *op);
+
+/* The first call has ended. */
+void car_lane_end_first(car_lane_t *lane, bool failed);
+
+#endif /* CAR_LANE_PARTS_H */

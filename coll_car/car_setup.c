@@ -1,0 +1,487 @@
+/*
+ * The set-up of a communicator, step by step, each of which all ranks leave together. It waits for nobody: what is under
+ * way is polled, so that calls which must not block can set up as well.
+ */
+#include "car_setup.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "car_pending.h"
+
+/*
+ * Above this a rank's grid gains nothing: 64 blocks of 512 threads fill a Hopper link (reference measurements), and two
+ * ranks on one H100 move 16 MB in 68 us with 128 blocks each, in 78 with 64 (November 2026).
+ */
+#define CAR_BLOCKS_ENOUGH 128
+
+/* --- what the ranks tell each other, one step after the other ---------------------------------------------- */
+
+typedef struct {
+    int failed;
+    int by_choice; /* nothing is wrong: coll/car is not meant for these GPUs */
+    char reason[CAR_REASON_BYTES];
+} car_verdict_t;
+
+typedef struct {
+    car_verdict_t verdict;
+    int pid;
+    int node_processes;
+    int devices; /* that this rank can see */
+    uint32_t resident_blocks;
+    uint32_t threads;
+    CUuuid uuid;
+    car_id_t arena;
+    CUipcMemHandle handle;
+    int algorithm, push_max, pull_max;
+    uint32_t blocks_wanted, threads_wanted, first_epoch;
+    int side_by_side; /* kernels of processes that share this rank's GPU run at the same time */
+    uint64_t zero_copy_min;
+} car_offer_t;
+
+typedef struct {
+    car_verdict_t verdict;
+    uint64_t piece_offset;
+    uint32_t tag;
+} car_step_t;
+
+_Static_assert(sizeof(car_offer_t) <= CAR_RECORD_BYTES, "an offer fits a record");
+
+static bool fail(car_verdict_t *verdict, CUresult result, const char *what)
+{
+    if (CUDA_SUCCESS == result) {
+        return false;
+    }
+    verdict->failed = 1;
+    snprintf(verdict->reason, sizeof(verdict->reason), "%s: %s", what, car_cuda_error(result));
+    return true;
+}
+
+/* Whether a rank failed, and the first that did. The records begin with their verdicts. */
+static bool any_failed(const void *records, size_t bytes, int size, car_failure_t *failure)
+{
+    for (int r = 0; r < size; ++r) {
+        const car_verdict_t *verdict = (const void *) ((const char *) records + (size_t) r * bytes);
+        if (verdict->failed) {
+            failure->rank = r;
+            failure->by_choice = 0 != verdict->by_choice;
+            memcpy(failure->reason, verdict->reason, CAR_REASON_BYTES);
+            failure->reason[CAR_REASON_BYTES - 1] = '\0';
+            return true;
+        }
+    }
+    return false;
+}
+
+/* --- step 1: what each rank can offer ------------------------------------------------------------------------ */
+
+static CUresult create_stream(car_comm_t *comm)
+{
+    const car_cuda_t *cuda = comm->device->cuda;
+    car_cuda_guard_t guard;
+
+    CUresult result = car_cuda_enter(cuda, comm->device->context, &guard);
+    if (CUDA_SUCCESS != result) {
+        return result;
+    }
+    result = cuda->StreamCreateWithPriority(&comm->stream, CU_STREAM_NON_BLOCKING, comm->device->priority);
+    if (CUDA_SUCCESS == result) {
+        result = cuda->EventCreate(&comm->event, CU_EVENT_DISABLE_TIMING);
+    }
+    car_cuda_leave(cuda, &guard);
+    return result;
+}
+
+static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_offer_t *offer)
+{
+    const car_cuda_t *cuda = car_cuda();
+    CUcontext context;
+
+    memset(offer, 0, sizeof(*offer));
+    offer->verdict.failed = 1;
+    if (NULL == cuda) {
+        snprintf(offer->verdict.reason, CAR_REASON_BYTES, "the CUDA driver of this rank lacks %s",
+                 NULL != car_cuda_missing() ? car_cuda_missing() : "everything");
+        return;
+    }
+    if (!car_device_find_context(cuda, config->buffer, &context, offer->verdict.reason)) {
+        return;
+    }
+    car_devices_lock();
+    car_pending_reclaim();
+    comm->device = car_device_get(cuda, context, comm->params->memory, offer->verdict.reason);
+    if (NULL != comm->device) {
+        comm->word = car_device_take_word(comm->device);
+    }
+    car_devices_unlock();
+    if (NULL == comm->device) {
+        return;
+    }
+    if (comm->word < 0) {
+        snprintf(offer->verdict.reason, CAR_REASON_BYTES, "more communicators than there are completion words");
+        return;
+    }
+    offer->verdict.failed = 0;
+    if (fail(&offer->verdict, create_stream(comm), "creating a stream")) {
+        return;
+    }
+    offer->pid = (int) getpid();
+    offer->node_processes = config->node_processes;
+    (void) cuda->DeviceGetCount(&offer->devices);
+    offer->resident_blocks = comm->device->resident_blocks;
+    offer->threads = comm->device->threads;
+    offer->uuid = comm->device->uuid;
+    offer->arena = comm->device->id;
+    offer->handle = comm->device->handle;
+    offer->algorithm = comm->params->algorithm;
+    offer->push_max = comm->params->push_max;
+    offer->pull_max = comm->params->pull_max;
+    offer->blocks_wanted = comm->params->blocks;
+    offer->threads_wanted = comm->params->threads;
+    offer->first_epoch = comm->params->first_epoch;
+    offer->side_by_side = comm->device->side_by_side;
+    offer->zero_copy_min = comm->params->zero_copy_min;
+}
+
+/* Processes that may run kernels on the GPU of rank r: those of this communicator, or the job's share of a GPU. */
+static int sharing(const car_offer_t *offers, int size, int r, int gpus)
+{
+    int here = 0;
+
+    for (int q = 0; q < size; ++q) {
+        here += 0 == memcmp(&offers[q].uuid, &offers[r].uuid, sizeof(offers[r].uuid));
+    }
+    const int known = offers[r].devices > gpus ? offers[r].devices : gpus;
+    const int share = (offers[r].node_processes + known - 1) / known;
+    return here > share ? here : share;
+}
+
+static int count_gpus(const car_offer_t *offers, int size)
+{
+    int gpus = 0;
+
+    for (int r = 0; r < size; ++r) {
+        int first = 1;
+        for (int q = 0; q < r; ++q) {
+            first &= 0 != memcmp(&offers[q].uuid, &offers[r].uuid, sizeof(offers[r].uuid));
+        }
+        gpus += first;
+    }
+    return gpus;
+}
+
+/* Whether another rank of the communicator is on the GPU of rank r. */
+static bool shared(const car_offer_t *offers, int size, int r)
+{
+    bool found = false;
+
+    for (int q = 0; q < size; ++q) {
+        found = found || (q != r && 0 == memcmp(&offers[q].uuid, &offers[r].uuid, sizeof(offers[r].uuid)));
+    }
+    return found;
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* From here on every rank has the same limits: rank 0's wishes, the least of what all can do. */
+static void agree(car_comm_t *comm, const car_offer_t *offers)
+{
+    uint32_t blocks = CAR_BLOCKS_ENOUGH, threads = offers[0].threads;
+    comm->gpus = count_gpus(offers, comm->size);
+    for (int r = 0; r < comm->size; ++r) {
+        blocks = smaller(blocks, offers[r].resident_blocks / (uint32_t) sharing(offers, comm->size, r, comm->gpus));
+        threads = smaller(threads, offers[r].threads);
+        comm->takes_turns = comm->takes_turns || (shared(offers, comm->size, r) && !offers[r].side_by_side);
+        comm->peer[r] = (car_peer_t){.arena = offers[r].arena, .pid = offers[r].pid};
+    }
+    blocks = 0 == blocks ? 1 : blocks;
+    if (0 != offers[0].blocks_wanted) {
+        blocks = smaller(offers[0].blocks_wanted, CAR_MAX_BLOCKS);
+    }
+    if (0 != offers[0].threads_wanted) {
+        threads = smaller(threads, offers[0].threads_wanted);
+    }
+    comm->limits = (car_limits_t){.ranks = comm->size,
+                                  .algorithm = offers[0].algorithm,
+                                  .push_max = offers[0].push_max,
+                                  .pull_max = offers[0].pull_max,
+                                  .one_gpu = 1 == comm->gpus,
+                                  .blocks = blocks,
+                                  .threads = threads};
+    comm->zero_copy_min = offers[0].zero_copy_min;
+    comm->piece_bytes = CAR_PIECE_MIN;
+    comm->epoch = offers[0].first_epoch;
+    car_layout_make(comm->piece_bytes, comm->size, &comm->limits.layout);
+    comm->queue_offset = comm->limits.layout.queue_offset;
+    comm->queue_slot = comm->limits.layout.queue_slot;
+}
+
+/* --- step 2: links and memory -------------------------------------------------------------------------------- */
+
+static bool link_allowed(const car_comm_t *comm, car_link_t link)
+{
+    if (CAR_LINK_SAME_GPU == link || CAR_LINK_NVLINK == link) {
+        return true;
+    }
+    if (CAR_LINK_NONE == link || CAR_LINKS_NVLINK == comm->params->links) {
+        return false;
+    }
+    return CAR_LINKS_P2P == comm->params->links || 2 == comm->size;
+}
+
+static void check_links(car_comm_t *comm, const car_offer_t *offers, car_verdict_t *verdict)
+{
+    comm->worst_link = CAR_LINK_SAME_GPU;
+    for (int r = 0; r < comm->size; ++r) {
+        const car_link_t link = car_topology_link(comm->device->cuda, comm->device->ordinal, &comm->device->uuid,
+                                                  &offers[r].uuid);
+        comm->worst_link = link < comm->worst_link ? link : comm->worst_link;
+        if (!link_allowed(comm, link)) {
+            char mine[CAR_UUID_TEXT_BYTES], other[CAR_UUID_TEXT_BYTES];
+            car_uuid_text(&comm->device->uuid, mine);
+            car_uuid_text(&offers[r].uuid, other);
+            verdict->failed = verdict->by_choice = 1;
+            snprintf(verdict->reason, CAR_REASON_BYTES, "%s and %s (rank %d) have %s between them%s", mine, other, r,
+                     car_link_name(link),
+                     CAR_LINK_NONE == link ? "" : "; coll_car_links p2p would accept that");
+            return;
+        }
+    }
+}
+
+static void take_piece(car_comm_t *comm, car_verdict_t *verdict)
+{
+    car_devices_lock();
+    comm->piece_taken = car_arena_take(&comm->device->arena, comm->piece_bytes, CAR_ARENA_LOW, &comm->piece_offset);
+    car_devices_unlock();
+    comm->home_offset = comm->piece_offset;
+    if (!comm->piece_taken) {
+        verdict->failed = 1;
+        snprintf(verdict->reason, CAR_REASON_BYTES,
+                 "all %zu MB of this rank's device memory for allreduce are in use by other communicators; "
+                 "coll_car_memory sets how much there is",
+                 comm->device->arena.bytes >> 20);
+    }
+}
+
+/* --- steps 3 to 5: map, clear, probe --------------------------------------------------------------------------- */
+
+static CUresult copy_word(car_comm_t *comm, CUdeviceptr to, CUdeviceptr from)
+{
+    const CUresult result = comm->device->cuda->MemcpyAsync(to, from, sizeof(uint32_t), comm->stream);
+    return CUDA_SUCCESS == result ? comm->device->cuda->StreamSynchronize(comm->stream) : result;
+}
+
+static CUdeviceptr probe_word(const car_comm_t *comm, int owner, int writer)
+{
+    return comm->peer[owner].piece + offsetof(car_flags_t, probe) + (size_t) writer * sizeof(uint32_t);
+}
+
+static CUdeviceptr tag_word(const car_comm_t *comm, int owner)
+{
+    return comm->peer[owner].piece + offsetof(car_flags_t, tag);
+}
+
+static void map_peers(car_comm_t *comm, const car_offer_t *offers, const car_step_t *steps, car_verdict_t *verdict)
+{
+    car_devices_lock();
+    for (int r = 0; r < comm->size && !verdict->failed; ++r) {
+        CUdeviceptr arena = comm->device->memory;
+        if (r != comm->rank) {
+            const CUresult result = car_device_map(comm->device, &offers[r].arena, &offers[r].handle, &arena);
+            if (CUDA_SUCCESS != result) {
+                verdict->failed = 1;
+                snprintf(verdict->reason, CAR_REASON_BYTES,
+                         "CUDA IPC refused the memory of rank %d (pid %d): %s; ranks must share one PID and IPC "
+                         "namespace (in containers: --pid=host --ipc=host), and see GPUs that can access each other",
+                         r, offers[r].pid, car_cuda_error(result));
+                break;
+            }
+        }
+        comm->peer[r].memory = arena;
+        comm->peer[r].piece = comm->home[r] = arena + steps[r].piece_offset;
+    }
+    car_devices_unlock();
+}
+
+static void clear_and_tag(car_comm_t *comm, uint32_t tag, car_verdict_t *verdict)
+{
+    if (!fail(verdict, car_comm_clear_lanes(comm), "clearing device memory")
+        && !fail(verdict, car_comm_clear(comm), "clearing device memory")) {
+        (void) fail(verdict, copy_word(comm, tag_word(comm, comm->rank), (CUdeviceptr) (uintptr_t) &tag),
+                    "writing to device memory");
+    }
+}
+
+/* Reads every peer's tag through its mapping and leaves a word of ours there: both ways must show the right memory. */
+static void probe(car_comm_t *comm, const car_step_t *steps, uint32_t tag, car_verdict_t *verdict)
+{
+    for (int r = 0; r < comm->size; ++r) {
+        uint32_t seen = 0;
+        const uint32_t sent = tag ^ (uint32_t) r;
+        if (fail(verdict, copy_word(comm, (CUdeviceptr) (uintptr_t) &seen, tag_word(comm, r)),
+                 "reading a peer's memory through CUDA IPC")
+            || fail(verdict, copy_word(comm, probe_word(comm, r, comm->rank), (CUdeviceptr) (uintptr_t) &sent),
+                    "writing a peer's memory through CUDA IPC")) {
+            return;
+        }
+        if (seen != steps[r].tag) {
+            verdict->failed = 1;
+            snprintf(verdict->reason, CAR_REASON_BYTES,
+                     "the mapping of rank %d's memory shows other memory: peer access of these GPUs does not work "
+                     "(IOMMU or ACS settings?)",
+                     r);
+            return;
+        }
+    }
+}
+
+static void check_probes(car_comm_t *comm, const car_step_t *steps, car_verdict_t *verdict)
+{
+    for (int r = 0; r < comm->size; ++r) {
+        uint32_t seen = 0;
+        if (fail(verdict, copy_word(comm, (CUdeviceptr) (uintptr_t) &seen, probe_word(comm, comm->rank, r)),
+                 "reading device memory")) {
+            return;
+        }
+        if (seen != (steps[r].tag ^ (uint32_t) comm->rank)) {
+            verdict->failed = 1;
+            snprintf(verdict->reason, CAR_REASON_BYTES,
+                     "what rank %d wrote through its mapping did not arrive here: peer access of these GPUs does not "
+                     "work (IOMMU or ACS settings?)",
+                     r);
+            return;
+        }
+    }
+}
+
+/* --- the whole of it ------------------------------------------------------------------------------------------ */
+
+/* The records that are under way, by the work that comes when all have them. */
+typedef enum { OFFERS, PIECES, TAGS, PROBES, VERDICTS } under_way_t;
+
+struct car_setup {
+    car_comm_t *comm;
+    under_way_t under_way;
+    car_step_t mine;
+    car_offer_t offers[CAR_MAX_RANKS];
+    car_step_t pieces[CAR_MAX_RANKS]; /* where the pieces lie, then with the tags in them */
+    car_step_t last[CAR_MAX_RANKS];
+};
+
+car_setup_t *car_setup_new(void)
+{
+    car_setup_t *setup = calloc(1, sizeof(*setup));
+    car_comm_t *comm = calloc(1, sizeof(*comm));
+
+    if (NULL == setup || NULL == comm) {
+        free(setup);
+        free(comm);
+        return NULL;
+    }
+    setup->comm = comm;
+    return setup;
+}
+
+void car_setup_free(car_setup_t *setup)
+{
+    if (NULL != setup) {
+        free(setup->comm);
+        free(setup);
+    }
+}
+
+void car_setup_begin(car_setup_t *setup, const car_comm_config_t *config)
+{
+    car_comm_t *comm = setup->comm;
+    car_offer_t offer;
+
+    *comm = (car_comm_t){.rank = config->rank,
+                         .size = config->size,
+                         .control = config->control,
+                         .params = config->params,
+                         .counters = config->counters,
+                         .progress = config->progress,
+                         .word = -1};
+    make_offer(comm, config, &offer);
+    setup->under_way = OFFERS;
+    car_control_exchange_begin(comm->control, &offer, sizeof(offer));
+}
+
+/* What a rank does between two exchanges, in the device's context; what fails stands in the verdict. */
+static void work(car_setup_t *setup)
+{
+    car_comm_t *comm = setup->comm;
+    car_verdict_t *verdict = &setup->mine.verdict;
+    car_cuda_guard_t guard;
+
+    const CUresult result = car_cuda_enter(comm->device->cuda, comm->device->context, &guard);
+    if (fail(verdict, result, "making the context current")) {
+        return;
+    }
+    switch (setup->under_way) {
+    case OFFERS:
+        agree(comm, setup->offers);
+        check_links(comm, setup->offers, verdict);
+        if (!verdict->failed) {
+            take_piece(comm, verdict);
+        }
+        setup->mine.piece_offset = comm->piece_offset;
+        break;
+    case PIECES:
+        map_peers(comm, setup->offers, setup->pieces, verdict);
+        if (!verdict->failed && sizeof(setup->mine.tag) != getrandom(&setup->mine.tag, sizeof(setup->mine.tag), 0)) {
+            fail(verdict, CUDA_ERROR_OPERATING_SYSTEM, "getrandom");
+        }
+        if (!verdict->failed) {
+            clear_and_tag(comm, setup->mine.tag, verdict);
+        }
+        break;
+    case TAGS:
+        probe(comm, setup->pieces, setup->mine.tag, verdict);
+        break;
+    default:
+        check_probes(comm, setup->pieces, verdict);
+        break;
+    }
+    car_cuda_leave(comm->device->cuda, &guard);
+}
+
+/* Where the records that are under way go, and how large each is. */
+static void *records(car_setup_t *setup, size_t *bytes)
+{
+    *bytes = OFFERS == setup->under_way ? sizeof(car_offer_t) : sizeof(car_step_t);
+    return OFFERS == setup->under_way  ? (void *) setup->offers
+           : setup->under_way <= TAGS ? (void *) setup->pieces
+                                      : (void *) setup->last;
+}
+
+car_setup_state_t car_setup_poll(car_setup_t *setup, car_comm_t **result, car_failure_t *failure)
+{
+    car_comm_t *comm = setup->comm;
+    size_t bytes;
+    void *all = records(setup, &bytes);
+
+    while (car_control_exchange_test(comm->control, bytes, all)) {
+        const bool failed = any_failed(all, bytes, comm->size, failure);
+        if (failed || VERDICTS == setup->under_way) {
+            setup->comm = NULL;
+            *result = failed ? NULL : comm;
+            if (failed) {
+                car_comm_abandon(comm);
+            }
+            return failed ? CAR_SETUP_FAILED : CAR_SETUP_DONE;
+        }
+        work(setup);
+        ++setup->under_way;
+        car_control_exchange_begin(comm->control, &setup->mine, sizeof(setup->mine));
+        all = records(setup, &bytes);
+    }
+    return CAR_SETUP_UNDER_WAY;
+}

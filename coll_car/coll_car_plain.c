@@ -1,0 +1,80 @@
+/*
+ * Nonblocking calls of a communicator that could not make a control segment: every rank sends its operand to all others and
+ * folds. Nothing else may be done by then, as the calls have been taken already; and nothing is needed for it but messages.
+ */
+#include "coll_car_module.h"
+
+#include <stdlib.h>
+
+#include "coll_car_exchange.h"
+
+typedef struct coll_car_plain {
+    coll_car_exchange_t exchange;
+    size_t bytes;
+    char memory[]; /* everybody's operands, then this rank's own, then the result */
+} plain_t;
+
+static bool copy(void *to, const void *from, size_t bytes, const car_buffer_t *buffer)
+{
+    if (CAR_MEMORY_DEVICE != buffer->memory) {
+        memcpy(to, from, bytes);
+        return true;
+    }
+    return CUDA_SUCCESS == car_buffer_copy(car_cuda(), to, from, bytes, buffer);
+}
+
+static plain_t *begin(mca_coll_car_module_t *module, car_call_t *op)
+{
+    const int size = ompi_comm_size(module->comm);
+    const size_t bytes = op->count * op->reduction.element;
+    plain_t *plain = malloc(sizeof(*plain) + (size_t) (size + 2) * bytes);
+
+    if (NULL == plain) {
+        return NULL;
+    }
+    plain->bytes = bytes;
+    char *mine = plain->memory + (size_t) size * bytes;
+    op->failed = !copy(mine, op->input.address, bytes, &op->input);
+    if (OMPI_SUCCESS != coll_car_exchange_begin(&plain->exchange, module->comm, mine, bytes, plain->memory)) {
+        op->failed = true;
+    }
+    return plain;
+}
+
+/* Around the gaps within elements. */
+static void end(mca_coll_car_module_t *module, car_call_t *op, plain_t *plain)
+{
+    const int size = ompi_comm_size(module->comm);
+    char *merged = plain->memory + (size_t) size * plain->bytes, *result = merged + plain->bytes;
+    const void *operands[CAR_MAX_RANKS];
+
+    for (int r = 0; r < size; ++r) {
+        operands[r] = plain->memory + (size_t) r * plain->bytes;
+    }
+    op->fold(op->fold_context, operands, size, op->count, result);
+    op->failed = !copy(merged, op->output.address, plain->bytes, &op->output) || op->failed;
+    for (size_t i = 0; i < plain->bytes; ++i) {
+        merged[i] = 0 != (op->reduction.data >> i % CAR_PACK_BYTES & 1) ? result[i] : merged[i];
+    }
+    op->failed = !copy(op->output.address, merged, plain->bytes, &op->output) || op->failed;
+}
+
+void coll_car_plain_poll(mca_coll_car_module_t *module)
+{
+    car_call_t *op = module->queue.first;
+
+    while (NULL != op) {
+        if (NULL == module->plain && NULL == (module->plain = begin(module, op))) {
+            op->failed = true; /* the others wait for this rank, as for one that has died; the error should end the job */
+        } else if (!coll_car_exchange_ended(&module->plain->exchange)) {
+            return;
+        } else {
+            end(module, op, module->plain);
+        }
+        free(module->plain);
+        module->plain = NULL;
+        op->path = CAR_PATH_HOST;
+        car_lane_remove_first(&module->queue);
+        op = module->queue.first;
+    }
+}

@@ -1,0 +1,103 @@
+#include "coll_car_progress.h"
+
+#include <pthread.h>
+
+#include "coll_car_request.h"
+
+/* Recursive: what is called with it held may send a message, whose progress may free a communicator. */
+static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static mca_coll_car_module_t *busy;
+static unsigned int departures; /* modules that have left the list otherwise than by being polled */
+static bool polling;
+static bool registered;
+
+void coll_car_lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void coll_car_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+/*
+ * Registered once, at the first need, and never taken back: unregistering would not wait for a thread that is inside. With
+ * nothing under way it is one look at a pointer.
+ */
+void coll_car_make_busy(mca_coll_car_module_t *module)
+{
+    if (!module->busy) {
+        module->busy = true;
+        module->next_busy = busy;
+        busy = module;
+    }
+    if (!registered) {
+        registered = OPAL_SUCCESS == opal_progress_register(coll_car_poll);
+    }
+}
+
+static void take_out(mca_coll_car_module_t *module)
+{
+    mca_coll_car_module_t **link = &busy;
+
+    while (NULL != *link && module != *link) {
+        link = &(*link)->next_busy;
+    }
+    if (NULL != *link) {
+        *link = module->next_busy;
+    }
+    module->busy = false;
+}
+
+void coll_car_idle(mca_coll_car_module_t *module)
+{
+    coll_car_lock();
+    if (module->busy) {
+        take_out(module);
+        ++departures;
+    }
+    coll_car_unlock();
+}
+
+/* Polls one module; what has ended is put in front of *ended. True while it has something under way. */
+static bool poll_module(mca_coll_car_module_t *module, coll_car_request_t **ended)
+{
+    if (NULL != module->wake && !coll_car_wake_poll(module)) {
+        return true;
+    }
+    return coll_car_requests_poll(module, ended);
+}
+
+int coll_car_poll(void)
+{
+    coll_car_request_t *ended = NULL;
+    int count = 0;
+
+    /* Another thread is at it, or we are called from within: by a call of MPI's that polling has made. */
+    if (NULL == __atomic_load_n(&busy, __ATOMIC_RELAXED) || 0 != pthread_mutex_trylock(&lock)) {
+        return 0;
+    }
+    if (polling) {
+        pthread_mutex_unlock(&lock);
+        return 0;
+    }
+    polling = true;
+    const unsigned int before = departures;
+    for (mca_coll_car_module_t *module = busy, *next; NULL != module && before == departures; module = next) {
+        next = module->next_busy;
+        if (!poll_module(module, &ended) && before == departures) {
+            take_out(module);
+        }
+    }
+    polling = false;
+    pthread_mutex_unlock(&lock);
+    /* In the order in which they ended; from here on the user may free them. */
+    while (NULL != ended) {
+        coll_car_request_t *request = ended;
+        ended = request->next;
+        coll_car_request_complete(request);
+        ++count;
+    }
+    return count;
+}

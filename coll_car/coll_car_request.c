@@ -1,0 +1,307 @@
+/*
+ * MPI_Iallreduce. Calls that a GPU can reduce go to the communicator's queue (car_lane.h); all others, and Open MPI's own
+ * while it makes communicators, to the saved module, at once, because that takes a number within the call.
+ */
+#include "coll_car_request.h"
+
+#include "coll_car_progress.h"
+#include "coll_car_types.h"
+
+static void construct(coll_car_request_t *request)
+{
+    request->super.super.req_type = OMPI_REQUEST_COLL;
+}
+
+OBJ_CLASS_INSTANCE(coll_car_request_t, ompi_coll_base_nbc_request_t, construct, NULL);
+
+/* --- requests ------------------------------------------------------------------------------------------------------- */
+
+static opal_free_list_t requests;
+static bool requests_open;
+
+/* Made at the first need, by one thread. */
+static bool open_requests(void)
+{
+    coll_car_lock();
+    if (!requests_open) {
+        OBJ_CONSTRUCT(&requests, opal_free_list_t);
+        requests_open = OPAL_SUCCESS
+                        == opal_free_list_init(&requests, sizeof(coll_car_request_t), opal_cache_line_size,
+                                               OBJ_CLASS(coll_car_request_t), 0, 0, 0, -1, 8, NULL, 0, NULL, NULL, NULL);
+    }
+    coll_car_unlock();
+    return requests_open;
+}
+
+void coll_car_requests_close(void)
+{
+    if (requests_open) {
+        OBJ_DESTRUCT(&requests);
+        requests_open = false;
+    }
+}
+
+static int cancel(struct ompi_request_t *request, int complete)
+{
+    (void) request;
+    (void) complete;
+    return MPI_ERR_REQUEST;
+}
+
+static int free_nonblocking(struct ompi_request_t **request)
+{
+    if (!REQUEST_COMPLETE(*request)) {
+        return MPI_ERR_REQUEST;
+    }
+    coll_car_request_give((coll_car_request_t *) *request);
+    *request = MPI_REQUEST_NULL;
+    return OMPI_SUCCESS;
+}
+
+coll_car_request_t *coll_car_request_new(mca_coll_car_module_t *module, bool persistent)
+{
+    coll_car_request_t *request = open_requests() ? (coll_car_request_t *) opal_free_list_wait(&requests) : NULL;
+
+    if (NULL == request) {
+        return NULL;
+    }
+    OMPI_REQUEST_INIT(&request->super.super, persistent);
+    request->super.super.req_state = persistent ? OMPI_REQUEST_INACTIVE : OMPI_REQUEST_ACTIVE;
+    request->super.super.req_mpi_object.comm = module->comm;
+    request->super.super.req_status.MPI_ERROR = MPI_SUCCESS;
+    request->super.super.req_status._cancelled = 0;
+    request->super.super.req_free = free_nonblocking;
+    request->super.super.req_cancel = cancel;
+    request->super.super.req_start = NULL;
+    request->next = NULL;
+    request->module = module;
+    request->comm = module->comm;
+    request->failed = false;
+    request->inner = NULL;
+    OBJ_RETAIN(module);
+    OBJ_RETAIN(module->comm);
+    return request;
+}
+
+void coll_car_request_give(coll_car_request_t *request)
+{
+    struct ompi_communicator_t *comm = request->comm;
+    mca_coll_car_module_t *module = request->module;
+
+    OMPI_REQUEST_FINI(&request->super.super);
+    opal_free_list_return(&requests, &request->super.super.super);
+    OBJ_RELEASE(module);
+    OBJ_RELEASE(comm);
+}
+
+void coll_car_request_complete(coll_car_request_t *request)
+{
+    request->super.super.req_status.MPI_ERROR = request->failed ? MPI_ERR_OTHER : MPI_SUCCESS;
+    (void) ompi_request_complete(&request->super.super, true);
+}
+
+/* --- moving on -------------------------------------------------------------------------------------------------------- */
+
+static void put_behind(coll_car_request_t **list, coll_car_request_t *request)
+{
+    while (NULL != *list) {
+        list = &(*list)->next;
+    }
+    request->next = NULL;
+    *list = request;
+}
+
+void coll_car_count(const car_call_t *op)
+{
+    car_counters_t *counters = &mca_coll_car_component.counters;
+
+    switch (op->path) {
+    case CAR_PATH_HOST:
+        CAR_COUNT(counters->calls_host_small, 1);
+        break;
+    case CAR_PATH_STAGED:
+        CAR_COUNT(counters->calls_two_phase, 1);
+        break;
+    case CAR_PATH_ZERO_COPY:
+        CAR_COUNT(counters->calls_zero_copy, 1);
+        break;
+    default:
+        break;
+    }
+    CAR_COUNT(counters->calls_staged, op->copied ? 1 : 0);
+}
+
+static void poll_queue(mca_coll_car_module_t *module, coll_car_request_t **ended)
+{
+    car_lane_t *queue = &module->queue;
+
+    if (NULL == queue->control) {
+        coll_car_plain_poll(module);
+    } else {
+        (void) car_lane_poll(queue);
+    }
+    while (NULL != queue->ended) {
+        car_call_t *op = queue->ended;
+        coll_car_request_t *request = (coll_car_request_t *) ((char *) op - offsetof(coll_car_request_t, op));
+        queue->ended = op->next;
+        request->failed = op->failed;
+        coll_car_count(op);
+        put_behind(ended, request);
+    }
+    if (queue->broken && COLL_CAR_ACTIVE == module->state) {
+        coll_car_break(module, queue->reason);
+    }
+}
+
+/* The saved module has done it: the result goes to the device. */
+static void end_bounced(coll_car_request_t *request)
+{
+    const int error = request->inner->req_status.MPI_ERROR;
+
+    (void) ompi_request_free(&request->inner);
+    request->failed = MPI_SUCCESS != error || !coll_car_bounce_out(&request->bounce) || request->failed;
+    coll_car_bounce_give(&request->bounce);
+}
+
+static void poll_bounced(mca_coll_car_module_t *module, coll_car_request_t **ended)
+{
+    for (coll_car_request_t **link = &module->bounced; NULL != *link;) {
+        coll_car_request_t *request = *link;
+        if (REQUEST_COMPLETE(request->inner)) {
+            *link = request->next;
+            end_bounced(request);
+            put_behind(ended, request);
+        } else {
+            link = &request->next;
+        }
+    }
+}
+
+bool coll_car_requests_poll(mca_coll_car_module_t *module, coll_car_request_t **ended)
+{
+    if (NULL != module->queue.first) {
+        poll_queue(module, ended);
+    }
+    if (NULL != module->bounced) {
+        poll_bounced(module, ended);
+    }
+    return NULL != module->queue.first || NULL != module->bounced;
+}
+
+/* --- the call --------------------------------------------------------------------------------------------------------- */
+
+/* Nobody below us reads device memory in a nonblocking call. */
+static bool needs_bounce(const car_buffer_t *buffer)
+{
+    return CAR_MEMORY_DEVICE == buffer->memory;
+}
+
+static int bounced(mca_coll_car_module_t *module, const car_cuda_t *cuda, const car_buffer_t *input,
+                   const car_buffer_t *output, coll_car_count_t count, struct ompi_datatype_t *dtype, struct ompi_op_t *op,
+                   struct ompi_request_t **result)
+{
+    coll_car_request_t *request = coll_car_request_new(module, false);
+
+    if (NULL == request) {
+        return OMPI_ERR_OUT_OF_RESOURCE;
+    }
+    request->how = COLL_CAR_BOUNCED;
+    int rc = coll_car_bounce_take(&request->bounce, cuda, input, output, count, dtype);
+    if (OMPI_SUCCESS == rc) {
+        request->failed = !coll_car_bounce_in(&request->bounce);
+        rc = module->saved.iallreduce.function(request->bounce.sbuf, request->bounce.rbuf, count, dtype, op, module->comm,
+                                               &request->inner, module->saved.iallreduce.module);
+        if (OMPI_SUCCESS != rc) {
+            coll_car_bounce_give(&request->bounce);
+        }
+    }
+    if (OMPI_SUCCESS != rc) {
+        coll_car_request_give(request);
+        return rc;
+    }
+    coll_car_lock();
+    put_behind(&module->bounced, request);
+    coll_car_make_busy(module);
+    coll_car_unlock();
+    *result = &request->super.super;
+    return OMPI_SUCCESS;
+}
+
+static int forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
+                   struct ompi_datatype_t *dtype, struct ompi_op_t *op, struct ompi_request_t **request)
+{
+    const car_cuda_t *cuda = module->no_device_memory ? NULL : car_cuda();
+
+    CAR_COUNT(mca_coll_car_component.counters.calls_forwarded, 1);
+    if (NULL != cuda && 0 != count) {
+        const car_buffer_t output = car_buffer_look(cuda, rbuf);
+        const car_buffer_t input = MPI_IN_PLACE == sbuf ? output : car_buffer_look(cuda, sbuf);
+        if (needs_bounce(&input) || needs_bounce(&output)) {
+            return bounced(module, cuda, MPI_IN_PLACE == sbuf ? NULL : &input, &output, count, dtype, op, request);
+        }
+    }
+    return module->saved.iallreduce.function(sbuf, rbuf, count, dtype, op, module->comm, request,
+                                             module->saved.iallreduce.module);
+}
+
+static int queued(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
+                  struct ompi_op_t *op, const coll_car_reduction_t *found, struct ompi_request_t **result)
+{
+    const bool in_place = MPI_IN_PLACE == sbuf || sbuf == rbuf;
+    const car_cuda_t *cuda = car_cuda();
+    coll_car_request_t *request = coll_car_request_new(module, false);
+
+    if (NULL == request) {
+        return OMPI_ERR_OUT_OF_RESOURCE;
+    }
+    request->how = COLL_CAR_QUEUED;
+    request->fold = (coll_car_fold_t){op, found->one, found->reduction.element};
+    request->op.output = car_buffer_look(cuda, rbuf);
+    request->op.input = in_place ? request->op.output : car_buffer_look(cuda, sbuf);
+    request->op.count = (uint64_t) count * found->per_element;
+    request->op.reduction = found->reduction;
+    request->op.fold = coll_car_fold;
+    request->op.fold_context = &request->fold;
+    request->op.call = false;
+    coll_car_lock();
+    if (COLL_CAR_ASLEEP == module->state && NULL == module->wake) {
+        const int rc = coll_car_wake_begin(module);
+        if (OMPI_SUCCESS != rc) {
+            coll_car_unlock();
+            coll_car_request_give(request);
+            return rc;
+        }
+    }
+    module->behind = true;
+    car_lane_enter(&module->queue, &request->op);
+    coll_car_make_busy(module);
+    coll_car_unlock();
+    *result = &request->super.super;
+    /* Whatever can begin begins now: the caller may not come back for long. */
+    (void) coll_car_poll();
+    return OMPI_SUCCESS;
+}
+
+int mca_coll_car_iallreduce(const void *sbuf, void *rbuf, coll_car_count_t count, struct ompi_datatype_t *dtype,
+                            struct ompi_op_t *op, struct ompi_communicator_t *comm, struct ompi_request_t **request,
+                            mca_coll_base_module_t *base)
+{
+    mca_coll_car_module_t *module = (mca_coll_car_module_t *) base;
+    coll_car_reduction_t found;
+    bool known;
+
+    (void) comm;
+    CAR_COUNT(mca_coll_car_component.counters.calls_nonblocking, 1);
+    if (0 == count || coll_car_may_be_internal(count, dtype, op) || (module->firm && COLL_CAR_OFF == module->state)
+        || !coll_car_find_reduction(dtype, op, &found, &known)) {
+        return forward(module, sbuf, rbuf, count, dtype, op, request);
+    }
+    /* Whether all ranks have libcar is known to all only where a blocking call has come between. */
+    if (found.ready_made && (!module->firm || !module->ready_made || !known)) {
+        return forward(module, sbuf, rbuf, count, dtype, op, request);
+    }
+    if (COLL_CAR_BROKEN == module->state) {
+        return OMPI_ERROR;
+    }
+    return queued(module, sbuf, rbuf, count, op, &found, request);
+}

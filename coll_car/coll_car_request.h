@@ -1,0 +1,53 @@
+/*
+ * Requests of nonblocking and persistent calls.
+ */
+#ifndef COLL_CAR_REQUEST_H
+#define COLL_CAR_REQUEST_H
+
+#include "coll_car_module.h"
+
+#include "coll_car_bounce.h"
+
+/* Who does a call. */
+typedef enum {
+    COLL_CAR_QUEUED, /* the communicator's queue */
+    COLL_CAR_BOUNCED /* the saved module, on copies in host memory, by a request of its own */
+} coll_car_how_t;
+
+typedef struct coll_car_request {
+    ompi_coll_base_nbc_request_t super;
+    struct coll_car_request *next; /* in a list of those that have ended, or of the module's bounced ones */
+    mca_coll_car_module_t *module; /* retained, as its communicator is, until the request is freed */
+    struct ompi_communicator_t *comm;
+    coll_car_how_t how;
+    bool failed;
+    car_call_t op;
+    coll_car_fold_t fold;
+    coll_car_bounce_t bounce;
+    struct ompi_request_t *inner; /* of the saved module */
+} coll_car_request_t;
+
+OBJ_CLASS_DECLARATION(coll_car_request_t);
+
+/*
+ * A request of that communicator, active if it is not persistent; NULL without memory. The caller sets the functions that
+ * start and free it.
+ */
+coll_car_request_t *coll_car_request_new(mca_coll_car_module_t *module, bool persistent);
+
+/* Gives its memory back, and what it retained. */
+void coll_car_request_give(coll_car_request_t *request);
+
+/* To the user: it has ended. Not under the lock. */
+void coll_car_request_complete(coll_car_request_t *request);
+
+/* Under the lock: moves the module's requests on; those that have ended are put behind *ended. True while there are others. */
+bool coll_car_requests_poll(mca_coll_car_module_t *module, coll_car_request_t **ended);
+
+/* Counts a call that a lane has done. */
+void coll_car_count(const car_call_t *op);
+
+/* At the component's end. */
+void coll_car_requests_close(void);
+
+#endif /* COLL_CAR_REQUEST_H */
