@@ -285,6 +285,24 @@ static void a_bad_address_is_an_error_of_the_context(void **state)
     OK(cuCtxSynchronize());
 }
 
+static void a_misaligned_address_is_one_too(void **state)
+{
+    CUcontext own;
+    CUdeviceptr memory, managed;
+
+    (void) state;
+    open_device();
+    for (int kind = 0; kind < 2; ++kind) {
+        OK(cuCtxCreate_v2(&own, 0, 0));
+        OK(cuMemAlloc_v2(&memory, 4096));
+        OK(cuMemAllocManaged(&managed, 4096, CU_MEM_ATTACH_GLOBAL));
+        OK(fill(NULL, (0 == kind ? memory : managed) + 2, 1, 1, 0)); /* of 32-bit words */
+        assert_int_equal(CUDA_ERROR_ILLEGAL_ADDRESS, cuCtxSynchronize());
+        OK(cuCtxDestroy_v2(own));
+    }
+    OK(cuCtxSetCurrent(context));
+}
+
 static void kinds_of_memory_are_told_apart(void **state)
 {
     CUdeviceptr device, managed, pool;
@@ -334,6 +352,7 @@ int main(void)
         cmocka_unit_test(streams_run_in_order_and_side_by_side),
         cmocka_unit_test(the_legacy_stream_waits_for_blocking_streams_only),
         cmocka_unit_test(a_bad_address_is_an_error_of_the_context),
+        cmocka_unit_test(a_misaligned_address_is_one_too),
         cmocka_unit_test(kinds_of_memory_are_told_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
