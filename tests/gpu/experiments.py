@@ -78,6 +78,7 @@ def programs(big_bytes, limit_ms, fuzz_seconds=10):
         Job("progress", env=launch.NO_SINGLE_COPY),
         Job("lifecycle", ("--rounds", 60)),
         Job("stream_order", ("--expect", "after"), car={"stream_order": "legacy"}),
+        Job("stream_order", ("--expect", "after", "--stream", "per-thread"), car={"stream_order": "legacy"}),
         Job("whole"),
         Job("big", ("--bytes", big_bytes, "--overhead", 128 << 20)),
     ]

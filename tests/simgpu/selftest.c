@@ -39,6 +39,9 @@ CUresult cuStreamSynchronize(CUstream);
 CUresult cuStreamQuery(CUstream);
 CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned int);
 CUresult cuStreamDestroy_v2(CUstream);
+CUresult cuStreamBeginCapture_v2(CUstream, CUstreamCaptureMode);
+CUresult cuStreamEndCapture(CUstream, CUgraph *);
+CUresult cuStreamIsCapturing(CUstream, int *);
 CUresult cuEventCreate(CUevent *, unsigned int);
 CUresult cuEventRecord(CUevent, CUstream);
 CUresult cuEventDestroy_v2(CUevent);
@@ -267,6 +270,33 @@ static void the_legacy_stream_waits_for_blocking_streams_only(void **state)
     OK(cuMemFree_v2(memory));
 }
 
+static void a_capture_keeps_the_legacy_stream_shut_where_its_stream_is_blocking(void **state)
+{
+    CUevent event;
+    CUstream stream;
+    CUgraph graph;
+    int status;
+
+    (void) state;
+    open_device();
+    OK(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING));
+    OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    OK(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    OK(cuEventRecord(event, CU_STREAM_LEGACY));
+    OK(cuStreamEndCapture(stream, &graph));
+    OK(cuStreamDestroy_v2(stream));
+    OK(cuStreamCreate(&stream, CU_STREAM_DEFAULT));
+    OK(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    assert_int_equal(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, cuStreamIsCapturing(CU_STREAM_LEGACY, &status));
+    OK(cuStreamEndCapture(stream, &graph)); /* to ask does no harm */
+    OK(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    assert_int_equal(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, cuEventRecord(event, CU_STREAM_LEGACY));
+    assert_int_not_equal(CUDA_SUCCESS, cuStreamEndCapture(stream, &graph));
+    OK(cuEventRecord(event, CU_STREAM_LEGACY));
+    OK(cuStreamDestroy_v2(stream));
+    OK(cuEventDestroy_v2(event));
+}
+
 static void a_bad_address_is_an_error_of_the_context(void **state)
 {
     CUcontext own;
@@ -351,6 +381,7 @@ int main(void)
         cmocka_unit_test(memory_is_shared_by_ipc),
         cmocka_unit_test(streams_run_in_order_and_side_by_side),
         cmocka_unit_test(the_legacy_stream_waits_for_blocking_streams_only),
+        cmocka_unit_test(a_capture_keeps_the_legacy_stream_shut_where_its_stream_is_blocking),
         cmocka_unit_test(a_bad_address_is_an_error_of_the_context),
         cmocka_unit_test(a_misaligned_address_is_one_too),
         cmocka_unit_test(kinds_of_memory_are_told_apart),

@@ -70,12 +70,24 @@ def test_the_callers_context_is_as_it_was(build, check, ranks):
     check(run(build, "context", ranks=ranks, gpus=simulated(build, devices=4)))
 
 
-def test_legacy_stream_order_waits_for_the_default_stream(build, check):
-    check(run(build, "stream_order", "--expect", "after", gpus=simulated(build), car={"stream_order": "legacy"}))
+@pytest.mark.parametrize("stream", ["legacy", "per-thread"])
+def test_legacy_stream_order_waits_for_the_default_stream(build, check, stream):
+    check(run(build, "stream_order", "--expect", "after", "--stream", stream, gpus=simulated(build),
+              car={"stream_order": "legacy"}))
 
 
-def test_without_it_the_stream_order_test_would_fail(build, check):
-    check(run(build, "stream_order", "--expect", "before", gpus=simulated(build)))
+@pytest.mark.parametrize("stream", ["legacy", "per-thread"])
+def test_without_it_the_stream_order_test_would_fail(build, check, stream):
+    check(run(build, "stream_order", "--expect", "before", "--stream", stream, gpus=simulated(build)))
+
+
+@pytest.mark.parametrize("how", ["graph", "plain"])
+def test_launches_may_block(build, check, how):
+    """CUDA_LAUNCH_BLOCKING: the host comes back when the kernel has ended, so a kernel that waited would hold up MPI."""
+    check(run(build, "mixed", "--cases", 60, ranks=3, gpus=simulated(build, devices=2), car={"launch": how},
+              env={"CUDA_LAUNCH_BLOCKING": "1"}))
+    check(run(build, "progress", ranks=3, gpus=simulated(build), car={"launch": how}, timeout=30,
+              env={**launch.NO_SINGLE_COPY, "CUDA_LAUNCH_BLOCKING": "1"}))
 
 
 @pytest.mark.parametrize("launch_how", ["graph", "plain"])
