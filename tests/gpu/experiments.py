@@ -65,6 +65,7 @@ def programs(big_bytes, limit_ms, fuzz_seconds=10):
         Job("types", ("--reference", "no")),
         Job("ops", ("--expect", "served")),
         Job("derived"),
+        Job("erroneous"),
         Job("alternate", ("--rounds", 500), car={"push_max": 0, "pull_max": 65536, "blocks": 8}),
         Job("fuzz", ("--seconds", fuzz_seconds, "--seed", int(time.time()))),
         Job("communicators"),

@@ -49,6 +49,11 @@ def test_ranks_of_one_call_may_bring_different_kinds_of_memory(build, check):
     check(run(build, "mixed", "--cases", 120, ranks=4, gpus=simulated(build, devices=2)))
 
 
+@pytest.mark.parametrize("device", ["yes", "no"])
+def test_erroneous_calls_get_the_errors_of_open_mpi(build, check, device):
+    check(run(build, "erroneous", "--device", device, ranks=3, gpus=simulated(build, devices=2)))
+
+
 @pytest.mark.parametrize("pml", ["ob1", "ucx"])
 def test_mpi_goes_on_while_a_rank_waits(build, check, pml):
     check(run(build, "progress", ranks=3, pml=pml, gpus=simulated(build), env=launch.NO_SINGLE_COPY, timeout=30))
