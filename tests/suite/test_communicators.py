@@ -27,6 +27,20 @@ def test_a_hundred_communicators_at_once(build, check, ranks):
     check(run(build, "communicators", "--case", "many", ranks=ranks, gpus=simulated(build), timeout=60))
 
 
+@pytest.mark.parametrize("ranks, devices", [(2, 1), (4, 2)])
+def test_more_communicators_than_there_is_memory_for(build, check, ranks, devices):
+    result = check(run(build, "communicators", "--case", "crowd", "--many", 60, ranks=ranks, gpus=simulated(build, devices),
+                       car={"memory": 4 << 20, "verbose": 1}, timeout=60))
+    assert any("coll_car_memory sets how much there is" in line for line in result.lines_of_car()), result
+
+
+def test_hundreds_of_communicators_at_once(build, check, full):
+    """By default 170 have memory; every one is right."""
+    if not full:
+        pytest.skip("takes half a minute: --full")
+    check(run(build, "communicators", "--case", "crowd", "--many", 300, ranks=8, gpus=simulated(build), timeout=300))
+
+
 def test_intercommunicators_are_left_to_open_mpi(build, check):
     """It can read device memory there only if it was built with CUDA."""
     check(run(build, "communicators", "--case", "inter", "--device", "yes" if build.cuda_aware else "no", ranks=5,
