@@ -340,7 +340,10 @@ static void huge_call(void)
         }
         gpu_write((char *) buffer.address + i * sizeof(*values), values, n * sizeof(*values));
     }
+    const car_counters_t before = test_counters();
     MPI_Allreduce(MPI_IN_PLACE, buffer.address, (int) elements, MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
+    const car_counters_t since = test_since(&before);
+    CHECK(1 == test_served(&since), "the huge message was served %llu times", test_served(&since));
     const uint32_t size = (uint32_t) test.size, ranks = size * (size - 1) / 2;
     for (uint64_t i = 0; i < elements && 0 == test_failures(); i += part) {
         const uint64_t n = elements - i < part ? elements - i : part;
