@@ -78,6 +78,8 @@ def programs(ranks, big_bytes, limit_ms, fuzz_seconds=10):
         Job("late", ("--limit-ms", limit_ms)),
         Job("progress", env=launch.NO_SINGLE_COPY),
         Job("lifecycle", ("--rounds", 60)),
+        Job("spawn"),
+        Job("sessions"),
         Job("stream_order", ("--expect", "after"), car={"stream_order": "legacy"}),
         Job("stream_order", ("--expect", "after", "--stream", "per-thread"), car={"stream_order": "legacy"}),
         Job("whole"),

@@ -45,8 +45,9 @@ def test_thresholds_are_those_that_the_parameters_say(build, check):
     assert all(count > 20 for count in counts[-3:]), result
 
 
-def test_ranks_of_one_call_may_bring_different_kinds_of_memory(build, check):
-    check(run(build, "mixed", "--cases", 120, ranks=4, gpus=simulated(build, devices=2)))
+@pytest.mark.parametrize("ranks, pml", [(3, "ucx"), (4, "ob1")])
+def test_ranks_of_one_call_may_bring_different_kinds_of_memory(build, check, ranks, pml):
+    check(run(build, "mixed", "--cases", 120, ranks=ranks, pml=pml, gpus=simulated(build, devices=2)))
 
 
 @pytest.mark.parametrize("device", ["yes", "no"])
@@ -70,9 +71,9 @@ def test_communicators_leave_nothing_behind(build, check, full, ranks, devices):
               timeout=300 if full else 90))
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_the_callers_context_is_as_it_was(build, check, ranks):
-    check(run(build, "context", ranks=ranks, gpus=simulated(build, devices=4)))
+@pytest.mark.parametrize("ranks, pml", [(2, "ob1"), (3, "ucx")])
+def test_the_callers_context_is_as_it_was(build, check, ranks, pml):
+    check(run(build, "context", ranks=ranks, pml=pml, gpus=simulated(build, devices=4)))
 
 
 @pytest.mark.parametrize("stream", ["legacy", "per-thread"])
