@@ -50,7 +50,7 @@ class Section:
     tool: str = ""
 
 
-def programs(big_bytes, limit_ms, fuzz_seconds=10):
+def programs(ranks, big_bytes, limit_ms, fuzz_seconds=10):
     """What every way to place ranks has to do."""
     jobs = [Job("allreduce", ("--cases", 150, "--max-bytes", 4 << 20))]
     jobs += [Job("allreduce", ("--kinds", GPU_KINDS, "--cases", 40, "--max-bytes", 1 << 20),
@@ -65,6 +65,7 @@ def programs(big_bytes, limit_ms, fuzz_seconds=10):
         Job("types", ("--reference", "no")),
         Job("ops", ("--expect", "served")),
         Job("derived"),
+        Job("erroneous"),
         Job("alternate", ("--rounds", 500), car={"push_max": 0, "pull_max": 65536, "blocks": 8}),
         Job("fuzz", ("--seconds", fuzz_seconds, "--seed", int(time.time()))),
         Job("communicators"),
@@ -77,19 +78,24 @@ def programs(big_bytes, limit_ms, fuzz_seconds=10):
         Job("late", ("--limit-ms", limit_ms)),
         Job("progress", env=launch.NO_SINGLE_COPY),
         Job("lifecycle", ("--rounds", 60)),
+        Job("spawn"),
+        Job("sessions"),
         Job("stream_order", ("--expect", "after"), car={"stream_order": "legacy"}),
+        Job("stream_order", ("--expect", "after", "--stream", "per-thread"), car={"stream_order": "legacy"}),
         Job("whole"),
         Job("big", ("--bytes", big_bytes, "--overhead", 128 << 20)),
     ]
+    if ranks == 2:  # more than 2^31 bytes, once
+        jobs.append(Job("fuzz", ("--huge", "yes", "--seconds", 1, "--max-bytes", 65536), timeout=60))
     return jobs
 
 
 def sections():
     few = ("--types", "int32,float,double", "--kinds", "device", "--borders", "no")
     sanitized = (*few, "--max-bytes", 20000, "--cases", 5)
-    found = [Section(f"one rank per GPU, {n} GPUs", n, False, programs(1 << 30, 50), gpus_needed=n)
+    found = [Section(f"one rank per GPU, {n} GPUs", n, False, programs(n, 1 << 30, 50), gpus_needed=n)
              for n in (2, 4, 8)]
-    found += [Section(f"{n} ranks under MPS", n, True, programs((1 << 30) // n * 2, 50)) for n in (2, 4, 8)]
+    found += [Section(f"{n} ranks under MPS", n, True, programs(n, (1 << 30) // n * 2, 50)) for n in (2, 4, 8)]
     # Contexts take turns there, and every exchange costs turns.
     found.append(Section("2 ranks on one GPU without MPS", 2, False, one_gpu=True, jobs=[
         Job("allreduce", (*few, "--cases", 20, "--max-bytes", 1 << 20), timeout=90),

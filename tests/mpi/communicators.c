@@ -2,7 +2,7 @@
  * Communicators of every origin: each that has 2 ranks or more on one node is served, with its ranks in their own order.
  *
  *   --case NAME      one of the cases below; without it those that need no more than ranks of one node and a GPU
- *   --many N         communicators alive at once in case many (100)
+ *   --many N         communicators alive at once in cases many and crowd (100)
  *   --device yes|no  whether calls that coll/car leaves alone may have device memory (no): then Open MPI must read it
  */
 #include <stdio.h>
@@ -14,6 +14,7 @@
 
 #define SMALL 8192
 #define LARGE (1 << 20)
+#define INTEGERS 120000 /* from which on checked_allreduce has numbers that any order sums to the same */
 #define HUGE (4 << 20)
 
 static checked_space_t space; /* device memory */
@@ -279,6 +280,38 @@ static void many(void)
     communicators += number;
 }
 
+/* More than coll_car_memory has room for: the first are served, the others never; when all are gone there is room again. */
+static void crowd(void)
+{
+    const int number = (int) test_number("many", 100);
+    MPI_Comm *comms = malloc((size_t) number * sizeof(MPI_Comm)), later;
+    unsigned long long most = 0;
+
+    for (int turn = 0; turn < 2; ++turn) {
+        for (int i = 0; i < number; ++i) {
+            if (0 == turn) {
+                MPI_Comm_dup(MPI_COMM_WORLD, &comms[i]);
+            }
+            const car_counters_t before = test_counters();
+            checked_allreduce(comms[i], &space, INTEGERS, seed + (uint64_t) i, "one of a crowd");
+            const car_counters_t since = test_since(&before);
+            most += 0 == turn ? test_served(&since) : 0;
+            CHECK(((unsigned long long) i < most) == (1 == test_served(&since)) && 1 == test_served(&since) + test_left(&since),
+                  "communicator %d of %d, turn %d: served %llu times, left %llu times, where %llu have memory", i, number, turn,
+                  test_served(&since), test_left(&since), most);
+        }
+    }
+    CHECK(0 < most && most < (unsigned long long) number, "%llu of %d communicators have memory", most, number);
+    for (int i = 0; i < number; ++i) {
+        drop(&comms[i]);
+    }
+    MPI_Barrier(MPI_COMM_WORLD); /* all have left all of them */
+    MPI_Comm_dup(MPI_COMM_WORLD, &later);
+    use(later, "after the crowd");
+    drop(&later);
+    free(comms);
+}
+
 /* Two communicators without a common rank at once, on the same GPUs where those are shared. */
 static void halves(void)
 {
@@ -358,7 +391,7 @@ static const struct {
 } cases[] = {
     {"groups", groups, true}, {"overlapping", overlapping, true}, {"splits", splits, true},
     {"topologies", topologies, true}, {"inter", inter, true}, {"freed", freed, true}, {"many", many, false},
-    {"halves", halves, false}, {"preferences", preferences, true}, {"nodes", nodes, false},
+    {"crowd", crowd, false}, {"halves", halves, false}, {"preferences", preferences, true}, {"nodes", nodes, false},
 };
 
 int main(int argc, char **argv)

@@ -1,7 +1,8 @@
 /*
  * The caller's CUDA state is his own: MPI_Allreduce leaves the current context as it was (a primary one, one of
- * cuCtxCreate, none), makes no context on a GPU that the rank does not use, and does not disturb another thread that
- * captures a stream in global mode, not even while it sets a communicator up. The device is chosen after MPI_Init.
+ * cuCtxCreate, none), makes no context on a GPU that the rank does not use, and does not disturb a capture in global mode,
+ * of this thread or another one, not even while it sets a communicator up. The device is chosen after MPI_Init, and may
+ * be chosen anew after the first call on a communicator.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -79,7 +80,7 @@ static void no_other_contexts(int used)
     }
 }
 
-/* --- another thread's capture ---------------------------------------------------------------------------------------- */
+/* --- captures -------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
     CUcontext context;
@@ -102,6 +103,7 @@ static void *capture(void *argument)
     return NULL;
 }
 
+/* Another thread's. */
 static void survive_capture(CUcontext context)
 {
     capture_t c = {.context = context};
@@ -122,6 +124,50 @@ static void survive_capture(CUcontext context)
     CHECK(CUDA_SUCCESS == c.result && NULL != c.graph, "the other thread's capture ended with %d", c.result);
     check(&buffer, context, "while another thread captures");
     gpu_free(&buffer);
+    MPI_Comm_free(&comm);
+}
+
+/* This thread's own. */
+static void call_while_capturing(CUcontext context)
+{
+    CUstream stream;
+    CUgraph graph = NULL;
+    MPI_Comm comm;
+
+    GPU_OK(gpu.CtxSetCurrent(context));
+    gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, COUNT * sizeof(int32_t));
+    fill(&buffer);
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+    GPU_OK(gpu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    GPU_OK(gpu.StreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    reduce(comm, &buffer, context, "while this thread captures");
+    const CUresult result = gpu.StreamEndCapture(stream, &graph);
+    CHECK(CUDA_SUCCESS == result && NULL != graph, "this thread's capture ended with %d", result);
+    check(&buffer, context, "while this thread captures");
+    gpu_free(&buffer);
+    MPI_Comm_free(&comm);
+}
+
+/* --- another device -------------------------------------------------------------------------------------------------- */
+
+/* One communicator, and each call on the next device; some ranks stay where they are. */
+static void change_devices(int stay)
+{
+    const int first = gpu_in_use();
+    CUcontext context;
+    MPI_Comm comm;
+
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+    for (int step = 0; step <= gpu_count(); ++step) {
+        gpu_use(test.rank == stay ? first : (first + step) % gpu_count());
+        GPU_OK(gpu.CtxGetCurrent(&context));
+        gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, COUNT * sizeof(int32_t));
+        fill(&buffer);
+        reduce(comm, &buffer, context, "after another device was chosen");
+        check(&buffer, context, "after another device was chosen");
+        gpu_free(&buffer);
+    }
+    gpu_use(first);
     MPI_Comm_free(&comm);
 }
 
@@ -146,6 +192,9 @@ int main(int argc, char **argv)
     try_contexts(primary, own, "with a buffer of the primary context, another one current");
     try_contexts(own, primary, "with a buffer of another context, the primary one current");
     no_other_contexts(device);
+    call_while_capturing(primary);
     GPU_OK(gpu.CtxSetCurrent(primary));
+    change_devices(0); /* last: it leaves contexts on all of them */
+    change_devices(test.size);
     return test_end("device %d of %d on rank 0", device, gpu_count());
 }

@@ -2,10 +2,12 @@
  * Contiguous derived types of one predefined type: kernels reduce them wherever MPI lets an operation have them. That is
  * user-defined operations by the standard (libcar's are known to coll/car, others go to the saved module), and
  * predefined ones where Open MPI's checks of arguments are off (--unchecked yes). Types with gaps go to the saved module.
+ * What MPI_Type_create_f90_integer and its like return are predefined types under other names.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "data.h"
 #include "testing.h"
 
 #define COUNT 777
@@ -78,6 +80,62 @@ static void add_gapped(void *in, void *inout, int *count, MPI_Datatype *type)
     }
 }
 
+/* A type of Fortran's kinds, which is to be reduced like the one of that name in data_types.c. */
+static void try_kind(MPI_Datatype type, const char *like, data_op_t op)
+{
+    char mine[COUNT * 16], expected[COUNT * 16], scratch[COUNT * 16];
+    const data_type_t *known = data_types;
+    int size = 0;
+
+    if (MPI_DATATYPE_NULL != type) {
+        MPI_Type_size(type, &size);
+    }
+    if (0 == size) {
+        return; /* not in this Open MPI */
+    }
+    while (0 != strcmp(like, known->name)) {
+        ++known;
+    }
+    gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, sizeof(mine));
+    data_fill(mine, known, (uint64_t) op + 1, test.rank, 0, COUNT);
+    gpu_write(buffer.address, mine, COUNT * known->bytes);
+    const car_counters_t before = test_counters();
+    const int rc = MPI_Allreduce(MPI_IN_PLACE, buffer.address, COUNT, type, data_mpi_op(op), MPI_COMM_WORLD);
+    const car_counters_t since = test_since(&before);
+    gpu_read(mine, buffer.address, COUNT * known->bytes);
+    data_expect(expected, scratch, known, op, (uint64_t) op + 1, test.size, 0, COUNT);
+    CHECK(MPI_SUCCESS == rc && 1 == test_served(&since), "a kind of Fortran, like %s: error %d, served %llu times", like, rc,
+          test_served(&since));
+    CHECK(COUNT == data_differ(mine, expected, known, COUNT), "a kind of Fortran, like %s: wrong result", like);
+    gpu_free(&buffer);
+}
+
+static void kinds_of_fortran(void)
+{
+    /* Open MPI makes the smallest one of MPI_BYTE, and so compares its values without a sign. */
+    static const struct {
+        int digits;
+        const char *like;
+    } integers[] = {{2, "uint8"}, {4, "int16"}, {9, "int32"}, {18, "int64"}},
+      reals[] = {{6, "float"}, {15, "double"}}, complexes[] = {{6, "c_float_complex"}, {15, "c_double_complex"}};
+    MPI_Datatype type;
+
+    for (int i = 0; i < 4; ++i) {
+        MPI_Type_create_f90_integer(integers[i].digits, &type);
+        try_kind(type, integers[i].like, DATA_SUM);
+        try_kind(type, integers[i].like, DATA_MIN);
+        try_kind(type, integers[i].like, DATA_BXOR);
+    }
+    for (int i = 0; i < 2; ++i) {
+        MPI_Type_create_f90_real(reals[i].digits, MPI_UNDEFINED, &type);
+        try_kind(type, reals[i].like, DATA_SUM);
+        try_kind(type, reals[i].like, DATA_MAX);
+        MPI_Type_create_f90_complex(complexes[i].digits, MPI_UNDEFINED, &type);
+        try_kind(type, complexes[i].like, DATA_SUM);
+        try_kind(type, complexes[i].like, DATA_PROD);
+    }
+}
+
 int main(int argc, char **argv)
 {
     MPI_Datatype threes, gapped;
@@ -100,6 +158,7 @@ int main(int argc, char **argv)
             try_call("MPI_SUM", threes, MPI_SUM, TIMES, in_place, true);
         }
     }
+    kinds_of_fortran();
     MPI_Op_free(&own_gapped);
     MPI_Op_free(&own);
     MPI_Type_free(&gapped);

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "borders.h"
 #include "data.h"
 #include "testing.h"
 
@@ -41,7 +42,7 @@ typedef struct {
     uint64_t count, seed;
     bool in_place;
     int in_kind, out_kind; /* indices of fuzz.kind */
-    size_t in_shift, out_shift; /* elements of alignment */
+    size_t in_shift, out_shift; /* bytes */
 } call_t;
 
 static struct {
@@ -125,20 +126,54 @@ static MPI_Comm make_communicator(int index, uint64_t random)
 
 /* --- one call -------------------------------------------------------------------------------------------------------- */
 
-static uint64_t draw_count(uint64_t random, size_t bytes)
+/* Around a power of two bytes, where thresholds of coll/car on host memory and of Open MPI are. */
+static uint64_t around_power(uint64_t random, size_t bytes, uint64_t most)
+{
+    const uint64_t count = (UINT64_C(1) << random % 21) / bytes + (random >> 8) % 3;
+
+    return 0 == count ? 0 : count - 1 < most ? count - 1 : most;
+}
+
+/* Around a count from which kernels do a call in another way. */
+static uint64_t around_border(uint64_t random, int size, size_t bytes, uint64_t most)
+{
+    uint64_t counts[BORDERS_MAX];
+    const int borders = borders_find(size, bytes, fuzz.max_bytes, counts);
+
+    return 0 == borders ? most : counts[random % (unsigned) borders];
+}
+
+static uint64_t draw_count(uint64_t random, int size, size_t bytes)
 {
     const uint64_t most = fuzz.max_bytes / bytes;
-    const uint64_t power = UINT64_C(1) << (random >> 8) % 21;
 
     switch (random % 8) {
     case 0:
         return (random >> 16) % 4;
-    case 1: /* around a power of two bytes, where thresholds are */
-        return power / bytes + (random >> 16) % 3 < most ? power / bytes + (random >> 16) % 3 : most;
+    case 1:
+        return around_power(random >> 8, bytes, most);
     case 2:
         return most - (random >> 16) % (most / 8 + 1);
+    case 3:
+    case 4:
+        return around_border(random >> 16, size, bytes, most);
     default: /* every magnitude as often as any other */
         return (random >> 16) % ((most >> (random >> 8) % 18) + 1);
+    }
+}
+
+/* Some bytes behind a 16-byte boundary: none, elements, or, where coll/car is to serve the call, what no element may have. */
+static size_t draw_shift(uint64_t random, size_t align, bool all_host)
+{
+    switch (random & 7) {
+    case 0:
+    case 1:
+    case 2:
+        return 0;
+    case 3:
+        return all_host ? 0 : (random >> 4) % (SHIFTS * align);
+    default:
+        return (random >> 4) % SHIFTS * align;
     }
 }
 
@@ -157,8 +192,8 @@ static void draw_rank(call_t *c, uint64_t random, int r)
         c->in_kind = fuzz.first_host_kind + (int) ((kinds >> 8) % (unsigned) host_kinds);
     }
     c->in_kind = c->in_place ? c->out_kind : c->in_kind;
-    c->out_shift = 0 == (own >> 16) % 2 ? 0 : (own >> 20) % SHIFTS;
-    c->in_shift = c->in_place ? c->out_shift : 0 == (own >> 17) % 2 ? 0 : (own >> 28) % SHIFTS;
+    c->out_shift = draw_shift(own >> 16, c->pair.type->align, all_host);
+    c->in_shift = c->in_place ? c->out_shift : draw_shift(own >> 32, c->pair.type->align, all_host);
 }
 
 static size_t used(const call_t *c)
@@ -169,7 +204,7 @@ static size_t used(const call_t *c)
 static void check_result(const call_t *c, const char *output, const char *before, MPI_Comm comm, bool exact)
 {
     const data_type_t *type = c->pair.type;
-    const size_t start = GUARD + c->out_shift * type->align, end = start + c->count * type->bytes;
+    const size_t start = GUARD + c->out_shift, end = start + c->count * type->bytes;
     char got[DATA_TEXT], wanted[DATA_TEXT];
     int size;
 
@@ -228,7 +263,7 @@ static void one_call(MPI_Comm comm)
     if (size < 2) {
         return;
     }
-    c.count = draw_count(size_random, c.pair.type->bytes);
+    c.count = draw_count(size_random, size, c.pair.type->bytes);
     c.in_place = 0 == (random >> 40) % 3;
     for (int r = 0; r < size; ++r) {
         draw_rank(&c, draw(4), r);
@@ -238,13 +273,14 @@ static void one_call(MPI_Comm comm)
     const data_type_t *type = c.pair.type;
     char *const out = fuzz.memory[c.out_kind].out.address;
     char *const in = c.in_place ? out : fuzz.memory[c.in_kind].in.address;
-    const size_t in_start = GUARD + c.in_shift * type->align, out_start = GUARD + c.out_shift * type->align;
+    const size_t in_start = GUARD + c.in_shift, out_start = GUARD + c.out_shift;
 
     memset(fuzz.image, GUARD_BYTE, used(&c));
     if (!c.in_place) {
         gpu_write(out, fuzz.image, used(&c));
     }
-    data_fill(fuzz.image + in_start, type, c.seed, rank, 0, c.count);
+    data_fill(fuzz.scratch, type, c.seed, rank, 0, c.count); /* at an address that the CPU may use for any type */
+    memcpy(fuzz.image + in_start, fuzz.scratch, c.count * type->bytes);
     gpu_write(in, fuzz.image, used(&c));
     if (!c.in_place) {
         memset(fuzz.image, GUARD_BYTE, used(&c));
@@ -304,7 +340,10 @@ static void huge_call(void)
         }
         gpu_write((char *) buffer.address + i * sizeof(*values), values, n * sizeof(*values));
     }
+    const car_counters_t before = test_counters();
     MPI_Allreduce(MPI_IN_PLACE, buffer.address, (int) elements, MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
+    const car_counters_t since = test_since(&before);
+    CHECK(1 == test_served(&since), "the huge message was served %llu times", test_served(&since));
     const uint32_t size = (uint32_t) test.size, ranks = size * (size - 1) / 2;
     for (uint64_t i = 0; i < elements && 0 == test_failures(); i += part) {
         const uint64_t n = elements - i < part ? elements - i : part;

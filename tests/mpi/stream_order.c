@@ -1,6 +1,8 @@
 /*
  * A kernel on the caller's default stream fills the buffer late, and nobody waits for it before MPI_Allreduce.
  *
+ *   --stream legacy|per-thread  what default stream: the second is that of programs compiled for one per thread, which the
+ *                   legacy one waits for (legacy)
  *   --expect after   coll_car_stream_order=legacy: the allreduce sees what the kernel wrote
  *   --expect before  without: it has run by then. That is no promise; it shows that the test can tell
  */
@@ -13,13 +15,15 @@
 #define OLD 1000u
 #define NEW 7u
 
+static CUstream default_stream;
+
 static void fill_late(CUfunction kernel, void *address, uint32_t delay_us)
 {
     test_kernel_args_t args = {
         .address = address, .count = COUNT, .value = NEW + (uint32_t) test.rank, .delay_us = delay_us};
     void *parameters[] = {&args};
 
-    GPU_OK(gpu.LaunchKernel(kernel, 1, 1, 1, 32, 1, 1, 0, CU_STREAM_LEGACY, parameters, NULL));
+    GPU_OK(gpu.LaunchKernel(kernel, 1, 1, 1, 32, 1, 1, 0, default_stream, parameters, NULL));
 }
 
 static void set(void *address, uint32_t value)
@@ -36,9 +40,10 @@ int main(int argc, char **argv)
 {
     uint32_t data[COUNT];
 
-    test_options(argc, argv, "expect ms");
+    test_options(argc, argv, "expect stream ms");
     test_begin(&argc, &argv, "stream_order");
     test_use_gpu();
+    default_stream = 0 == strcmp("per-thread", test_option("stream", "legacy")) ? CU_STREAM_PER_THREAD : CU_STREAM_LEGACY;
     const bool after = 0 == strcmp("after", test_option("expect", "after"));
     const uint32_t delay_us = (uint32_t) test_number("ms", 300) * 1000;
     const CUfunction kernel = gpu_kernel("fill_delay");

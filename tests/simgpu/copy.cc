@@ -160,6 +160,9 @@ static CUresult memory_work(CUstream handle, uint64_t to, uint64_t from, size_t 
         if (CUDA_SUCCESS != context->sticky) {
             return context->sticky;
         }
+        if (CUresult result = simgpu_legacy_check(stream)) {
+            return result;
+        }
         point = simgpu_give(stream, [context, work] {
             if (!work()) {
                 context->sticky = CUDA_ERROR_ILLEGAL_ADDRESS;

@@ -79,6 +79,8 @@ extern "C" __attribute__((visibility("default"))) long simgpu_call_count(const c
 
 int simgpu_physical_devices() { return (int) simgpu_env("SIMGPU_DEVICES", 1); }
 
+static bool mig() { return 0 != simgpu_env("SIMGPU_MIG", 0); }
+
 CUuuid simgpu_uuid(int physical)
 {
     CUuuid uuid;
@@ -94,6 +96,9 @@ simgpu_link simgpu_link_between(int a, int b)
     const std::string topology = nullptr == value ? "nvlink" : value;
     if (a == b) {
         return LINK_SAME;
+    }
+    if (mig()) {
+        return LINK_NONE;
     }
     if ("nvlink" == topology || ("pairs" == topology && a / 2 == b / 2)) {
         return LINK_NVLINK;
@@ -241,9 +246,14 @@ SIMGPU_API cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device)
     return CUDA_SUCCESS;
 }
 
+/* Of a slice this is the whole GPU's. */
 SIMGPU_API cuDeviceGetUuid(CUuuid *uuid, CUdevice device)
 {
-    return cuDeviceGetUuid_v2(uuid, device); /* versions count as one */
+    const CUresult result = cuDeviceGetUuid_v2(uuid, device); /* versions count as one */
+    if (CUDA_SUCCESS == result && mig()) {
+        *uuid = simgpu_uuid(0xffff);
+    }
+    return result;
 }
 
 SIMGPU_API cuDeviceGetPCIBusId(char *text, int bytes, CUdevice device)

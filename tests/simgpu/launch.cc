@@ -77,7 +77,7 @@ static CUresult prepare(CUfunction function, unsigned grid, unsigned block, void
     return CUDA_SUCCESS;
 }
 
-static CUresult start(CUstream handle, simgpu_launch launch)
+static CUresult give(CUstream handle, const simgpu_launch &launch, simgpu_point *end)
 {
     simgpu_guard guard(simgpu_lock);
     CUstream_st *stream = simgpu_stream(handle);
@@ -94,12 +94,26 @@ static CUresult start(CUstream handle, simgpu_launch launch)
     if (stream->capturing) {
         return CUDA_SUCCESS; /* captured, and the graph of it is never looked at */
     }
-    (void) simgpu_give(stream, [context, launch] {
+    if (CUresult result = simgpu_legacy_check(stream)) {
+        return result;
+    }
+    *end = simgpu_give(stream, [context, launch] {
         if (CUDA_SUCCESS == context->sticky && !simgpu_run(launch)) {
             context->sticky = CUDA_ERROR_ILLEGAL_ADDRESS;
         }
     });
     return CUDA_SUCCESS;
+}
+
+static CUresult start(CUstream handle, const simgpu_launch &launch)
+{
+    static const bool blocking = 0 != simgpu_env("CUDA_LAUNCH_BLOCKING", 0);
+    simgpu_point end;
+    const CUresult result = give(handle, launch, &end);
+    if (blocking) {
+        simgpu_wait(end);
+    }
+    return result;
 }
 
 SIMGPU_API cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,

@@ -56,6 +56,9 @@ API nvmlDeviceGetHandleByUUID(const char *uuid, void **device)
     if (!initialised) {
         return UNINITIALIZED;
     }
+    if (nullptr != getenv("SIMGPU_MIG")) {
+        return NOT_FOUND; /* slices have names that begin with MIG */
+    }
     for (int i = 0; i < devices(); ++i) {
         char text[64];
         void *candidate = (void *) (intptr_t) (i + 1);

@@ -39,6 +39,9 @@ CUresult cuStreamSynchronize(CUstream);
 CUresult cuStreamQuery(CUstream);
 CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned int);
 CUresult cuStreamDestroy_v2(CUstream);
+CUresult cuStreamBeginCapture_v2(CUstream, CUstreamCaptureMode);
+CUresult cuStreamEndCapture(CUstream, CUgraph *);
+CUresult cuStreamIsCapturing(CUstream, int *);
 CUresult cuEventCreate(CUevent *, unsigned int);
 CUresult cuEventRecord(CUevent, CUstream);
 CUresult cuEventDestroy_v2(CUevent);
@@ -267,6 +270,33 @@ static void the_legacy_stream_waits_for_blocking_streams_only(void **state)
     OK(cuMemFree_v2(memory));
 }
 
+static void a_capture_keeps_the_legacy_stream_shut_where_its_stream_is_blocking(void **state)
+{
+    CUevent event;
+    CUstream stream;
+    CUgraph graph;
+    int status;
+
+    (void) state;
+    open_device();
+    OK(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING));
+    OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    OK(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    OK(cuEventRecord(event, CU_STREAM_LEGACY));
+    OK(cuStreamEndCapture(stream, &graph));
+    OK(cuStreamDestroy_v2(stream));
+    OK(cuStreamCreate(&stream, CU_STREAM_DEFAULT));
+    OK(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    assert_int_equal(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, cuStreamIsCapturing(CU_STREAM_LEGACY, &status));
+    OK(cuStreamEndCapture(stream, &graph)); /* to ask does no harm */
+    OK(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    assert_int_equal(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, cuEventRecord(event, CU_STREAM_LEGACY));
+    assert_int_not_equal(CUDA_SUCCESS, cuStreamEndCapture(stream, &graph));
+    OK(cuEventRecord(event, CU_STREAM_LEGACY));
+    OK(cuStreamDestroy_v2(stream));
+    OK(cuEventDestroy_v2(event));
+}
+
 static void a_bad_address_is_an_error_of_the_context(void **state)
 {
     CUcontext own;
@@ -283,6 +313,24 @@ static void a_bad_address_is_an_error_of_the_context(void **state)
     /* Others are not affected. */
     OK(cuCtxSetCurrent(context));
     OK(cuCtxSynchronize());
+}
+
+static void a_misaligned_address_is_one_too(void **state)
+{
+    CUcontext own;
+    CUdeviceptr memory, managed;
+
+    (void) state;
+    open_device();
+    for (int kind = 0; kind < 2; ++kind) {
+        OK(cuCtxCreate_v2(&own, 0, 0));
+        OK(cuMemAlloc_v2(&memory, 4096));
+        OK(cuMemAllocManaged(&managed, 4096, CU_MEM_ATTACH_GLOBAL));
+        OK(fill(NULL, (0 == kind ? memory : managed) + 2, 1, 1, 0)); /* of 32-bit words */
+        assert_int_equal(CUDA_ERROR_ILLEGAL_ADDRESS, cuCtxSynchronize());
+        OK(cuCtxDestroy_v2(own));
+    }
+    OK(cuCtxSetCurrent(context));
 }
 
 static void kinds_of_memory_are_told_apart(void **state)
@@ -333,7 +381,9 @@ int main(void)
         cmocka_unit_test(memory_is_shared_by_ipc),
         cmocka_unit_test(streams_run_in_order_and_side_by_side),
         cmocka_unit_test(the_legacy_stream_waits_for_blocking_streams_only),
+        cmocka_unit_test(a_capture_keeps_the_legacy_stream_shut_where_its_stream_is_blocking),
         cmocka_unit_test(a_bad_address_is_an_error_of_the_context),
+        cmocka_unit_test(a_misaligned_address_is_one_too),
         cmocka_unit_test(kinds_of_memory_are_told_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -114,6 +114,12 @@ void simgpu_drain(CUctx_st *context);
 /* Whether an unsafe call is prohibited because of a capture; it invalidates the capture as in CUDA. */
 CUresult simgpu_capture_check();
 
+/*
+ * The legacy default stream takes nothing while a blocking stream of its context captures, whatever the mode; who tries
+ * invalidates the capture. Under the lock.
+ */
+CUresult simgpu_legacy_check(const CUstream_st *stream);
+
 /* --- memory (memory.cc) --- */
 
 enum simgpu_kind { KIND_DEVICE, KIND_POOL, KIND_VMM, KIND_IPC, KIND_MANAGED, KIND_HOST };

@@ -18,7 +18,8 @@ extern __thread simgpu_thread *simgpu_self;
 /*
  * Device memory lies in a window of the address space that the application cannot touch. What stands there is mapped a
  * second time, readable and writable, SIMGPU_SHADOW bytes above, for kernels and the driver's copies. Addresses outside
- * the window (mapped host memory, managed memory) are used as they are.
+ * the window (mapped host memory, managed memory) are used as they are. A misaligned one is a fault on a GPU: nobody can
+ * touch the window itself.
  */
 #define SIMGPU_WINDOW UINT64_C(0x200000000000)
 #define SIMGPU_WINDOW_BYTES UINT64_C(0x010000000000)
@@ -27,6 +28,9 @@ extern __thread simgpu_thread *simgpu_self;
 template <class T> static inline T *simgpu_at(T *address)
 {
     const uint64_t a = (uint64_t) (uintptr_t) address;
+    if (__builtin_expect(0 != a % alignof(T), 0)) {
+        return (T *) (uintptr_t) SIMGPU_WINDOW;
+    }
     return a - SIMGPU_WINDOW < SIMGPU_WINDOW_BYTES ? (T *) (uintptr_t) (a + SIMGPU_SHADOW) : address;
 }
 

@@ -143,6 +143,22 @@ CUresult simgpu_capture_check()
     return CUDA_SUCCESS;
 }
 
+/* A blocking stream of the context of this legacy stream captures. */
+static bool shut(const CUstream_st *stream)
+{
+    return nullptr != capturing && capturing->capturing && capturing->blocking && stream->context == capturing->context
+           && stream == stream->context->legacy.get();
+}
+
+CUresult simgpu_legacy_check(const CUstream_st *stream)
+{
+    if (!shut(stream)) {
+        return CUDA_SUCCESS;
+    }
+    capturing->capturing = false;
+    return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
+}
+
 SIMGPU_API cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
 {
     SIMGPU_ENTER(false);
@@ -203,7 +219,8 @@ static CUresult resolve(CUstream handle, CUstream_st **stream)
     *stream = simgpu_stream(handle);
     return nullptr == *stream ? CUDA_ERROR_INVALID_CONTEXT
            : !(*stream)->context->alive ? CUDA_ERROR_CONTEXT_IS_DESTROYED
-                                        : (*stream)->context->sticky;
+           : CUDA_SUCCESS != (*stream)->context->sticky ? (*stream)->context->sticky
+                                                        : simgpu_legacy_check(*stream);
 }
 
 SIMGPU_API cuStreamQuery(CUstream handle)
@@ -282,11 +299,17 @@ SIMGPU_API cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
     return CUDA_SUCCESS;
 }
 
-SIMGPU_API cuStreamIsCapturing(CUstream stream, int *status)
+/* Of the legacy stream it tells, and invalidates nothing, whether the capture of a blocking one keeps it shut. */
+SIMGPU_API cuStreamIsCapturing(CUstream handle, int *status)
 {
     SIMGPU_ENTER(true);
-    *status = nullptr != stream && stream->capturing;
-    return CUDA_SUCCESS;
+    simgpu_guard guard(simgpu_lock);
+    const CUstream_st *stream = simgpu_stream(handle);
+    if (nullptr == stream) {
+        return CUDA_ERROR_INVALID_CONTEXT;
+    }
+    *status = stream->capturing;
+    return shut(stream) ? CUDA_ERROR_STREAM_CAPTURE_IMPLICIT : CUDA_SUCCESS;
 }
 
 extern "C" CUresult cuGraphCreate(CUgraph *graph, unsigned int flags);
@@ -339,9 +362,6 @@ SIMGPU_API cuEventRecord(CUevent event, CUstream handle)
     CUstream_st *stream;
     if (CUresult result = resolve(handle, &stream)) {
         return result;
-    }
-    if (stream == stream->context->legacy.get() && global_captures > 0) {
-        return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
     }
     std::shared_ptr<double> time = event->time;
     event->point = simgpu_give(stream, [time] {

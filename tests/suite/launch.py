@@ -168,6 +168,14 @@ def pml_options(pml):
     return {"OMPI_MCA_pml": "ucx", "OMPI_MCA_opal_common_ucx_tls": "any", "OMPI_MCA_opal_common_ucx_devices": "any"}
 
 
+def unshared(*namespaces):
+    """What before a program gives each rank namespaces of its own ("--pid" and the like), or None where that is not allowed."""
+    words = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), *namespaces, "--fork"]
+    if shutil.which("unshare") is None or subprocess.run([*words, "true"], capture_output=True, check=False).returncode != 0:
+        return None
+    return words
+
+
 def two_nodes(build, folder, ranks_each=2):
     """
     (options of mpirun, environment) for a job on two nodes that are this machine; None where it cannot be had. What the

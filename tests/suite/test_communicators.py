@@ -27,6 +27,20 @@ def test_a_hundred_communicators_at_once(build, check, ranks):
     check(run(build, "communicators", "--case", "many", ranks=ranks, gpus=simulated(build), timeout=60))
 
 
+@pytest.mark.parametrize("ranks, devices", [(2, 1), (4, 2)])
+def test_more_communicators_than_there_is_memory_for(build, check, ranks, devices):
+    result = check(run(build, "communicators", "--case", "crowd", "--many", 60, ranks=ranks, gpus=simulated(build, devices),
+                       car={"memory": 4 << 20, "verbose": 1}, timeout=60))
+    assert any("coll_car_memory sets how much there is" in line for line in result.lines_of_car()), result
+
+
+def test_hundreds_of_communicators_at_once(build, check, full):
+    """By default 170 have memory; every one is right."""
+    if not full:
+        pytest.skip("takes half a minute: --full")
+    check(run(build, "communicators", "--case", "crowd", "--many", 300, ranks=8, gpus=simulated(build), timeout=300))
+
+
 def test_intercommunicators_are_left_to_open_mpi(build, check):
     """It can read device memory there only if it was built with CUDA."""
     check(run(build, "communicators", "--case", "inter", "--device", "yes" if build.cuda_aware else "no", ranks=5,
@@ -49,13 +63,21 @@ def test_ranks_of_two_nodes(build, check, tmp_path, han):
               env=environment, gpus=simulated(build, devices=2), timeout=40))
 
 
+@pytest.mark.parametrize("coll, priority", [("han", 100), ("tuned", 90)])
+def test_other_components_beside_it_on_one_node(build, check, coll, priority):
+    """coll/han is above, and has nothing to do on one node."""
+    check(run(build, "allreduce", "--cases", 20, ranks=3, gpus=simulated(build, devices=3),
+              options=["--mca", f"coll_{coll}_priority", str(priority)]))
+
+
 # --- processes that come later, sessions ------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("ranks, devices", [(2, 1), (3, 4)])
-def test_spawned_processes(build, check, ranks, devices):
-    check(run(build, "spawn", ranks=ranks, gpus=simulated(build, devices), timeout=40))
+@pytest.mark.parametrize("ranks, devices, pml", [(2, 1, "ob1"), (3, 4, "ucx")])
+def test_spawned_processes(build, check, ranks, devices, pml):
+    check(run(build, "spawn", ranks=ranks, pml=pml, gpus=simulated(build, devices), timeout=40))
 
 
 @pytest.mark.parametrize("world", ["yes", "no"])
 def test_sessions(build, check, world):
+    """With pml/ob1: pml/ucx of Open MPI 5.0.7 cannot make a session's communicators."""
     check(run(build, "sessions", "--world", world, ranks=4, gpus=simulated(build, devices=2), timeout=40))

@@ -19,7 +19,7 @@ def test_a_rank_that_cannot_clear_its_memory_gives_all_an_error(build, check, ca
               car=car, timeout=40))
 
 
-@pytest.mark.parametrize("devices", [1, 3])
+@pytest.mark.parametrize("devices, pml", [(1, "ob1"), (3, "ucx")])
 @pytest.mark.parametrize("who", ["one", "all"])
-def test_a_device_that_is_reset_gives_all_an_error_and_serves_again(build, check, devices, who):
-    check(run(build, "reset", "--who", who, ranks=3, gpus=simulated(build, devices), timeout=40))
+def test_a_device_that_is_reset_gives_all_an_error_and_serves_again(build, check, devices, pml, who):
+    check(run(build, "reset", "--who", who, ranks=3, pml=pml, gpus=simulated(build, devices), timeout=40))

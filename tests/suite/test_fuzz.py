@@ -16,6 +16,12 @@ def test_random_calls(build, check, ranks, devices, pml):
               gpus=simulated(build, devices=devices)))
 
 
+def test_a_message_of_more_than_2_to_the_31_bytes(build, check, full):
+    if not full:
+        pytest.skip("takes half a minute and 8 GB of memory: --full")
+    check(run(build, "fuzz", "--huge", "yes", "--seconds", 1, "--max-bytes", 65536, gpus=simulated(build, devices=2), timeout=300))
+
+
 def test_a_seed_makes_the_same_calls_again(build, check):
     results = [check(run(build, "fuzz", "--seed", 7, "--first", 3, "--generations", 2, "--max-bytes", 20000, ranks=2,
                          gpus=simulated(build))) for _ in range(2)]

@@ -45,8 +45,14 @@ def test_thresholds_are_those_that_the_parameters_say(build, check):
     assert all(count > 20 for count in counts[-3:]), result
 
 
-def test_ranks_of_one_call_may_bring_different_kinds_of_memory(build, check):
-    check(run(build, "mixed", "--cases", 120, ranks=4, gpus=simulated(build, devices=2)))
+@pytest.mark.parametrize("ranks, pml", [(3, "ucx"), (4, "ob1")])
+def test_ranks_of_one_call_may_bring_different_kinds_of_memory(build, check, ranks, pml):
+    check(run(build, "mixed", "--cases", 120, ranks=ranks, pml=pml, gpus=simulated(build, devices=2)))
+
+
+@pytest.mark.parametrize("device", ["yes", "no"])
+def test_erroneous_calls_get_the_errors_of_open_mpi(build, check, device):
+    check(run(build, "erroneous", "--device", device, ranks=3, gpus=simulated(build, devices=2)))
 
 
 @pytest.mark.parametrize("pml", ["ob1", "ucx"])
@@ -65,17 +71,29 @@ def test_communicators_leave_nothing_behind(build, check, full, ranks, devices):
               timeout=300 if full else 90))
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_the_callers_context_is_as_it_was(build, check, ranks):
-    check(run(build, "context", ranks=ranks, gpus=simulated(build, devices=4)))
+@pytest.mark.parametrize("ranks, pml", [(2, "ob1"), (3, "ucx")])
+def test_the_callers_context_is_as_it_was(build, check, ranks, pml):
+    check(run(build, "context", ranks=ranks, pml=pml, gpus=simulated(build, devices=4)))
 
 
-def test_legacy_stream_order_waits_for_the_default_stream(build, check):
-    check(run(build, "stream_order", "--expect", "after", gpus=simulated(build), car={"stream_order": "legacy"}))
+@pytest.mark.parametrize("stream", ["legacy", "per-thread"])
+def test_legacy_stream_order_waits_for_the_default_stream(build, check, stream):
+    check(run(build, "stream_order", "--expect", "after", "--stream", stream, gpus=simulated(build),
+              car={"stream_order": "legacy"}))
 
 
-def test_without_it_the_stream_order_test_would_fail(build, check):
-    check(run(build, "stream_order", "--expect", "before", gpus=simulated(build)))
+@pytest.mark.parametrize("stream", ["legacy", "per-thread"])
+def test_without_it_the_stream_order_test_would_fail(build, check, stream):
+    check(run(build, "stream_order", "--expect", "before", "--stream", stream, gpus=simulated(build)))
+
+
+@pytest.mark.parametrize("how", ["graph", "plain"])
+def test_launches_may_block(build, check, how):
+    """CUDA_LAUNCH_BLOCKING: the host comes back when the kernel has ended, so a kernel that waited would hold up MPI."""
+    check(run(build, "mixed", "--cases", 60, ranks=3, gpus=simulated(build, devices=2), car={"launch": how},
+              env={"CUDA_LAUNCH_BLOCKING": "1"}))
+    check(run(build, "progress", ranks=3, gpus=simulated(build), car={"launch": how}, timeout=30,
+              env={**launch.NO_SINGLE_COPY, "CUDA_LAUNCH_BLOCKING": "1"}))
 
 
 @pytest.mark.parametrize("launch_how", ["graph", "plain"])

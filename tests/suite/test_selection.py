@@ -109,6 +109,44 @@ def test_one_line_says_that_it_is_in_use(build, check):
     assert len(said) == 1 and "MPI_COMM_WORLD (4 ranks): in use: 2 GPUs" in said[0], result
 
 
+def test_slices_of_a_gpu_are_told_apart(build, check):
+    """MIG: each slice is a device of its own, whatever the GPU's UUID says; ranks on one slice are served."""
+    gpus = simulated(build, devices=2, mig=1)
+    slices = {rank: {"CUDA_VISIBLE_DEVICES": rank // 2} for rank in range(4)}
+    result = check(declined(build, ranks=4, gpus=gpus, rank_env=slices, car={"verbose": 1}))
+    assert any("unknown link" in line for line in result.lines_of_car()), result
+    result = check(run(build, "communicators", "--case", "halves", ranks=4, gpus=gpus, rank_env=slices,
+                       car={"verbose": 1}))
+    assert len([line for line in result.lines_of_car() if "in use: 1 GPU" in line]) == 2, result
+
+
+def test_a_driver_without_a_device(build, check):
+    check(run(build, "allreduce", "--kinds", "host", "--expect", "declined", "--cases", 10, ranks=3,
+              gpus=simulated(build, devices=0)))
+
+
+# --- containers -------------------------------------------------------------------------------------------------------
+
+# Open MPI's own shared memory cannot be used there.
+THROUGH_TCP = {"OMPI_MCA_btl": "self,tcp", "OMPI_MCA_btl_tcp_if_include": "lo"}
+CONTAINERS = {
+    "PID namespaces": (["--pid", "--kill-child"], [], "CUDA IPC refused"),
+    "/dev/shm of their own": (["--mount"], ["sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "own"], "/dev/shm"),
+}
+
+
+@pytest.mark.parametrize("what", CONTAINERS)
+def test_ranks_in_containers_that_share_too_little(build, check, what):
+    namespaces, inside, words = CONTAINERS[what]
+    under = launch.unshared(*namespaces)
+    if under is None:
+        pytest.skip(f"ranks cannot have {what} here")
+    result = check(declined(build, "--kinds", "device,host", ranks=3, gpus=simulated(build, devices=2), pml="ob1",
+                            car={"verbose": 1}, env=THROUGH_TCP, under=[*under, *inside], timeout=40))
+    said = [line for line in result.lines_of_car() if "MPI_COMM_WORLD" in line]
+    assert len(said) == 1 and "not in use" in said[0] and words in said[0], result
+
+
 # --- set-up that fails on one rank alone -------------------------------------------------------------------------------
 
 SETUP_CALLS = ["cuModuleLoadData", "cuModuleGetFunction", "cuFuncGetAttribute",

@@ -9,11 +9,11 @@ from launch import run, simulated
 SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tsan.supp")
 
 
-@pytest.mark.parametrize("ranks, devices, each", [(2, 1, 1), (4, 1, 1), (4, 4, 1), (2, 4, 2)])
-def test_threads_with_communicators_of_their_own(build, check, ranks, devices, each):
+@pytest.mark.parametrize("ranks, devices, each, pml", [(2, 1, 1, "ob1"), (4, 1, 1, "ucx"), (4, 4, 1, "ob1"), (2, 4, 2, "ucx")])
+def test_threads_with_communicators_of_their_own(build, check, ranks, devices, each, pml):
     """`each`: devices that the threads of one rank use."""
     check(run(build, "threads", "--threads", 8 if ranks == 2 else 5, "--devices", each, ranks=ranks,
-              gpus=simulated(build, devices), timeout=40))
+              pml=pml, gpus=simulated(build, devices), timeout=40))
 
 
 @pytest.fixture(scope="module", name="instrumented")

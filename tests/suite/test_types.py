@@ -17,9 +17,16 @@ def types(build, *arguments, **more):
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 8])
-@pytest.mark.parametrize("devices", ["shared", "nvlink"])
-def test_every_type_and_operation(build, check, ranks, devices):
-    check(types(build, ranks=ranks, gpus=simulated(build, devices=1 if devices == "shared" else ranks)))
+@pytest.mark.parametrize("devices, pml", [("shared", "ob1"), ("nvlink", "ucx")])
+def test_every_type_and_operation(build, check, ranks, devices, pml):
+    check(types(build, ranks=ranks, pml=pml, gpus=simulated(build, devices=1 if devices == "shared" else ranks)))
+
+
+def test_every_type_and_operation_on_other_numbers_of_ranks(build, check, full):
+    if not full:
+        pytest.skip("takes longer: --full")
+    for ranks in (4, 5, 6, 7):
+        check(types(build, ranks=ranks, gpus=simulated(build, devices=ranks)))
 
 
 @pytest.mark.parametrize("algorithm", ["one_shot_push", "one_shot_pull", "two_shot"])

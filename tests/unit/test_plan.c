@@ -148,12 +148,30 @@ static void a_piece_grows_only_as_far_as_it_saves_rounds(void **state)
     }
 }
 
+/* What "at full speed" means for one of many communicators: no more rounds than with the largest piece. */
+static void the_first_piece_is_enough_for_8_KB_of_8_ranks(void **state)
+{
+    (void) state;
+    for (int one_gpu = 0; one_gpu < 2; ++one_gpu) {
+        for (int ranks = 2; ranks <= 8; ++ranks) {
+            car_limits_t limits = limits_of(ranks, CAR_ALGORITHM_AUTO, CAR_PIECE_MIN, 64, 512);
+            limits.one_gpu = 0 != one_gpu;
+            for (size_t element = 1; element <= 16; element *= 2) {
+                for (size_t unit = element > 8 ? 16 : 8; unit <= 16; unit += 8) {
+                    assert_int_equal(1, car_plan_make(&limits, 8192 / element, element, unit).rounds);
+                }
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(regions_of_a_piece_do_not_overlap),
         cmocka_unit_test(plans_cover_every_element_and_fit),
         cmocka_unit_test(a_forced_algorithm_is_taken_and_thresholds_move_the_choice),
+        cmocka_unit_test(the_first_piece_is_enough_for_8_KB_of_8_ranks),
         cmocka_unit_test(a_piece_grows_only_as_far_as_it_saves_rounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
