@@ -98,7 +98,10 @@ CUresult car_buffer_wait(const car_cuda_t *cuda, const car_buffer_t *buffer)
 
     CUresult result = enter_context_of(cuda, buffer, &guard);
     if (CUDA_SUCCESS == result) {
-        result = cuda->StreamSynchronize(CU_STREAM_LEGACY);
+        result = car_cuda_legacy_stream(cuda);
+        if (CUDA_SUCCESS == result) {
+            result = cuda->StreamSynchronize(CU_STREAM_LEGACY);
+        }
         car_cuda_leave(cuda, &guard);
     }
     return result;
@@ -112,9 +115,19 @@ CUresult car_buffer_copy(const car_cuda_t *cuda, void *to, const void *from, siz
     if (CUDA_SUCCESS != result) {
         return result;
     }
-    result = cuda->MemcpyAsync((CUdeviceptr) (uintptr_t) to, (CUdeviceptr) (uintptr_t) from, bytes, NULL);
+    /* Where a capture keeps the default stream shut, nothing that it was given can be waited for. */
+    CUstream own = NULL;
+    if (CUDA_SUCCESS != car_cuda_legacy_stream(cuda)) {
+        result = cuda->StreamCreateWithPriority(&own, CU_STREAM_NON_BLOCKING, 0);
+    }
     if (CUDA_SUCCESS == result) {
-        result = cuda->StreamSynchronize(NULL);
+        result = cuda->MemcpyAsync((CUdeviceptr) (uintptr_t) to, (CUdeviceptr) (uintptr_t) from, bytes, own);
+    }
+    if (CUDA_SUCCESS == result) {
+        result = cuda->StreamSynchronize(own);
+    }
+    if (NULL != own) {
+        (void) cuda->StreamDestroy(own);
     }
     car_cuda_leave(cuda, &guard);
     return result;

@@ -48,4 +48,14 @@ typedef struct {
 CUresult car_cuda_enter(const car_cuda_t *cuda, CUcontext context, car_cuda_guard_t *guard);
 void car_cuda_leave(const car_cuda_t *cuda, car_cuda_guard_t *guard);
 
+/*
+ * CUDA_SUCCESS if the current context's legacy default stream can be used. While the application captures a stream that
+ * it waits for it cannot be, and who tries ends that capture; to ask does no harm.
+ */
+static inline CUresult car_cuda_legacy_stream(const car_cuda_t *cuda)
+{
+    int status;
+    return cuda->StreamIsCapturing(CU_STREAM_LEGACY, &status);
+}
+
 #endif /* CAR_CUDA_H */

@@ -232,6 +232,7 @@ typedef struct {
     X(IpcCloseMemHandle, cuIpcCloseMemHandle, (CUdeviceptr))                                                           \
     X(StreamCreateWithPriority, cuStreamCreateWithPriority, (CUstream *, unsigned int, int))                           \
     X(StreamDestroy, cuStreamDestroy_v2, (CUstream))                                                                   \
+    X(StreamIsCapturing, cuStreamIsCapturing, (CUstream, int *))                                                       \
     X(StreamQuery, cuStreamQuery, (CUstream))                                                                          \
     X(StreamSynchronize, cuStreamSynchronize, (CUstream))                                                              \
     X(StreamWaitEvent, cuStreamWaitEvent, (CUstream, CUevent, unsigned int))                                           \

@@ -81,7 +81,10 @@ car_elements_t car_elements_of(const car_reduction_t *reduction, uint64_t count)
 /* What the caller's default stream has been given comes before what `stream` is given next. */
 static CUresult follow_legacy_stream(const car_comm_t *comm, CUstream stream)
 {
-    const CUresult result = comm->device->cuda->EventRecord(comm->event, CU_STREAM_LEGACY);
+    CUresult result = car_cuda_legacy_stream(comm->device->cuda);
+    if (CUDA_SUCCESS == result) {
+        result = comm->device->cuda->EventRecord(comm->event, CU_STREAM_LEGACY);
+    }
     return CUDA_SUCCESS == result ? comm->device->cuda->StreamWaitEvent(stream, comm->event, 0) : result;
 }
 

@@ -305,7 +305,9 @@ int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count,
 
     (void) comm;
     if (OPAL_LIKELY(COLL_CAR_OFF == module->state && module->firm)) {
-        return coll_car_forward(module, sbuf, rbuf, count, dtype, op);
+        /* On a node without a GPU this is all that coll/car costs. */
+        return module->no_device_memory ? saved_allreduce(module, sbuf, rbuf, count, dtype, op)
+                                        : coll_car_forward(module, sbuf, rbuf, count, dtype, op);
     }
     if (OPAL_UNLIKELY(!module->firm || module->behind)) {
         coll_car_catch_up(module);

@@ -206,7 +206,10 @@ void coll_car_have_control(mca_coll_car_module_t *module, int error)
             module->control = NULL;
         }
         module->state = COLL_CAR_OFF;
-        tell_off(module, true, "no shared memory segment could be made in /dev/shm: %s", strerror(error));
+        tell_off(module, true,
+                 ENOENT == error ? "the ranks do not see the same /dev/shm (in containers: --ipc=host): %s"
+                                 : "no shared memory segment could be made in /dev/shm: %s",
+                 strerror(error));
         return;
     }
     open_lanes(module);

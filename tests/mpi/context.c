@@ -84,6 +84,7 @@ static void no_other_contexts(int used)
 
 typedef struct {
     CUcontext context;
+    unsigned int flags; /* of the stream */
     pthread_barrier_t begun, ended;
     CUresult result;
     CUgraph graph;
@@ -95,7 +96,7 @@ static void *capture(void *argument)
     CUstream stream;
 
     GPU_OK(gpu.CtxSetCurrent(c->context));
-    GPU_OK(gpu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    GPU_OK(gpu.StreamCreate(&stream, c->flags));
     GPU_OK(gpu.StreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
     pthread_barrier_wait(&c->begun);
     pthread_barrier_wait(&c->ended);
@@ -103,10 +104,10 @@ static void *capture(void *argument)
     return NULL;
 }
 
-/* Another thread's. */
-static void survive_capture(CUcontext context)
+/* Another thread's, of a stream that the default stream waits for or not. */
+static void survive_capture(CUcontext context, unsigned int flags)
 {
-    capture_t c = {.context = context};
+    capture_t c = {.context = context, .flags = flags};
     pthread_t thread;
     MPI_Comm comm;
 
@@ -128,7 +129,7 @@ static void survive_capture(CUcontext context)
 }
 
 /* This thread's own. */
-static void call_while_capturing(CUcontext context)
+static void call_while_capturing(CUcontext context, unsigned int flags)
 {
     CUstream stream;
     CUgraph graph = NULL;
@@ -138,7 +139,7 @@ static void call_while_capturing(CUcontext context)
     gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, COUNT * sizeof(int32_t));
     fill(&buffer);
     MPI_Comm_dup(MPI_COMM_WORLD, &comm);
-    GPU_OK(gpu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    GPU_OK(gpu.StreamCreate(&stream, flags));
     GPU_OK(gpu.StreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
     reduce(comm, &buffer, context, "while this thread captures");
     const CUresult result = gpu.StreamEndCapture(stream, &graph);
@@ -182,7 +183,8 @@ int main(int argc, char **argv)
     GPU_OK(gpu.CtxGetCurrent(&primary));
     no_other_contexts(device);
     /* First: only then does coll/car allocate its memory and load its kernels, which a capture forbids other threads. */
-    survive_capture(primary);
+    survive_capture(primary, test.rank % 2 ? CU_STREAM_DEFAULT : CU_STREAM_NON_BLOCKING);
+    survive_capture(primary, test.rank % 2 ? CU_STREAM_NON_BLOCKING : CU_STREAM_DEFAULT);
     try_contexts(primary, primary, "with the primary context current");
     try_contexts(primary, NULL, "with no current context");
     GPU_OK(gpu.CtxCreate(&own, 0, device));
@@ -192,7 +194,8 @@ int main(int argc, char **argv)
     try_contexts(primary, own, "with a buffer of the primary context, another one current");
     try_contexts(own, primary, "with a buffer of another context, the primary one current");
     no_other_contexts(device);
-    call_while_capturing(primary);
+    call_while_capturing(primary, CU_STREAM_NON_BLOCKING);
+    call_while_capturing(primary, CU_STREAM_DEFAULT);
     GPU_OK(gpu.CtxSetCurrent(primary));
     change_devices(0); /* last: it leaves contexts on all of them */
     change_devices(test.size);
