@@ -72,9 +72,12 @@ void car_comm_destroy(car_comm_t *comm, bool alive, size_t queue_piece)
     car_devices_lock();
     release(comm, alive);
     car_control_depart(comm->control);
-    const size_t pieces[CAR_PENDING_PIECES] = {comm->home_offset, comm->piece_offset, queue_piece};
+    size_t pieces[CAR_LANES + 3] = {comm->home_offset, comm->piece_offset, queue_piece};
+    for (int i = 0; i < comm->retired_count; ++i) {
+        pieces[3 + i] = comm->retired[i].offset;
+    }
     /* Without memory to remember them by, the pieces are lost, which is safe. */
-    if (!car_pending_add(comm->device, pieces, comm->control)) {
+    if (!car_pending_add(comm->device, pieces, 3 + comm->retired_count, comm->control)) {
         car_control_detach(comm->control);
     }
     if (alive) {

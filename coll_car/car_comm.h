@@ -22,6 +22,12 @@ typedef struct {
     int pid;
 } car_peer_t;
 
+/* Memory of a persistent request that this rank has freed, until all have. */
+typedef struct {
+    int index; /* of its lane */
+    size_t offset;
+} car_retired_t;
+
 typedef struct car_comm {
     int rank;
     int size;
@@ -51,6 +57,9 @@ typedef struct car_comm {
     CUevent event; /* orders the stream after the caller's legacy default stream */
     int word;      /* index of the completion word */
     car_graph_t graphs[CAR_ALGORITHMS][CAR_KERNELS];
+
+    car_retired_t retired[CAR_LANES];
+    int retired_count;
 
     uint32_t epoch;  /* of the next exchange; never 0, which fresh memory holds */
     uint32_t ticket; /* of the last launch */
@@ -102,6 +111,14 @@ CUresult car_comm_copy_out(const car_comm_t *comm, CUstream stream, const car_bu
  */
 CUresult car_comm_settle(const car_comm_t *comm, CUstream stream, const car_buffer_t *input, const car_buffer_t *output,
                          bool stage_input, bool stage_output);
+
+/* The arguments of a launch for the communicator's next exchanges, with buffers that kernels can use. */
+void car_comm_fill_args(const car_comm_t *comm, const car_plan_t *plan, const car_buffer_t *input,
+                        const car_buffer_t *output, uint64_t count, const car_reduction_t *reduction,
+                        car_kernel_args_t *args);
+
+/* Counts a call that kernels have served by that plan. */
+void car_comm_count(const car_comm_t *comm, const car_plan_t *plan);
 
 /* What kernels need to know of the elements of a call. */
 car_elements_t car_elements_of(const car_reduction_t *reduction, uint64_t count);

@@ -63,7 +63,7 @@ typedef struct {
     X(calls_persistent, "of the calls counted elsewhere: starts of persistent requests")                               \
     X(calls_host, "allreduce calls left to the saved module because all ranks passed host memory")                     \
     X(calls_host_small, "allreduce calls that the host did in shared memory")                    \
-    X(calls_forwarded, "allreduce calls left to the saved module for their type, operation or communicator")           \
+    X(calls_forwarded, "allreduce calls left to the saved module for their type, operation or communicator, and persistent requests")           \
     X(calls_bounced, "of the calls left to the saved module: those whose device buffers went through pinned memory")   \
     X(calls_staged, "calls served by kernels through a copy, as a buffer was not memory of the communicator's GPU")    \
     X(relaunches, "kernel launches beyond the first of a call, because a peer was not there in time")

@@ -8,8 +8,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 typedef struct car_pending {
     struct car_pending *next;
     car_device_t *device;
-    size_t pieces[CAR_PENDING_PIECES];
     car_control_t *control;
+    int count;
+    size_t pieces[];
 } car_pending_t;
 
 static car_pending_t *pending;
@@ -24,15 +25,15 @@ void car_devices_unlock(void)
     pthread_mutex_unlock(&lock);
 }
 
-bool car_pending_add(car_device_t *device, const size_t pieces[CAR_PENDING_PIECES], car_control_t *control)
+bool car_pending_add(car_device_t *device, const size_t *pieces, int count, car_control_t *control)
 {
-    car_pending_t *p = malloc(sizeof(*p));
+    car_pending_t *p = malloc(sizeof(*p) + (size_t) count * sizeof(p->pieces[0]));
 
     if (NULL == p) {
         return false;
     }
-    *p = (car_pending_t){.next = pending, .device = device, .control = control};
-    for (int i = 0; i < CAR_PENDING_PIECES; ++i) {
+    *p = (car_pending_t){.next = pending, .device = device, .control = control, .count = count};
+    for (int i = 0; i < count; ++i) {
         p->pieces[i] = pieces[i];
         for (int j = 0; j < i; ++j) {
             p->pieces[i] = p->pieces[j] == pieces[i] ? CAR_NO_PIECE : p->pieces[i];
@@ -48,7 +49,7 @@ void car_pending_reclaim(void)
         car_pending_t *p = *link;
         if (car_control_all_gone(p->control)) {
             *link = p->next;
-            for (int i = 0; i < CAR_PENDING_PIECES; ++i) {
+            for (int i = 0; i < p->count; ++i) {
                 if (CAR_NO_PIECE != p->pieces[i]) {
                     car_arena_give(&p->device->arena, p->pieces[i]);
                 }

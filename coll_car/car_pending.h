@@ -20,9 +20,8 @@ void car_devices_unlock(void);
  * Under the lock: pieces of the device's arena, by their offsets; CAR_NO_PIECE and what stands twice count once or not at all.
  * The control segment goes along. False, and nothing has happened, without memory for the entry.
  */
-#define CAR_PENDING_PIECES 3
 #define CAR_NO_PIECE SIZE_MAX
-bool car_pending_add(car_device_t *device, const size_t pieces[CAR_PENDING_PIECES], car_control_t *control);
+bool car_pending_add(car_device_t *device, const size_t *pieces, int count, car_control_t *control);
 
 /* Under the lock: gives the pieces that all ranks have left back to their arenas. */
 void car_pending_reclaim(void);

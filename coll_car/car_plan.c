@@ -167,6 +167,26 @@ size_t car_plan_piece(const car_limits_t *limits, uint64_t count, size_t element
     return piece;
 }
 
+size_t car_layout_for(car_limits_t *limits, uint64_t count, size_t element, size_t unit)
+{
+    car_layout_t *layout = &limits->layout;
+
+    if (CAR_ONE_SHOT_PUSH != choose(limits, count * element)) {
+        const size_t piece = car_plan_piece(limits, count, element, unit);
+        car_layout_make(piece, limits->ranks, layout);
+        return piece;
+    }
+    /* As cut() will have it: one access per thread, whole blocks. */
+    const uint64_t accesses = divide_up(count * element, unit);
+    const uint64_t threads = smaller(limits->threads, round_up(accesses, 32));
+    const uint64_t blocks = smaller(limits->blocks, divide_up(accesses, threads));
+    const size_t packets = CAR_PACK_BYTES * unit / CAR_PACKET_PAYLOAD;
+    *layout = (car_layout_t){.push_offset = (uint32_t) round_up(sizeof(car_own_words_t), 128),
+                             .push_slot = (uint32_t) round_up(blocks * threads * packets, 128)};
+    layout->staging_offset = layout->push_offset + CAR_SLOTS * (uint32_t) limits->ranks * layout->push_slot;
+    return layout->staging_offset;
+}
+
 const char *car_algorithm_name(car_algorithm_t algorithm)
 {
     static const char *const names[] = {"one_shot_push", "one_shot_pull", "two_shot", "auto"};

@@ -65,6 +65,12 @@ car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t elem
 /* Bytes of the smallest piece with which that call takes as few rounds as with the largest. */
 size_t car_plan_piece(const car_limits_t *limits, uint64_t count, size_t element, size_t unit);
 
+/*
+ * Lays out a piece for that call alone, with which it takes no more rounds than with the largest; returns its bytes. The
+ * layout is limits->layout.
+ */
+size_t car_layout_for(car_limits_t *limits, uint64_t count, size_t element, size_t unit);
+
 const char *car_algorithm_name(car_algorithm_t algorithm);
 
 #endif /* CAR_PLAN_H */

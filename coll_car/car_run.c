@@ -172,6 +172,7 @@ static bool run_staged(car_comm_t *comm, uint64_t call, const car_plan_t *plan, 
         if (data->stage_output) {
             args->output = (void *) (uintptr_t) biased;
             args->vector_output = aligned(args->output);
+            args->output_is_remote = 0;
         }
         if (!run(comm, call, plan, data->reduction->kernel, args, reason)) {
             return false;
@@ -186,14 +187,16 @@ static bool run_staged(car_comm_t *comm, uint64_t call, const car_plan_t *plan, 
     return true;
 }
 
-static void fill_args(const car_comm_t *comm, const car_plan_t *plan, const car_data_t *data, car_kernel_args_t *args)
+void car_comm_fill_args(const car_comm_t *comm, const car_plan_t *plan, const car_buffer_t *input,
+                        const car_buffer_t *output, uint64_t count, const car_reduction_t *reduction,
+                        car_kernel_args_t *args)
 {
     const car_layout_t *layout = &comm->limits.layout;
 
     memset(args, 0, sizeof(*args));
-    args->input = data->input->address;
-    args->output = data->output->address;
-    args->what = car_elements_of(data->reduction, data->count);
+    args->input = input->address;
+    args->output = output->address;
+    args->what = car_elements_of(reduction, count);
     args->tile = plan->tile;
     for (int r = 0; r < comm->size; ++r) {
         args->piece[r] = (char *) (uintptr_t) comm->peer[r].piece;
@@ -213,7 +216,7 @@ static void fill_args(const car_comm_t *comm, const car_plan_t *plan, const car_
     args->spin_ns = comm->params->spin_us * 1000;
     args->vector_input = aligned(args->input);
     args->vector_output = aligned(args->output);
-    args->output_is_remote = !data->output->plain && !data->stage_output;
+    args->output_is_remote = !output->plain;
 }
 
 /* --- the call --------------------------------------------------------------------------------------------------- */
@@ -240,15 +243,12 @@ static bool renew(car_comm_t *comm, char reason[CAR_REASON_BYTES])
     return true;
 }
 
-static void count_call(car_comm_t *comm, const car_plan_t *plan, const car_data_t *data)
+void car_comm_count(const car_comm_t *comm, const car_plan_t *plan)
 {
     unsigned long long *const by_algorithm[CAR_ALGORITHMS] = {&comm->counters->calls_one_shot_push,
                                                               &comm->counters->calls_one_shot_pull,
                                                               &comm->counters->calls_two_shot};
     CAR_COUNT(*by_algorithm[plan->algorithm], 1);
-    if (data->stage_input || data->stage_output) {
-        CAR_COUNT(comm->counters->calls_staged, 1);
-    }
 }
 
 static bool run_call(car_comm_t *comm, uint64_t call, const car_data_t *data, char reason[CAR_REASON_BYTES])
@@ -272,12 +272,13 @@ static bool run_call(car_comm_t *comm, uint64_t call, const car_data_t *data, ch
     if (CUDA_SUCCESS != result) {
         return broken(comm, "following the default stream", result, reason);
     }
-    fill_args(comm, &plan, data, &args);
+    car_comm_fill_args(comm, &plan, data->input, data->output, data->count, reduction, &args);
     const bool done = data->stage_input || data->stage_output
                           ? run_staged(comm, call, &plan, &args, data, reason)
                           : run(comm, call, &plan, reduction->kernel, &args, reason);
     comm->epoch += (uint32_t) plan.rounds;
-    count_call(comm, &plan, data);
+    car_comm_count(comm, &plan);
+    CAR_COUNT(comm->counters->calls_staged, data->stage_input || data->stage_output);
     return done;
 }
 

@@ -46,6 +46,7 @@ typedef struct mca_coll_car_module_t {
     coll_car_wake_t *wake;  /* a nonblocking call has begun to leave ASLEEP */
     car_lane_t queue;       /* of nonblocking calls */
     struct coll_car_plain *plain;     /* the queue's first call, where there is no control segment */
+    struct coll_car_request *started; /* persistent requests that are under way */
     struct coll_car_request *bounced; /* nonblocking calls that the saved module does on copies */
     car_lane_t calls;       /* of blocking calls that the host takes from phase to phase */
     struct mca_coll_car_module_t *next_busy; /* in the list of coll_car_progress.c */

@@ -16,29 +16,30 @@ OBJ_CLASS_INSTANCE(coll_car_request_t, ompi_coll_base_nbc_request_t, construct, 
 
 /* --- requests ------------------------------------------------------------------------------------------------------- */
 
-static opal_free_list_t requests;
-static bool requests_open;
-
-/* Made at the first need, by one thread. */
-static bool open_requests(void)
-{
-    coll_car_lock();
-    if (!requests_open) {
-        OBJ_CONSTRUCT(&requests, opal_free_list_t);
-        requests_open = OPAL_SUCCESS
-                        == opal_free_list_init(&requests, sizeof(coll_car_request_t), opal_cache_line_size,
-                                               OBJ_CLASS(coll_car_request_t), 0, 0, 0, -1, 8, NULL, 0, NULL, NULL, NULL);
-    }
-    coll_car_unlock();
-    return requests_open;
-}
+/*
+ * Requests that are free again. They are never freed before the component ends, since Open MPI touches a request after it has
+ * been given back. (Not an opal_free_list_t: its inline functions need compiler flags that Open MPI was built with.)
+ */
+static coll_car_request_t *spare;
 
 void coll_car_requests_close(void)
 {
-    if (requests_open) {
-        OBJ_DESTRUCT(&requests);
-        requests_open = false;
+    while (NULL != spare) {
+        coll_car_request_t *request = spare;
+        spare = request->next;
+        OBJ_RELEASE(request);
     }
+}
+
+static coll_car_request_t *take_spare(void)
+{
+    coll_car_lock();
+    coll_car_request_t *request = spare;
+    if (NULL != request) {
+        spare = request->next;
+    }
+    coll_car_unlock();
+    return NULL != request ? request : OBJ_NEW(coll_car_request_t);
 }
 
 static int cancel(struct ompi_request_t *request, int complete)
@@ -60,7 +61,7 @@ static int free_nonblocking(struct ompi_request_t **request)
 
 coll_car_request_t *coll_car_request_new(mca_coll_car_module_t *module, bool persistent)
 {
-    coll_car_request_t *request = open_requests() ? (coll_car_request_t *) opal_free_list_wait(&requests) : NULL;
+    coll_car_request_t *request = take_spare();
 
     if (NULL == request) {
         return NULL;
@@ -89,7 +90,10 @@ void coll_car_request_give(coll_car_request_t *request)
     mca_coll_car_module_t *module = request->module;
 
     OMPI_REQUEST_FINI(&request->super.super);
-    opal_free_list_return(&requests, &request->super.super.super);
+    coll_car_lock();
+    request->next = spare;
+    spare = request;
+    coll_car_unlock();
     OBJ_RELEASE(module);
     OBJ_RELEASE(comm);
 }
@@ -177,6 +181,19 @@ static void poll_bounced(mca_coll_car_module_t *module, coll_car_request_t **end
     }
 }
 
+static void poll_started(mca_coll_car_module_t *module, coll_car_request_t **ended)
+{
+    for (coll_car_request_t **link = &module->started; NULL != *link;) {
+        coll_car_request_t *request = *link;
+        if (coll_car_persistent_poll(request)) {
+            *link = request->next;
+            put_behind(ended, request);
+        } else {
+            link = &request->next;
+        }
+    }
+}
+
 bool coll_car_requests_poll(mca_coll_car_module_t *module, coll_car_request_t **ended)
 {
     if (NULL != module->queue.first) {
@@ -185,7 +202,10 @@ bool coll_car_requests_poll(mca_coll_car_module_t *module, coll_car_request_t **
     if (NULL != module->bounced) {
         poll_bounced(module, ended);
     }
-    return NULL != module->queue.first || NULL != module->bounced;
+    if (NULL != module->started) {
+        poll_started(module, ended);
+    }
+    return NULL != module->queue.first || NULL != module->bounced || NULL != module->started;
 }
 
 /* --- the call --------------------------------------------------------------------------------------------------------- */

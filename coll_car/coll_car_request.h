@@ -6,22 +6,26 @@
 
 #include "coll_car_module.h"
 
+#include "car_persistent.h"
 #include "coll_car_bounce.h"
 
 /* Who does a call. */
 typedef enum {
-    COLL_CAR_QUEUED, /* the communicator's queue */
-    COLL_CAR_BOUNCED /* the saved module, on copies in host memory, by a request of its own */
+    COLL_CAR_QUEUED,            /* nonblocking: the communicator's queue */
+    COLL_CAR_BOUNCED,           /* nonblocking: the saved module, on copies in host memory, by a request of its own */
+    COLL_CAR_PERSISTENT,        /* persistent: the engine */
+    COLL_CAR_PERSISTENT_BOUNCED /* persistent: the saved module, likewise */
 } coll_car_how_t;
 
 typedef struct coll_car_request {
     ompi_coll_base_nbc_request_t super;
-    struct coll_car_request *next; /* in a list of those that have ended, or of the module's bounced ones */
+    struct coll_car_request *next; /* in a list of those that have ended, or of the module's that are under way */
     mca_coll_car_module_t *module; /* retained, as its communicator is, until the request is freed */
     struct ompi_communicator_t *comm;
     coll_car_how_t how;
     bool failed;
-    car_call_t op;
+    car_call_t op;                    /* QUEUED */
+    car_persistent_t *persistent;     /* PERSISTENT */
     coll_car_fold_t fold;
     coll_car_bounce_t bounce;
     struct ompi_request_t *inner; /* of the saved module */
@@ -43,6 +47,9 @@ void coll_car_request_complete(coll_car_request_t *request);
 
 /* Under the lock: moves the module's requests on; those that have ended are put behind *ended. True while there are others. */
 bool coll_car_requests_poll(mca_coll_car_module_t *module, coll_car_request_t **ended);
+
+/* Under the lock: moves a persistent request that has been started on; true once it has ended. */
+bool coll_car_persistent_poll(coll_car_request_t *request);
 
 /* Counts a call that a lane has done. */
 void coll_car_count(const car_call_t *op);

@@ -4,11 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if MPI_VERSION < 4
-#if defined(OMPI_HAVE_MPI_EXT) || defined(OPEN_MPI)
+/* Open MPI 5.0 has persistent collectives, although it says MPI 3.1; 4.1 has them as an extension. */
+#if MPI_VERSION >= 4 || OMPI_MAJOR_VERSION >= 5
+#define FORM_STANDARD 1
+#else
 #include <mpi-ext.h>
 #endif
-#endif
+
+unsigned long long form_starts = 1;
 
 form_t form(void)
 {
@@ -22,7 +25,7 @@ form_t form(void)
 
 bool form_has_persistent(void)
 {
-#if MPI_VERSION >= 4 || defined(OMPI_HAVE_MPI_EXT_PCOLLREQ)
+#if defined(FORM_STANDARD) || defined(OMPI_HAVE_MPI_EXT_PCOLLREQ)
     return true;
 #else
     return false;
@@ -32,7 +35,7 @@ bool form_has_persistent(void)
 int form_allreduce_init(const void *sbuf, void *rbuf, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
                         MPI_Request *request)
 {
-#if MPI_VERSION >= 4
+#if defined(FORM_STANDARD)
     return MPI_Allreduce_init(sbuf, rbuf, count, type, op, comm, MPI_INFO_NULL, request);
 #elif defined(OMPI_HAVE_MPI_EXT_PCOLLREQ)
     return MPIX_Allreduce_init(sbuf, rbuf, count, type, op, comm, MPI_INFO_NULL, request);
@@ -53,6 +56,11 @@ bool form_is_left(int count, MPI_Datatype type, MPI_Op op)
     return FORM_NONBLOCKING == form() && 1 == count && MPI_INT == type && (MPI_MIN == op || MPI_MAX == op);
 }
 
+unsigned long long form_calls(bool in_place)
+{
+    return FORM_PERSISTENT == form() && !in_place ? form_starts : 1;
+}
+
 static int nonblocking(const void *sbuf, void *rbuf, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
     MPI_Request request;
@@ -69,8 +77,7 @@ static int persistent(const void *sbuf, void *rbuf, int count, MPI_Datatype type
     if (MPI_SUCCESS != rc) {
         return rc;
     }
-    /* In place a second start would have another operand. */
-    for (int start = 0; start < (MPI_IN_PLACE == sbuf ? 1 : 2) && MPI_SUCCESS == rc; ++start) {
+    for (unsigned long long start = 0; start < form_calls(MPI_IN_PLACE == sbuf) && MPI_SUCCESS == rc; ++start) {
         rc = MPI_Start(&request);
         rc = MPI_SUCCESS == rc ? MPI_Wait(&request, MPI_STATUS_IGNORE) : rc;
     }

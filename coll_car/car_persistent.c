@@ -1,0 +1,624 @@
+#include "car_persistent.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "car_grow.h"
+#include "car_pending.h"
+
+/* How often a request that is under way asks the driver whether its kernel has failed. */
+#define CAR_LOOK_POLLS 64
+#define CAR_LOOK_NS 1000000
+
+/* Least staging of a request that goes from phase to phase: four slots of a page. */
+#define CAR_STAGING_LEAST ((size_t) 4 * 4096)
+#define CAR_STAGING_MOST ((size_t) 4 << 20)
+
+typedef enum {
+    BY_KERNELS,   /* kernels that wait for each other, in a piece of its own */
+    BY_ZERO_COPY, /* a lane of its own, on the users' buffers */
+    BY_STAGING,   /* a lane of its own, through staging of its own */
+    BY_NONE       /* not here */
+} how_t;
+
+struct car_persistent {
+    car_comm_t *comm;
+    how_t how;
+    int index; /* of its lane */
+    size_t piece;
+    bool failed;
+    char reason[CAR_REASON_BYTES];
+    uint64_t starts;
+
+    /* BY_KERNELS: the communicator once more, with a piece, a stream and a word of its own. */
+    car_comm_t branch;
+    car_graph_t graph;
+    car_plan_t plan;
+    car_kernel_args_t args;
+    enum { UNDER_WAY, LEFT, CLEARING, CLEARED } state;
+    uint64_t renewals;
+    uint64_t looked_ns;
+    uint32_t polls;
+
+    /* Otherwise: */
+    car_lane_t lane;
+    car_call_t call; /* what it is, in any case */
+};
+
+/* --- what the ranks tell each other ---------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint64_t free_lanes[CAR_LANES / 64];
+    uint64_t room;
+    int usable; /* kernels can use both buffers where they are */
+    car_export_t in, out;
+} offer_t;
+
+typedef struct {
+    int ok;
+    uint64_t offset;
+} verdict_t;
+
+_Static_assert(sizeof(offer_t) <= CAR_RECORD_BYTES, "an offer fits a record");
+
+static car_lane_words_t *words(const car_persistent_t *p, int r)
+{
+    return car_control_lane(p->comm->control, p->index, r);
+}
+
+/* Nobody uses it: every rank has freed what it used it for. */
+static bool lane_free(const car_comm_t *comm, int index)
+{
+    for (int r = 0; r < comm->size; ++r) {
+        if (0 != atomic_load_explicit(&car_control_lane(comm->control, index, r)->used, memory_order_acquire) % 2) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * Pieces of requests that all ranks have freed go back; under the lock. A lane that is offered for the next request is one
+ * of `free_lanes`, so what was retired under its number has gone by then.
+ */
+static void reclaim(car_comm_t *comm, const uint64_t *free_lanes)
+{
+    for (int i = 0; i < comm->retired_count;) {
+        const int index = comm->retired[i].index;
+        if (0 != (free_lanes[index / 64] >> index % 64 & 1)) {
+            car_arena_give(&comm->device->arena, comm->retired[i].offset);
+            comm->retired[i] = comm->retired[--comm->retired_count];
+        } else {
+            ++i;
+        }
+    }
+}
+
+static bool broken(car_persistent_t *p, const char *what, CUresult result)
+{
+    if (!p->failed) {
+        car_control_break(p->comm->control);
+        snprintf(p->reason, sizeof(p->reason), "%s: %s", what, car_cuda_error(result));
+    }
+    p->failed = true;
+    return false;
+}
+
+static size_t bytes_of(const car_persistent_t *p)
+{
+    return p->call.count * p->call.reduction.element;
+}
+
+/* --- by kernels ------------------------------------------------------------------------------------------------------- */
+
+static bool prepare_kernels(car_persistent_t *p)
+{
+    car_comm_t *branch = &p->branch;
+    const car_cuda_t *cuda = p->comm->device->cuda;
+    const car_reduction_t *reduction = &p->call.reduction;
+
+    *branch = *p->comm;
+    branch->stream = NULL;
+    branch->word = -1;
+    branch->epoch = branch->params->first_epoch;
+    branch->ticket = 0;
+    branch->piece_bytes = car_layout_for(&branch->limits, p->call.count, reduction->element, reduction->unit);
+    car_devices_lock();
+    if (branch->piece_bytes <= car_grow_offered(branch, CAR_NO_PIECE, branch->piece_bytes)
+        && car_arena_take(&branch->device->arena, branch->piece_bytes, CAR_ARENA_HIGH, &branch->piece_offset)) {
+        p->piece = branch->piece_offset;
+        branch->word = car_device_take_word(branch->device);
+    }
+    car_devices_unlock();
+    if (branch->word < 0
+        || CUDA_SUCCESS != cuda->StreamCreateWithPriority(&branch->stream, CU_STREAM_NON_BLOCKING, branch->device->priority)) {
+        return false;
+    }
+    branch->peer[branch->rank].piece = branch->device->memory + branch->piece_offset;
+    return CUDA_SUCCESS == car_comm_clear(branch);
+}
+
+static void finish_kernels(car_persistent_t *p, const verdict_t *all)
+{
+    const car_call_t *call = &p->call;
+
+    for (int r = 0; r < p->branch.size; ++r) {
+        p->branch.peer[r].piece = p->branch.peer[r].memory + all[r].offset;
+    }
+    p->plan = car_plan_make(&p->branch.limits, call->count, call->reduction.element, call->reduction.unit);
+    car_comm_fill_args(&p->branch, &p->plan, &call->input, &call->output, call->count, &call->reduction, &p->args);
+}
+
+static bool launch(car_persistent_t *p, bool again)
+{
+    car_comm_t *branch = &p->branch;
+    car_cuda_guard_t guard;
+    CUresult result = car_device_lost(branch->device) ? CUDA_ERROR_CONTEXT_IS_DESTROYED
+                                                      : car_cuda_enter(branch->device->cuda, branch->device->context, &guard);
+
+    if (CUDA_SUCCESS != result) {
+        return broken(p, "making the communicator's context current", result);
+    }
+    if (!again) {
+        result = car_comm_settle(branch, branch->stream, &p->call.input, &p->call.output, false, false);
+        p->args.epoch = p->args.first = branch->epoch;
+        p->args.end = branch->epoch += (uint32_t) p->plan.rounds;
+    } else {
+        CAR_COUNT(branch->counters->relaunches, 1);
+    }
+    p->args.resume = again;
+    p->args.ticket = ++branch->ticket;
+    p->state = UNDER_WAY;
+    if (CUDA_SUCCESS == result) {
+        const car_kernel_t kernel = p->call.reduction.kernel;
+        result = car_launch(branch->device->cuda, (car_launch_how_t) branch->params->launch, &p->graph,
+                            branch->device->functions[p->plan.algorithm][kernel], p->plan.blocks, p->plan.threads,
+                            branch->stream, &p->args);
+    }
+    car_cuda_leave(branch->device->cuda, &guard);
+    return CUDA_SUCCESS == result || broken(p, "launching the allreduce kernel", result);
+}
+
+/*
+ * The last epochs, as in docs/protocol.md, but nobody waits: a rank that has ended all starts before says so (staged), and when
+ * all have, clears its memory and says that (reduced); when all have, exchanges begin again at 1.
+ */
+static bool renew(car_persistent_t *p)
+{
+    car_cuda_guard_t guard;
+
+    if (CLEARING == p->state) {
+        for (int r = 0; r < p->branch.size; ++r) {
+            if (atomic_load_explicit(&words(p, r)->staged, memory_order_acquire) < p->renewals) {
+                return false;
+            }
+        }
+        const car_cuda_t *cuda = p->branch.device->cuda;
+        CUresult result = car_cuda_enter(cuda, p->branch.device->context, &guard);
+        if (CUDA_SUCCESS == result) {
+            result = car_comm_clear(&p->branch);
+            car_cuda_leave(cuda, &guard);
+        }
+        if (CUDA_SUCCESS != result) {
+            return broken(p, "clearing device memory", result);
+        }
+        p->state = CLEARED;
+        atomic_store_explicit(&words(p, p->branch.rank)->reduced, p->renewals, memory_order_release);
+    }
+    for (int r = 0; r < p->branch.size; ++r) {
+        if (atomic_load_explicit(&words(p, r)->reduced, memory_order_acquire) < p->renewals) {
+            return false;
+        }
+    }
+    p->branch.epoch = 1;
+    return launch(p, false);
+}
+
+static void start_kernels(car_persistent_t *p)
+{
+    if (p->branch.epoch + p->plan.rounds > UINT32_MAX) {
+        p->state = CLEARING;
+        ++p->renewals;
+        atomic_store_explicit(&words(p, p->branch.rank)->staged, p->renewals, memory_order_release);
+        return;
+    }
+    (void) launch(p, false);
+}
+
+static uint64_t nanoseconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
+}
+
+static void look(car_persistent_t *p)
+{
+    car_cuda_guard_t guard;
+    const car_cuda_t *cuda = p->branch.device->cuda;
+
+    if (0 != ++p->polls % CAR_LOOK_POLLS) {
+        return;
+    }
+    const uint64_t now = nanoseconds();
+    if (now - p->looked_ns < CAR_LOOK_NS || CUDA_SUCCESS != car_cuda_enter(cuda, p->branch.device->context, &guard)) {
+        return;
+    }
+    p->looked_ns = now;
+    const CUresult result = cuda->StreamQuery(p->branch.stream);
+    if (CUDA_SUCCESS != result && CUDA_ERROR_NOT_READY != result) {
+        (void) broken(p, "the allreduce kernel failed", result);
+    }
+    car_cuda_leave(cuda, &guard);
+}
+
+static bool all_started(const car_persistent_t *p)
+{
+    for (int r = 0; r < p->branch.size; ++r) {
+        if (atomic_load_explicit(&words(p, r)->entered, memory_order_acquire) < p->starts) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool poll_kernels(car_persistent_t *p)
+{
+    if (CLEARING == p->state || CLEARED == p->state) {
+        (void) renew(p);
+        return false;
+    }
+    if (LEFT == p->state) {
+        if (all_started(p)) {
+            (void) launch(p, true);
+        }
+        return false;
+    }
+    const uint64_t value = p->branch.device->host_words[p->branch.word].word;
+    if (p->args.ticket != value >> 32) {
+        look(p);
+        return false;
+    }
+    atomic_thread_fence(memory_order_acquire);
+    if (0 != (uint32_t) value) {
+        p->state = LEFT;
+        return false;
+    }
+    car_comm_count(&p->branch, &p->plan);
+    return true;
+}
+
+/* --- by a lane ------------------------------------------------------------------------------------------------------- */
+
+static bool map_buffers(car_persistent_t *p, const offer_t *offers)
+{
+    car_comm_t *comm = p->comm;
+    bool mapped = true;
+
+    car_devices_lock();
+    for (int r = 0; r < comm->size && mapped; ++r) {
+        const car_export_t *told[2] = {&offers[r].in, &offers[r].out};
+        CUdeviceptr *address[2] = {&p->call.source[r], &p->call.dest[r]};
+        for (int i = 0; i < 2 && mapped; ++i) {
+            if (r == comm->rank) {
+                *address[i] = (CUdeviceptr) (uintptr_t) (0 == i ? p->call.input : p->call.output).address;
+                continue;
+            }
+            car_import_t **held = &p->call.held[2 * r + i];
+            *held = car_registry_hold(comm->device, &comm->peer[r].arena, told[i], comm->params->map_max,
+                                      comm->params->map_bytes, address[i]);
+            mapped = NULL != *held;
+        }
+    }
+    car_devices_unlock();
+    return mapped;
+}
+
+static void release_buffers(car_persistent_t *p)
+{
+    car_devices_lock();
+    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
+        if (NULL != p->call.held[i]) {
+            car_registry_release(p->call.held[i]);
+            p->call.held[i] = NULL;
+        }
+    }
+    car_devices_unlock();
+}
+
+static bool take_staging(car_persistent_t *p, uint64_t bytes)
+{
+    car_devices_lock();
+    const bool taken = bytes >= CAR_STAGING_LEAST
+                       && car_arena_take(&p->comm->device->arena, bytes, CAR_ARENA_HIGH, &p->piece);
+    car_devices_unlock();
+    return taken;
+}
+
+static void finish_lane(car_persistent_t *p, uint64_t room, const verdict_t *all)
+{
+    const car_comm_t *comm = p->comm;
+
+    car_lane_init(&p->lane, p->index, false, comm->control, comm->rank, comm->size, p->comm);
+    p->call.path = BY_ZERO_COPY == p->how ? CAR_PATH_ZERO_COPY : CAR_PATH_STAGED;
+    p->lane.slot_bytes = room / CAR_LANE_SLOTS / 128 * 128;
+    for (int r = 0; r < comm->size; ++r) {
+        p->lane.staging[r] = comm->peer[r].memory + all[r].offset;
+    }
+}
+
+/* --- making one ------------------------------------------------------------------------------------------------------ */
+
+static void make_offer(car_persistent_t *p, offer_t *offer)
+{
+    car_comm_t *comm = p->comm;
+    const car_call_t *call = &p->call;
+    size_t staging = 4 * bytes_of(p);
+
+    memset(offer, 0, sizeof(*offer));
+    offer->usable = car_comm_usable(comm, &call->input, call->reduction.alignment)
+                    && car_comm_usable(comm, &call->output, call->reduction.alignment);
+    staging = staging < CAR_STAGING_LEAST ? CAR_STAGING_LEAST : staging > CAR_STAGING_MOST ? CAR_STAGING_MOST : staging;
+    for (int i = CAR_LANES_WITH_RECORDS; i < CAR_LANES; ++i) {
+        offer->free_lanes[i / 64] |= (uint64_t) lane_free(comm, i) << i % 64;
+    }
+    car_devices_lock();
+    car_pending_reclaim();
+    reclaim(comm, offer->free_lanes);
+    offer->room = car_grow_offered(comm, CAR_NO_PIECE, staging);
+    if (offer->usable) {
+        car_registry_export(comm->device, &call->input, &offer->in);
+        offer->out = offer->in;
+        if (call->output.address != call->input.address) {
+            car_registry_export(comm->device, &call->output, &offer->out);
+        }
+    }
+    car_devices_unlock();
+}
+
+/* What all ranks find from everybody's offers. */
+typedef struct {
+    int index; /* of a lane that is free on all; -1: none */
+    uint64_t room;
+    bool usable, exported;
+} agreed_t;
+
+static agreed_t read_offers(const car_persistent_t *p, const offer_t *offers)
+{
+    agreed_t a = {.index = -1, .room = UINT64_MAX, .usable = true, .exported = true};
+
+    for (int i = CAR_LANES - 1; i >= CAR_LANES_WITH_RECORDS; --i) {
+        bool free_on_all = true;
+        for (int r = 0; r < p->comm->size; ++r) {
+            free_on_all = free_on_all && 0 != (offers[r].free_lanes[i / 64] >> i % 64 & 1);
+        }
+        a.index = free_on_all ? i : a.index;
+    }
+    for (int r = 0; r < p->comm->size; ++r) {
+        a.room = offers[r].room < a.room ? offers[r].room : a.room;
+        a.usable = a.usable && offers[r].usable;
+        a.exported = a.exported && 0 != offers[r].in.id && 0 != offers[r].out.id;
+    }
+    return a;
+}
+
+/* The ways of doing it, the best first. */
+static how_t first_way(const car_persistent_t *p, const agreed_t *a)
+{
+    const car_comm_t *comm = p->comm;
+    const bool kernels = a->usable && !comm->takes_turns;
+    const car_plan_t plan = car_plan_make(&comm->limits, p->call.count, p->call.reduction.element, p->call.reduction.unit);
+
+    if (a->index < 0) {
+        return BY_NONE;
+    }
+    if (kernels && CAR_ONE_SHOT_PUSH == plan.algorithm) {
+        return BY_KERNELS;
+    }
+    return a->exported && 0 != comm->zero_copy_min ? BY_ZERO_COPY : kernels ? BY_KERNELS : BY_STAGING;
+}
+
+static how_t next_way(const car_persistent_t *p, const agreed_t *a)
+{
+    switch (p->how) {
+    case BY_ZERO_COPY:
+        return a->usable && !p->comm->takes_turns ? BY_KERNELS : BY_STAGING;
+    case BY_KERNELS:
+        return BY_STAGING;
+    default:
+        return BY_NONE;
+    }
+}
+
+/* Gives back what a way has taken; the piece at once where no peer has learned of it, else when all have freed theirs. */
+static void undo(car_persistent_t *p, bool alive, bool known)
+{
+    car_comm_t *comm = p->comm;
+    car_cuda_guard_t guard;
+
+    if (BY_KERNELS == p->how && alive && NULL != p->branch.stream
+        && CUDA_SUCCESS == car_cuda_enter(comm->device->cuda, comm->device->context, &guard)) {
+        car_graph_destroy(comm->device->cuda, &p->graph);
+        (void) comm->device->cuda->StreamDestroy(p->branch.stream);
+        car_cuda_leave(comm->device->cuda, &guard);
+    }
+    p->branch.stream = NULL;
+    if (BY_KERNELS != p->how && known) {
+        car_lane_close(&p->lane, alive);
+    }
+    if (BY_ZERO_COPY == p->how) {
+        release_buffers(p);
+    }
+    car_devices_lock();
+    if (BY_KERNELS == p->how && p->branch.word >= 0) {
+        car_device_give_word(comm->device, p->branch.word);
+        p->branch.word = -1;
+    }
+    if (CAR_NO_PIECE != p->piece) {
+        if (known) {
+            comm->retired[comm->retired_count++] = (car_retired_t){p->index, p->piece};
+        } else {
+            car_arena_give(&comm->device->arena, p->piece);
+        }
+        p->piece = CAR_NO_PIECE;
+    }
+    car_devices_unlock();
+}
+
+static bool prepare(car_persistent_t *p, const agreed_t *a, const offer_t *offers)
+{
+    car_cuda_guard_t guard;
+    const car_cuda_t *cuda = p->comm->device->cuda;
+    bool ready;
+
+    if (CUDA_SUCCESS != car_cuda_enter(cuda, p->comm->device->context, &guard)) {
+        return false;
+    }
+    ready = BY_KERNELS == p->how     ? prepare_kernels(p)
+            : BY_ZERO_COPY == p->how ? map_buffers(p, offers)
+                                     : take_staging(p, a->room);
+    car_cuda_leave(cuda, &guard);
+    return ready;
+}
+
+/* The lane's counters, before any rank may read them for this request. */
+static void use_lane(car_persistent_t *p)
+{
+    car_lane_words_t *mine = words(p, p->comm->rank);
+
+    atomic_store_explicit(&mine->entered, 0, memory_order_relaxed);
+    atomic_store_explicit(&mine->staged, 0, memory_order_relaxed);
+    atomic_store_explicit(&mine->reduced, 0, memory_order_relaxed);
+    atomic_store_explicit(&mine->done, 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(&mine->used, 1, memory_order_release);
+}
+
+/* Tries the ways one after the other until all ranks have one; false if the communicator has broken. */
+static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offers)
+{
+    car_comm_t *comm = p->comm;
+    verdict_t mine, all[CAR_MAX_RANKS];
+
+    for (p->how = first_way(p, a); BY_NONE != p->how; p->how = next_way(p, a)) {
+        mine.ok = prepare(p, a, offers);
+        mine.offset = CAR_NO_PIECE == p->piece ? 0 : p->piece;
+        if (!car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress)) {
+            undo(p, true, false);
+            return false;
+        }
+        bool ok = true;
+        for (int r = 0; r < comm->size; ++r) {
+            ok = ok && all[r].ok;
+        }
+        if (ok) {
+            if (BY_KERNELS == p->how) {
+                finish_kernels(p, all);
+            } else {
+                finish_lane(p, a->room, all);
+            }
+            return true;
+        }
+        undo(p, true, false);
+    }
+    return true;
+}
+
+car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call, char reason[CAR_REASON_BYTES])
+{
+    car_persistent_t *p = calloc(1, sizeof(*p));
+    char no_memory = NULL == p, any[CAR_MAX_RANKS];
+    offer_t mine, offers[CAR_MAX_RANKS];
+
+    reason[0] = '\0';
+    /* Without memory on one rank there is no request on any. */
+    bool together = car_control_exchange(comm->control, &no_memory, 1, any, comm->progress);
+    for (int r = 0; r < comm->size && together; ++r) {
+        no_memory = no_memory || any[r];
+    }
+    if (together && no_memory) {
+        free(p);
+        return NULL;
+    }
+    if (together) {
+        p->comm = comm;
+        p->call = *call;
+        p->piece = CAR_NO_PIECE;
+        p->branch.word = -1;
+        make_offer(p, &mine);
+        together = car_control_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress);
+    }
+    if (together) {
+        const agreed_t agreed = read_offers(p, offers);
+        p->index = agreed.index;
+        if (p->index >= 0) {
+            use_lane(p);
+        }
+        together = find_way(p, &agreed, offers);
+        if (p->index >= 0 && (!together || BY_NONE == p->how)) {
+            atomic_fetch_add_explicit(&words(p, comm->rank)->used, 1, memory_order_release);
+        }
+    }
+    if (!together) {
+        snprintf(reason, CAR_REASON_BYTES, "rank %d failed", car_control_broken(comm->control));
+    }
+    if (!together || BY_NONE == p->how) {
+        free(p);
+        return NULL;
+    }
+    return p;
+}
+
+/* --- its life ---------------------------------------------------------------------------------------------------------- */
+
+void car_persistent_start(car_persistent_t *p)
+{
+    ++p->starts;
+    if (BY_KERNELS == p->how) {
+        atomic_store_explicit(&words(p, p->comm->rank)->entered, p->starts, memory_order_release);
+        start_kernels(p);
+    } else {
+        car_lane_enter(&p->lane, &p->call);
+        (void) car_lane_poll(&p->lane);
+    }
+}
+
+bool car_persistent_poll(car_persistent_t *p, bool *failed)
+{
+    bool ended;
+
+    if (BY_KERNELS == p->how) {
+        if (car_control_broken(p->comm->control) >= 0 && !p->failed) {
+            p->failed = true;
+            snprintf(p->reason, sizeof(p->reason), "rank %d failed", car_control_broken(p->comm->control));
+        }
+        ended = p->failed || poll_kernels(p);
+    } else {
+        (void) car_lane_poll(&p->lane);
+        ended = p->call.ended;
+        if (ended) {
+            p->lane.ended = NULL;
+            p->failed = p->call.failed;
+        }
+    }
+    *failed = p->failed;
+    return ended;
+}
+
+const char *car_persistent_reason(const car_persistent_t *p)
+{
+    return BY_KERNELS == p->how ? p->reason : p->lane.reason;
+}
+
+const car_call_t *car_persistent_call(const car_persistent_t *p)
+{
+    return &p->call;
+}
+
+void car_persistent_destroy(car_persistent_t *p, bool alive)
+{
+    undo(p, alive && !car_device_lost(p->comm->device), true);
+    atomic_fetch_add_explicit(&words(p, p->comm->rank)->used, 1, memory_order_release);
+    free(p);
+}
