@@ -6,6 +6,8 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <time.h>
 
 /* The algorithms, in the order of the message sizes that they are for. */
 typedef enum {
@@ -48,6 +50,7 @@ typedef struct {
     size_t zero_copy_min;   /* bytes from which the users' own buffers are used, where all ranks can; 0: never */
     unsigned int map_max;   /* allocations of other processes' users that this process keeps mapped, at most */
     size_t map_bytes;       /* and their bytes, at most */
+    bool timing;            /* count the nanoseconds of the phases of blocking calls */
     unsigned int first_epoch; /* at which a communicator starts; 1, but for tests of what happens at the last */
 } car_params_t;
 
@@ -66,6 +69,10 @@ typedef struct {
     X(calls_forwarded, "allreduce calls left to the saved module for their type, operation or communicator, and persistent requests")           \
     X(calls_bounced, "of the calls left to the saved module: those whose device buffers went through pinned memory")   \
     X(calls_staged, "calls served by kernels through a copy, as a buffer was not memory of the communicator's GPU")    \
+    X(ns_post, "with coll_car_timing: nanoseconds from entering a blocking call to having told the others of it")       \
+    X(ns_launch, "with coll_car_timing: nanoseconds in launching kernels")                                              \
+    X(ns_wait, "with coll_car_timing: nanoseconds from launches to their completion")                                  \
+    X(ns_other, "with coll_car_timing: nanoseconds of blocking calls besides")                                         \
     X(relaunches, "kernel launches beyond the first of a call, because a peer was not there in time")
 
 typedef struct {
@@ -76,5 +83,17 @@ typedef struct {
 
 /* Threads count at the same time, and MPI_T reads meanwhile. */
 #define CAR_COUNT(counter, n) ((void) __atomic_fetch_add(&(counter), (n), __ATOMIC_RELAXED))
+
+/* The time in nanoseconds where it is asked for, else 0. */
+static inline uint64_t car_timing_now(const car_params_t *params)
+{
+    struct timespec t;
+
+    if (!params->timing) {
+        return 0;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
+}
 
 #endif /* CAR_PARAMS_H */

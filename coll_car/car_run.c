@@ -103,12 +103,18 @@ static bool run(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_ker
     args->resume = 0;
     for (;;) {
         args->ticket = ++comm->ticket;
+        const uint64_t before = car_timing_now(comm->params);
         const CUresult result = launch(comm, plan, kernel, args);
         if (CUDA_SUCCESS != result) {
             return broken(comm, "launching the allreduce kernel", result, reason);
         }
+        const uint64_t launched = car_timing_now(comm->params);
         if (!wait_for_kernel(comm, args->ticket, &left, reason)) {
             return false;
+        }
+        if (comm->params->timing) {
+            CAR_COUNT(comm->counters->ns_launch, launched - before);
+            CAR_COUNT(comm->counters->ns_wait, car_timing_now(comm->params) - launched);
         }
         if (0 == left) {
             return true;

@@ -250,9 +250,22 @@ static car_path_t lane_allreduce(mca_coll_car_module_t *module, const call_t *ca
     return op.path;
 }
 
+/* `other` is what is left of a call that kernels have served when its phases are subtracted. */
+static void count_time(uint64_t before, uint64_t entered, uint64_t posted)
+{
+    car_counters_t *c = &mca_coll_car_component.counters;
+    const uint64_t all = car_timing_now(&mca_coll_car_component.params) - entered, post = posted - entered;
+    const uint64_t phases = post + c->ns_launch + c->ns_wait - before;
+
+    CAR_COUNT(c->ns_post, post);
+    CAR_COUNT(c->ns_other, all > phases ? all - phases : 0);
+}
+
 static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
                              struct ompi_datatype_t *dtype, struct ompi_op_t *op, const coll_car_reduction_t *found)
 {
+    const uint64_t entered = car_timing_now(&mca_coll_car_component.params);
+    const uint64_t before = mca_coll_car_component.counters.ns_launch + mca_coll_car_component.counters.ns_wait;
     const car_cuda_t *cuda = car_cuda();
     const bool in_place = MPI_IN_PLACE == sbuf || sbuf == rbuf;
     const car_buffer_t output = car_buffer_look(cuda, rbuf);
@@ -282,6 +295,7 @@ static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, vo
     default:
         break;
     }
+    const uint64_t posted = car_timing_now(&mca_coll_car_component.params);
     if (for_lane(module, &call) && CAR_PATH_NONE != lane_allreduce(module, &call, &failed)) {
         if (failed) {
             coll_car_break(module, module->calls.reason);
@@ -292,6 +306,9 @@ static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, vo
                             &found->reduction, reason)) {
         coll_car_break(module, reason);
         return OMPI_ERROR;
+    }
+    if (OPAL_UNLIKELY(mca_coll_car_component.params.timing)) {
+        count_time(before, entered, posted);
     }
     return OMPI_SUCCESS;
 }

@@ -179,6 +179,8 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
                "How kernels are launched: graph (a graph of one node with new arguments, quicker) "
                "or plain",
                launch_values, OPAL_INFO_LVL_8, &c->params.launch);
+    add("timing", "Count the nanoseconds of the phases of blocking calls (performance variables coll_car_ns_*)",
+        MCA_BASE_VAR_TYPE_BOOL, NULL, OPAL_INFO_LVL_5, &c->params.timing);
     add("first_epoch",
         "Number of a communicator's first exchange; for tests of what happens at the last one",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_9, &c->params.first_epoch);

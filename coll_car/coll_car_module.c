@@ -108,6 +108,17 @@ static void tell_active(const mca_coll_car_module_t *module)
     }
 }
 
+/* Once per process, whatever the verbosity: it is the one thing that a user can do about it. */
+static void hint_at_mps(const mca_coll_car_module_t *module)
+{
+    static atomic_bool told;
+
+    if (speaks(module) && module->engine->takes_turns && !atomic_exchange(&told, true)) {
+        coll_car_say("ranks share a GPU without MPS: their kernels take turns on it, and every allreduce waits for time slices. "
+                     "Under MPS they would run side by side, many times faster: nvidia-cuda-mps-control -d, before mpirun");
+    }
+}
+
 /* A fault is told once per process whatever the verbosity; what is by choice, only to those who ask. */
 static void tell_off(const mca_coll_car_module_t *module, bool fault, const char *format, ...)
 {
@@ -285,6 +296,7 @@ bool coll_car_activate_poll(mca_coll_car_module_t *module, CUdeviceptr buffer)
         module->queue.comm = module->calls.comm = module->engine;
         car_lane_use_home(&module->queue);
         tell_active(module);
+        hint_at_mps(module);
         break;
     default:
         module->engine = NULL;

@@ -41,7 +41,7 @@ CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned int);
 CUresult cuStreamDestroy_v2(CUstream);
 CUresult cuStreamBeginCapture_v2(CUstream, CUstreamCaptureMode);
 CUresult cuStreamEndCapture(CUstream, CUgraph *);
-CUresult cuStreamIsCapturing(CUstream, int *);
+CUresult cuStreamIsCapturing(CUstream, CUstreamCaptureStatus *);
 CUresult cuEventCreate(CUevent *, unsigned int);
 CUresult cuEventRecord(CUevent, CUstream);
 CUresult cuEventDestroy_v2(CUevent);

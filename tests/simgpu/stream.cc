@@ -300,7 +300,7 @@ SIMGPU_API cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
 }
 
 /* Of the legacy stream it tells, and invalidates nothing, whether the capture of a blocking one keeps it shut. */
-SIMGPU_API cuStreamIsCapturing(CUstream handle, int *status)
+SIMGPU_API cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus *status)
 {
     SIMGPU_ENTER(true);
     simgpu_guard guard(simgpu_lock);
