@@ -40,10 +40,9 @@ static uint64_t bytes_of(const car_call_t *op)
 
 /* --- what a call may want: the same on all ranks, when it is the next to be decided --------------------------------- */
 
-static bool may_be_zero_copy(const car_lane_t *lane, const car_call_t *op)
+static bool may_be_zero_copy(const car_lane_t *lane)
 {
-    return NULL != lane->comm && 0 != lane->comm->zero_copy_min && bytes_of(op) >= lane->comm->zero_copy_min
-           && 0 == lane->zero_pause;
+    return NULL != lane->comm && 0 != lane->comm->zero_copy_min;
 }
 
 static size_t slot_wanted(const car_call_t *op)
@@ -90,6 +89,7 @@ static void tell_buffers(car_lane_t *lane, car_call_t *op, record_t *mine)
     if (op->output.address != op->input.address) {
         car_registry_export(comm->device, &op->output, &mine->out);
     }
+    car_registry_forget_freed(comm->device, mine->in.id, mine->out.id);
     car_registry_gone(comm->device, &lane->gone_heard, mine->gone);
     car_devices_unlock();
     if (0 != mine->in.id && 0 != mine->out.id && !car_lane_settle_for_peers(lane, op)) {
@@ -116,7 +116,7 @@ static void post(car_lane_t *lane, car_call_t *op)
     mine->room = 0;
     mine->in.id = mine->out.id = 0;
     memset(mine->gone, 0, sizeof(mine->gone));
-    if (op->device && may_be_zero_copy(lane, op)) {
+    if (op->device && may_be_zero_copy(lane)) {
         tell_buffers(lane, op, mine);
     }
     if (may_grow(lane, op)) {
@@ -183,52 +183,6 @@ static int heard_second(const car_lane_t *lane, const car_call_t *op)
 
 /* --- zero copy ------------------------------------------------------------------------------------------------------ */
 
-static bool hold(car_lane_t *lane, car_call_t *op, int r, const car_export_t *told, int place, CUdeviceptr *address)
-{
-    car_comm_t *comm = lane->comm;
-
-    op->held[place] = car_registry_hold(comm->device, &comm->peer[r].arena, told, comm->params->map_max,
-                                        comm->params->map_bytes, address);
-    return NULL != op->held[place];
-}
-
-static bool map_buffers(car_lane_t *lane, car_call_t *op)
-{
-    car_comm_t *comm = lane->comm;
-    car_cuda_guard_t guard;
-    bool mapped = true;
-
-    if (!car_lane_driver(lane, &guard)) {
-        return false;
-    }
-    car_devices_lock();
-    for (int r = 0; r < lane->size; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
-        if (r != lane->rank) {
-            car_registry_drop(comm->device, &comm->peer[r].arena, theirs->gone);
-        }
-    }
-    for (int r = 0; r < lane->size && mapped; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
-        if (r == lane->rank) {
-            op->source[r] = (CUdeviceptr) (uintptr_t) op->input.address;
-            op->dest[r] = (CUdeviceptr) (uintptr_t) op->output.address;
-            continue;
-        }
-        mapped = hold(lane, op, r, &theirs->in, 2 * r, &op->source[r])
-                 && hold(lane, op, r, &theirs->out, 2 * r + 1, &op->dest[r]);
-    }
-    for (int i = 0; i < 2 * CAR_MAX_RANKS && !mapped; ++i) {
-        if (NULL != op->held[i]) {
-            car_registry_release(op->held[i]);
-            op->held[i] = NULL;
-        }
-    }
-    car_devices_unlock();
-    car_cuda_leave(comm->device->cuda, &guard);
-    return mapped;
-}
-
 static bool all_exported(const car_lane_t *lane, const car_call_t *op)
 {
     for (int r = 0; r < lane->size; ++r) {
@@ -238,6 +192,123 @@ static bool all_exported(const car_lane_t *lane, const car_call_t *op)
         }
     }
     return true;
+}
+
+static void forget_set(car_set_t *set)
+{
+    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
+        if (NULL != set->held[i]) {
+            car_registry_release(set->held[i]);
+        }
+    }
+    memset(set, 0, sizeof(*set));
+}
+
+static bool contains(const car_set_t *set, int r, uint64_t id)
+{
+    return id == set->id[2 * r] || id == set->id[2 * r + 1];
+}
+
+/* What is gone is in no set any more, and not mapped longer than calls that are under way hold it. All ranks read this. */
+static void drop_gone(car_lane_t *lane, const car_call_t *op)
+{
+    car_device_t *device = lane->comm->device;
+
+    for (int r = 0; r < lane->size; ++r) {
+        const record_t *theirs = record_of(lane, op, r);
+        for (int g = 0; g < CAR_GONE_AT_ONCE && 0 != theirs->gone[g]; ++g) {
+            for (int s = 0; s < CAR_LANE_SETS; ++s) {
+                if (0 != lane->sets[s].id[0] && contains(&lane->sets[s], r, theirs->gone[g])) {
+                    forget_set(&lane->sets[s]);
+                }
+            }
+        }
+        if (r != lane->rank) {
+            car_registry_drop(device, &lane->comm->peer[r].arena, theirs->gone);
+        }
+    }
+}
+
+static bool is_set(const car_lane_t *lane, const car_call_t *op, const car_set_t *set)
+{
+    for (int r = 0; r < lane->size; ++r) {
+        const record_t *theirs = record_of(lane, op, r);
+        if (set->id[2 * r] != theirs->in.id || set->id[2 * r + 1] != theirs->out.id) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The set that a call's records are, and whether it has been seen before; else it takes the place of the one unused longest. */
+static car_set_t *find_set(car_lane_t *lane, const car_call_t *op, bool *seen)
+{
+    car_set_t *oldest = &lane->sets[0];
+
+    for (int s = 0; s < CAR_LANE_SETS; ++s) {
+        if (is_set(lane, op, &lane->sets[s])) {
+            *seen = lane->sets[s].last != op->number;
+            return &lane->sets[s];
+        }
+        oldest = lane->sets[s].last < oldest->last ? &lane->sets[s] : oldest;
+    }
+    forget_set(oldest);
+    for (int r = 0; r < lane->size; ++r) {
+        oldest->id[2 * r] = record_of(lane, op, r)->in.id;
+        oldest->id[2 * r + 1] = record_of(lane, op, r)->out.id;
+    }
+    *seen = false;
+    return oldest;
+}
+
+static bool map_set(car_lane_t *lane, const car_call_t *op, car_set_t *set)
+{
+    const car_comm_t *comm = lane->comm;
+    car_cuda_guard_t guard;
+    bool mapped = true;
+
+    if (!car_lane_driver(lane, &guard)) {
+        return false;
+    }
+    for (int i = 0; i < 2 * lane->size && mapped; ++i) {
+        const int r = i / 2;
+        const record_t *theirs = record_of(lane, op, r);
+        if (r != lane->rank) {
+            set->held[i] = car_registry_hold(comm->device, &comm->peer[r].arena, 0 == i % 2 ? &theirs->in : &theirs->out,
+                                             comm->params->map_max, comm->params->map_bytes, &set->base[i]);
+            mapped = NULL != set->held[i];
+        }
+    }
+    car_cuda_leave(comm->device->cuda, &guard);
+    return mapped;
+}
+
+static void unmap_set(car_set_t *set)
+{
+    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
+        if (NULL != set->held[i]) {
+            car_registry_release(set->held[i]);
+            set->held[i] = NULL;
+        }
+    }
+}
+
+/* The call's own hold on everybody's buffers, and where these are. */
+static void use_set(const car_lane_t *lane, car_call_t *op, const car_set_t *set)
+{
+    for (int r = 0; r < lane->size; ++r) {
+        const record_t *theirs = record_of(lane, op, r);
+        op->source[r] = set->base[2 * r] + theirs->in.offset;
+        op->dest[r] = set->base[2 * r + 1] + theirs->out.offset;
+    }
+    op->source[lane->rank] = (CUdeviceptr) (uintptr_t) op->input.address;
+    op->dest[lane->rank] = (CUdeviceptr) (uintptr_t) op->output.address;
+    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
+        op->held[i] = set->held[i];
+        if (NULL != set->held[i]) {
+            car_registry_hold_again(set->held[i]);
+        }
+    }
 }
 
 /* --- a larger piece for the queue ------------------------------------------------------------------------------------ */
@@ -266,6 +337,7 @@ static void take_piece(car_lane_t *lane, car_call_t *op, uint64_t room)
     const bool taken = car_arena_take(&lane->comm->device->arena, room, CAR_ARENA_HIGH, &offset);
     car_devices_unlock();
     lane->piece_new = taken ? offset : CAR_NO_PIECE;
+    op->growing = true;
     say_second(lane, op, taken, offset);
 }
 
@@ -311,7 +383,6 @@ static void count_pauses(car_lane_t *lane, const car_call_t *op)
     if (NULL == lane->comm) {
         return;
     }
-    lane->zero_pause -= lane->zero_pause > 0 && bytes_of(op) >= lane->comm->zero_copy_min ? 1 : 0;
     lane->grow_pause -= lane->grow_pause > 0 && bytes_of(op) > lane->slot_bytes ? 1 : 0;
 }
 
@@ -347,29 +418,42 @@ static void read_kinds(const car_lane_t *lane, const car_call_t *op, bool *devic
     }
 }
 
-static bool decide_zero_copy(car_lane_t *lane, car_call_t *op)
+typedef enum { ZERO_COPY_NO, ZERO_COPY_YES, ZERO_COPY_WAIT } zero_copy_t;
+
+/*
+ * Large calls are mapped at once, others when their buffers come for the second time: mapping takes a millisecond, which
+ * buffers that come once do not repay.
+ */
+static zero_copy_t decide_zero_copy(car_lane_t *lane, car_call_t *op)
 {
-    if (!op->second) {
-        const bool mapped = map_buffers(lane, op);
-        say_second(lane, op, mapped, 0);
-    }
-    const int heard = heard_second(lane, op);
-    if (heard < 0) {
-        return false;
-    }
-    if (heard) {
-        return decided(lane, op, CAR_PATH_ZERO_COPY);
-    }
+    bool seen;
+
     car_devices_lock();
-    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
-        if (NULL != op->held[i]) {
-            car_registry_release(op->held[i]);
-            op->held[i] = NULL;
+    if (!op->second) {
+        drop_gone(lane, op);
+    }
+    car_set_t *set = find_set(lane, op, &seen);
+    set->last = op->number;
+    zero_copy_t answer = set->mapped ? ZERO_COPY_YES : ZERO_COPY_NO;
+    if (!set->mapped && set->pause > 0 && !op->second) {
+        --set->pause;
+    } else if (!set->mapped && (op->second || seen || bytes_of(op) >= lane->comm->zero_copy_min)) {
+        if (!op->second) {
+            say_second(lane, op, map_set(lane, op, set), 0);
+        }
+        const int heard = heard_second(lane, op);
+        answer = heard < 0 ? ZERO_COPY_WAIT : heard > 0 ? ZERO_COPY_YES : ZERO_COPY_NO;
+        set->mapped = ZERO_COPY_YES == answer;
+        if (ZERO_COPY_NO == answer) {
+            unmap_set(set);
+            set->pause = CAR_PAUSE;
         }
     }
+    if (ZERO_COPY_YES == answer) {
+        use_set(lane, op, set);
+    }
     car_devices_unlock();
-    lane->zero_pause = CAR_PAUSE + 1;
-    return decided(lane, op, without_zero_copy(lane, op));
+    return answer;
 }
 
 static bool decide_growth(car_lane_t *lane, car_call_t *op, uint64_t room)
@@ -393,7 +477,7 @@ static bool decide_growth(car_lane_t *lane, car_call_t *op, uint64_t room)
 /* A rank with device memory in a lane that shares some knows at once what becomes of a call that wants nothing more. */
 static bool plain(const car_lane_t *lane, const car_call_t *op)
 {
-    return NULL != lane->comm && op->device && !op->call && !may_be_zero_copy(lane, op) && !may_grow(lane, op);
+    return NULL != lane->comm && op->device && !op->call && !op->exported && !may_grow(lane, op);
 }
 
 static bool decide(car_lane_t *lane)
@@ -420,8 +504,15 @@ static bool decide(car_lane_t *lane)
             return CAR_ATTACH_NEVER == attached ? decided(lane, op, CAR_PATH_HOST) : false;
         }
     }
-    if (may_be_zero_copy(lane, op) && all_exported(lane, op)) {
-        return decide_zero_copy(lane, op);
+    if (!op->growing && may_be_zero_copy(lane) && all_exported(lane, op)) {
+        const zero_copy_t answer = decide_zero_copy(lane, op);
+        if (ZERO_COPY_NO != answer) {
+            return ZERO_COPY_YES == answer ? decided(lane, op, CAR_PATH_ZERO_COPY) : false;
+        }
+        if (op->second) {
+            /* The second part has been said: there is no other for this call. */
+            return decided(lane, op, without_zero_copy(lane, op));
+        }
     }
     if (may_grow(lane, op)) {
         const uint64_t room = least_room(lane, op);
@@ -431,6 +522,15 @@ static bool decide(car_lane_t *lane)
         lane->grow_pause = CAR_PAUSE + 1;
     }
     return decided(lane, op, without_zero_copy(lane, op));
+}
+
+void car_lane_forget_sets(car_lane_t *lane, bool alive)
+{
+    car_devices_lock();
+    for (int s = 0; s < CAR_LANE_SETS && alive; ++s) {
+        forget_set(&lane->sets[s]);
+    }
+    car_devices_unlock();
 }
 
 bool car_lane_agree(car_lane_t *lane)

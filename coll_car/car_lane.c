@@ -67,7 +67,7 @@ void car_lane_enter(car_lane_t *lane, car_call_t *op)
 {
     op->next = NULL;
     op->number = ++lane->calls;
-    op->ended = op->failed = op->exported = op->second = op->copied = false;
+    op->ended = op->failed = op->exported = op->second = op->growing = op->copied = false;
     op->device = CAR_MEMORY_HOST != op->input.memory || CAR_MEMORY_HOST != op->output.memory;
     if (NULL == lane->first) {
         lane->first = op;
@@ -254,6 +254,7 @@ void car_lane_close(car_lane_t *lane, bool alive)
         car_cuda_leave(cuda, &guard);
     }
     lane->stream = NULL;
+    car_lane_forget_sets(lane, alive);
     if (lane->word >= 0) {
         car_devices_lock();
         car_device_give_word(lane->comm->device, lane->word);

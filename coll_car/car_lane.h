@@ -45,6 +45,7 @@ typedef struct car_call {
     bool ended;
     bool failed; /* ended, and the result is not there */
     bool exported, second; /* the parts of the record */
+    bool growing;          /* the second part is about a larger piece, not about mappings */
     bool device;           /* this rank's are not host memory */
     bool copied;           /* a buffer of this rank's had to be copied, as kernels could not use it where it is */
     bool settled;          /* what has been copied to the buffers comes before our kernels */
@@ -54,6 +55,21 @@ typedef struct car_call {
     car_import_t *held[2 * CAR_MAX_RANKS];
     CUdeviceptr source[CAR_MAX_RANKS], dest[CAR_MAX_RANKS]; /* of zero copy: everybody's buffers */
 } car_call_t;
+
+/*
+ * Buffers that calls have brought before, as the allocations of all ranks: the same on all, as all read the same records.
+ * Those that have been mapped stay mapped, so that a call with them needs no second part of its record.
+ */
+typedef struct {
+    uint64_t id[2 * CAR_MAX_RANKS]; /* rank r's input and output: 2 r, 2 r + 1; id[0] 0: no set */
+    uint64_t last;                  /* call that brought it last */
+    bool mapped;
+    uint32_t pause;                 /* calls until mapping it is tried again, after that has failed */
+    car_import_t *held[2 * CAR_MAX_RANKS];
+    CUdeviceptr base[2 * CAR_MAX_RANKS]; /* of the allocations, as mapped here */
+} car_set_t;
+
+#define CAR_LANE_SETS 8
 
 typedef enum { CAR_ATTACH_WAIT, CAR_ATTACH_DONE, CAR_ATTACH_NEVER } car_attach_t;
 
@@ -83,7 +99,8 @@ typedef struct car_lane {
     uint64_t steps;             /* given to calls so far */
     uint64_t stage_next, reduce_next, gather_next;
     uint32_t stage_ticket[CAR_LANE_STEPS], reduce_ticket[CAR_LANE_STEPS], gather_ticket[CAR_LANE_STEPS];
-    uint32_t zero_pause, grow_pause; /* calls until that is tried again */
+    uint32_t grow_pause; /* calls until that is tried again */
+    car_set_t sets[CAR_LANE_SETS];
     uint64_t gone_heard;
 
     /* Device memory for steps: the same layout on all ranks. */

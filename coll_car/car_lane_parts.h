@@ -9,6 +9,9 @@
 /* Posts records, reads everybody's, decides. True if anything moved. */
 bool car_lane_agree(car_lane_t *lane);
 
+/* At the lane's end: what it has kept mapped may go. */
+void car_lane_forget_sets(car_lane_t *lane, bool alive);
+
 /* Takes steps of decided calls on. True if anything moved. */
 bool car_lane_step(car_lane_t *lane);
 

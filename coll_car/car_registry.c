@@ -58,12 +58,14 @@ static void forget(car_registry_t *r, car_own_t *own)
     own->id = 0;
 }
 
-/* Those that have been freed: their address has another id, or none. */
-static void forget_freed(car_registry_t *r, const car_device_t *device)
+/* The address of what has been freed has another id, or none. */
+void car_registry_forget_freed(car_device_t *device, uint64_t there, uint64_t there_too)
 {
-    for (int i = 0; i < CAR_EXPORTS; ++i) {
+    car_registry_t *r = device->registry;
+
+    for (int i = 0; NULL != r && i < CAR_EXPORTS; ++i) {
         unsigned long long id = 0;
-        if (0 != r->own[i].id
+        if (0 != r->own[i].id && there != r->own[i].id && there_too != r->own[i].id
             && (CUDA_SUCCESS
                     != device->cuda->PointerGetAttribute(&id, CU_POINTER_ATTRIBUTE_BUFFER_ID, r->own[i].base)
                 || id != r->own[i].id)) {
@@ -118,7 +120,6 @@ void car_registry_export(car_device_t *device, const car_buffer_t *buffer, car_e
         return;
     }
     ++r->clock;
-    forget_freed(r, device);
     if (CAR_MEMORY_DEVICE != buffer->memory || !buffer->plain || 0 == buffer->id || buffer->ordinal != device->ordinal
         || buffer->context != device->context) {
         return;
@@ -219,7 +220,7 @@ static void limit_failures(car_registry_t *r)
 }
 
 car_import_t *car_registry_hold(car_device_t *device, const car_id_t *owner, const car_export_t *told, unsigned int most,
-                                size_t most_bytes, CUdeviceptr *address)
+                                size_t most_bytes, CUdeviceptr *base)
 {
     car_registry_t *r = registry_of(device);
 
@@ -245,8 +246,13 @@ car_import_t *car_registry_hold(car_device_t *device, const car_id_t *owner, con
     }
     import->last = ++r->clock;
     ++import->holders;
-    *address = import->address + told->offset;
+    *base = import->address;
     return import;
+}
+
+void car_registry_hold_again(car_import_t *import)
+{
+    ++import->holders;
 }
 
 static void drop_unheld(car_registry_t *r)

@@ -275,7 +275,7 @@ static void a_capture_keeps_the_legacy_stream_shut_where_its_stream_is_blocking(
     CUevent event;
     CUstream stream;
     CUgraph graph;
-    int status;
+    CUstreamCaptureStatus status;
 
     (void) state;
     open_device();

@@ -308,7 +308,7 @@ SIMGPU_API cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus *status)
     if (nullptr == stream) {
         return CUDA_ERROR_INVALID_CONTEXT;
     }
-    *status = stream->capturing;
+    *status = (CUstreamCaptureStatus) (stream->capturing ? 1 : 0);
     return shut(stream) ? CUDA_ERROR_STREAM_CAPTURE_IMPLICIT : CUDA_SUCCESS;
 }
 
