@@ -418,12 +418,15 @@ static void read_kinds(const car_lane_t *lane, const car_call_t *op, bool *devic
     }
 }
 
+/* What is not mapped yet: a large call repays it at once, and so does one that would take turns on a GPU else. */
+static bool wants_mapping(const car_lane_t *lane, const car_call_t *op)
+{
+    return bytes_of(op) >= lane->comm->zero_copy_min || lane->comm->takes_turns;
+}
+
 typedef enum { ZERO_COPY_NO, ZERO_COPY_YES, ZERO_COPY_WAIT } zero_copy_t;
 
-/*
- * Large calls are mapped at once, others when their buffers come for the second time: mapping takes a millisecond, which
- * buffers that come once do not repay.
- */
+/* Mapping takes a millisecond: buffers of small calls are mapped when they come for the second time. */
 static zero_copy_t decide_zero_copy(car_lane_t *lane, car_call_t *op)
 {
     bool seen;
@@ -437,7 +440,7 @@ static zero_copy_t decide_zero_copy(car_lane_t *lane, car_call_t *op)
     zero_copy_t answer = set->mapped ? ZERO_COPY_YES : ZERO_COPY_NO;
     if (!set->mapped && set->pause > 0 && !op->second) {
         --set->pause;
-    } else if (!set->mapped && (op->second || seen || bytes_of(op) >= lane->comm->zero_copy_min)) {
+    } else if (!set->mapped && (op->second || seen || wants_mapping(lane, op))) {
         if (!op->second) {
             say_second(lane, op, map_set(lane, op, set), 0);
         }

@@ -51,6 +51,8 @@ typedef struct car_comm {
     car_link_t worst_link;
     int gpus; /* different ones among the ranks */
     bool takes_turns; /* ranks share a GPU without MPS: their kernels do not run side by side, so none may wait for a peer */
+    int shares;       /* in how many shares ranks divide what any of them could do; which is each one's, -1: none */
+    int share[CAR_MAX_RANKS];
     car_peer_t peer[CAR_MAX_RANKS];
 
     CUstream stream;

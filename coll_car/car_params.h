@@ -35,11 +35,19 @@ typedef enum {
     CAR_STREAM_ORDER_LEGACY /* after what the caller's legacy default stream has been given */
 } car_stream_order_t;
 
+/* Whether blocking calls use kernels that wait for peers, or those of lanes, which do not. */
+typedef enum {
+    CAR_TWO_PHASE_AUTO, /* where ranks share a GPU without MPS */
+    CAR_TWO_PHASE_NEVER,
+    CAR_TWO_PHASE_ALWAYS
+} car_two_phase_t;
+
 typedef struct {
     int algorithm;         /* car_algorithm_t: forced, or AUTO */
     int links;             /* car_links_t */
     int launch;            /* car_launch_how_t */
     int stream_order;      /* car_stream_order_t */
+    int two_phase;         /* car_two_phase_t */
     size_t memory;         /* bytes of device memory that a process spends per device on all its communicators */
     int push_max;          /* bytes up to which one_shot_push is chosen; -1: from the table */
     int pull_max;          /* bytes up to which one_shot_pull is chosen; -1: from the table */

@@ -39,6 +39,7 @@ typedef struct {
     int algorithm, push_max, pull_max;
     uint32_t blocks_wanted, threads_wanted, first_epoch;
     int side_by_side; /* kernels of processes that share this rank's GPU run at the same time */
+    int two_phase;
     uint64_t zero_copy_min;
 } car_offer_t;
 
@@ -143,6 +144,7 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
     offer->threads_wanted = comm->params->threads;
     offer->first_epoch = comm->params->first_epoch;
     offer->side_by_side = comm->device->side_by_side;
+    offer->two_phase = comm->params->two_phase;
     offer->zero_copy_min = comm->params->zero_copy_min;
 }
 
@@ -189,6 +191,21 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/*
+ * All ranks work, unless those that share a GPU take turns on it: then the first on each does, so that no turns are taken.
+ */
+static void divide_work(car_comm_t *comm, const car_offer_t *offers)
+{
+    comm->shares = 0;
+    for (int r = 0; r < comm->size; ++r) {
+        bool first = true;
+        for (int q = 0; q < r; ++q) {
+            first = first && 0 != memcmp(&offers[q].uuid, &offers[r].uuid, sizeof(offers[r].uuid));
+        }
+        comm->share[r] = first || !comm->takes_turns ? comm->shares++ : -1;
+    }
+}
+
 /* From here on every rank has the same limits: rank 0's wishes, the least of what all can do. */
 static void agree(car_comm_t *comm, const car_offer_t *offers)
 {
@@ -197,9 +214,13 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
     for (int r = 0; r < comm->size; ++r) {
         blocks = smaller(blocks, offers[r].resident_blocks / (uint32_t) sharing(offers, comm->size, r, comm->gpus));
         threads = smaller(threads, offers[r].threads);
-        comm->takes_turns = comm->takes_turns || (shared(offers, comm->size, r) && !offers[r].side_by_side);
+        comm->takes_turns = comm->takes_turns
+                            || (CAR_TWO_PHASE_AUTO == offers[0].two_phase
+                                    ? shared(offers, comm->size, r) && !offers[r].side_by_side
+                                    : CAR_TWO_PHASE_ALWAYS == offers[0].two_phase);
         comm->peer[r] = (car_peer_t){.arena = offers[r].arena, .pid = offers[r].pid};
     }
+    divide_work(comm, offers);
     blocks = 0 == blocks ? 1 : blocks;
     if (0 != offers[0].blocks_wanted) {
         blocks = smaller(offers[0].blocks_wanted, CAR_MAX_BLOCKS);

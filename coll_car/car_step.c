@@ -51,13 +51,18 @@ static part_t part_of(const car_call_t *op, uint64_t step)
     return (part_t){start, op->count - start < op->step_elements ? op->count - start : op->step_elements};
 }
 
-/* Rank r's share of so many elements: whole packs, but for the last. */
-static part_t share_of(const car_lane_t *lane, const car_call_t *op, uint64_t count, int r)
+/* The index-th of `shares` shares of so many elements: whole packs, but for the last. */
+static part_t share_number(const car_call_t *op, uint64_t count, int index, int shares)
 {
     const uint64_t pack = CAR_PACK_BYTES / op->reduction.element;
-    const uint64_t packs = (count + pack - 1) / pack, each = (packs + (uint64_t) lane->size - 1) / (uint64_t) lane->size * pack;
-    const uint64_t start = each * (uint64_t) r < count ? each * (uint64_t) r : count;
+    const uint64_t packs = (count + pack - 1) / pack, each = (packs + (uint64_t) shares - 1) / (uint64_t) shares * pack;
+    const uint64_t start = each * (uint64_t) index < count ? each * (uint64_t) index : count;
     return (part_t){start, count - start < each ? count - start : each};
+}
+
+static part_t share_of(const car_lane_t *lane, const car_call_t *op, uint64_t count, int r)
+{
+    return share_number(op, count, r, lane->size);
 }
 
 /* Whether ranks fold a share of each step, and so need each other's results. */
@@ -300,7 +305,8 @@ static bool tell_staged(car_lane_t *lane)
 
 static bool reduce_zero_copy(car_lane_t *lane, const car_call_t *op, uint32_t *ticket)
 {
-    const part_t share = share_of(lane, op, op->count, lane->rank);
+    const int index = lane->comm->share[lane->rank];
+    const part_t share = index < 0 ? (part_t){0, 0} : share_number(op, op->count, index, lane->comm->shares);
     const uint64_t bytes = share.start * op->reduction.element;
     car_fold_args_t args = {.output_is_remote = lane->comm->gpus > 1};
 

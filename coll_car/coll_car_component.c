@@ -92,6 +92,13 @@ static const mca_base_var_enum_value_t stream_order_values[] = {
     {0, NULL},
 };
 
+static const mca_base_var_enum_value_t two_phase_values[] = {
+    {CAR_TWO_PHASE_AUTO, "auto"},
+    {CAR_TWO_PHASE_NEVER, "never"},
+    {CAR_TWO_PHASE_ALWAYS, "always"},
+    {0, NULL},
+};
+
 static void add(const char *name, const char *help, mca_base_var_type_t type,
                 mca_base_var_enum_t *names, mca_base_var_info_lvl_t level, void *storage)
 {
@@ -175,6 +182,10 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "And their bytes, at most: a buffer that is mapped elsewhere keeps its memory after it is freed, until the next "
         "large call of the communicator",
         MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_6, &c->params.map_bytes);
+    add_choice("two_phase",
+               "Whether blocking calls use kernels that do not wait for each other, as nonblocking ones do: auto: "
+               "where ranks share a GPU without MPS and their kernels take turns",
+               two_phase_values, OPAL_INFO_LVL_6, &c->params.two_phase);
     add_choice("launch",
                "How kernels are launched: graph (a graph of one node with new arguments, quicker) "
                "or plain",
