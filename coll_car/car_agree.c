@@ -77,10 +77,9 @@ static bool may_grow(const car_lane_t *lane, const car_call_t *op)
 static void tell_buffers(car_lane_t *lane, car_call_t *op, record_t *mine)
 {
     car_comm_t *comm = lane->comm;
-    car_cuda_guard_t guard;
 
     if (!car_comm_usable(comm, &op->input, op->reduction.alignment)
-        || !car_comm_usable(comm, &op->output, op->reduction.alignment) || !car_lane_driver(lane, &guard)) {
+        || !car_comm_usable(comm, &op->output, op->reduction.alignment) || !car_lane_driver(lane)) {
         return;
     }
     car_devices_lock();
@@ -95,7 +94,6 @@ static void tell_buffers(car_lane_t *lane, car_call_t *op, record_t *mine)
     if (0 != mine->in.id && 0 != mine->out.id && !car_lane_settle_for_peers(lane, op)) {
         mine->in.id = 0;
     }
-    car_cuda_leave(comm->device->cuda, &guard);
 }
 
 static uint64_t room_for(const car_lane_t *lane, const car_call_t *op)
@@ -264,10 +262,9 @@ static car_set_t *find_set(car_lane_t *lane, const car_call_t *op, bool *seen)
 static bool map_set(car_lane_t *lane, const car_call_t *op, car_set_t *set)
 {
     const car_comm_t *comm = lane->comm;
-    car_cuda_guard_t guard;
     bool mapped = true;
 
-    if (!car_lane_driver(lane, &guard)) {
+    if (!car_lane_driver(lane)) {
         return false;
     }
     for (int i = 0; i < 2 * lane->size && mapped; ++i) {
@@ -279,7 +276,6 @@ static bool map_set(car_lane_t *lane, const car_call_t *op, car_set_t *set)
             mapped = NULL != set->held[i];
         }
     }
-    car_cuda_leave(comm->device->cuda, &guard);
     return mapped;
 }
 

@@ -115,6 +115,8 @@ typedef struct car_lane {
     uint32_t ticket;
     car_graph_t graphs[CAR_KERNELS];
 
+    bool inside; /* the device's context is current, until the poll ends */
+    car_cuda_guard_t guard;
     bool broken;
     char reason[CAR_REASON_BYTES];
     uint64_t looked_ns;

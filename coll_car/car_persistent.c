@@ -276,13 +276,12 @@ static bool poll_kernels(car_persistent_t *p)
         }
         return false;
     }
-    const uint64_t value = p->branch.device->host_words[p->branch.word].word;
-    if (p->args.ticket != value >> 32) {
+    uint32_t left;
+    if (!car_host_word_reached(&p->branch.device->host_words[p->branch.word], p->args.ticket, p->plan.blocks, &left)) {
         look(p);
         return false;
     }
-    atomic_thread_fence(memory_order_acquire);
-    if (0 != (uint32_t) value) {
+    if (0 != left) {
         p->state = LEFT;
         return false;
     }

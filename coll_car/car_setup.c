@@ -40,7 +40,7 @@ typedef struct {
     uint32_t blocks_wanted, threads_wanted, first_epoch;
     int side_by_side; /* kernels of processes that share this rank's GPU run at the same time */
     int two_phase;
-    uint64_t zero_copy_min;
+    int zero_copy_min;
 } car_offer_t;
 
 typedef struct {
@@ -235,7 +235,8 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
                                   .one_gpu = 1 == comm->gpus,
                                   .blocks = blocks,
                                   .threads = threads};
-    comm->zero_copy_min = offers[0].zero_copy_min;
+    comm->zero_copy_min = offers[0].zero_copy_min < 0 ? car_plan_zero_copy_min(&comm->limits)
+                                                      : (uint64_t) offers[0].zero_copy_min;
     comm->piece_bytes = CAR_PIECE_MIN;
     comm->epoch = offers[0].first_epoch;
     car_layout_make(comm->piece_bytes, comm->size, &comm->limits.layout);

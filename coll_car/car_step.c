@@ -265,7 +265,6 @@ static bool stage(car_lane_t *lane)
 {
     const uint64_t step = lane->stage_next;
     uint32_t *ticket = &lane->stage_ticket[step % CAR_LANE_STEPS];
-    car_cuda_guard_t guard;
 
     if (step > lane->steps || (step > CAR_LANE_STEPS && !car_lane_all_done(lane, step - CAR_LANE_STEPS))) {
         return false;
@@ -275,12 +274,11 @@ static bool stage(car_lane_t *lane)
     if (CAR_PATH_HOST == op->path) {
         chunk_in(lane, op, step);
     } else {
-        if (!car_lane_driver(lane, &guard)) {
+        if (!car_lane_driver(lane)) {
             return false;
         }
         const bool ready = settle(lane, op)
                            && (CAR_PATH_ZERO_COPY == op->path || stage_on_device(lane, op, step, ticket));
-        car_cuda_leave(lane->comm->device->cuda, &guard);
         if (!ready) {
             return false;
         }
@@ -361,23 +359,25 @@ static bool reduce(car_lane_t *lane)
 {
     const uint64_t step = lane->reduce_next;
     uint32_t *ticket = &lane->reduce_ticket[step % CAR_LANE_STEPS];
-    car_cuda_guard_t guard;
     bool launched = true;
 
-    if (step >= lane->stage_next || !car_lane_all_staged(lane, step)) {
+    if (step >= lane->stage_next) {
         return false;
     }
     car_call_t *op = op_of(lane, step);
+    /* Records of zero copy say as much as its counter would: who has posted one has his buffers ready. */
+    if (!(lane->records && CAR_PATH_ZERO_COPY == op->path) && !car_lane_all_staged(lane, step)) {
+        return false;
+    }
     *ticket = 0;
     if (CAR_PATH_HOST == op->path) {
         reduce_on_host(lane, op, step);
     } else {
-        if (!car_lane_driver(lane, &guard)) {
+        if (!car_lane_driver(lane)) {
             return false;
         }
         launched = CAR_PATH_ZERO_COPY == op->path ? reduce_zero_copy(lane, op, ticket)
                                                   : reduce_staged(lane, op, step, ticket);
-        car_cuda_leave(lane->comm->device->cuda, &guard);
     }
     lane->reduce_next += launched ? 1 : 0;
     return launched;
@@ -416,14 +416,13 @@ static bool gather_on_device(car_lane_t *lane, car_call_t *op, uint64_t step, ui
     const bool usable = car_comm_usable(lane->comm, &op->output, op->reduction.alignment);
     const part_t part = part_of(op, step);
     car_fold_args_t args = {.output_is_remote = !op->output.plain};
-    car_cuda_guard_t guard;
     bool done = true;
 
     *ticket = 0;
     if (CAR_PATH_ZERO_COPY == op->path || (usable && !lane->shares)) {
         return true;
     }
-    if (!car_lane_driver(lane, &guard)) {
+    if (!car_lane_driver(lane)) {
         return false;
     }
     if (usable) {
@@ -436,7 +435,6 @@ static bool gather_on_device(car_lane_t *lane, car_call_t *op, uint64_t step, ui
                                                   results_of(lane, step, lane->rank), part.count, &op->reduction);
         done = CUDA_SUCCESS == result || car_lane_broken(lane, "copying the result", result);
     }
-    car_cuda_leave(lane->comm->device->cuda, &guard);
     return done;
 }
 
