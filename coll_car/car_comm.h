@@ -48,6 +48,7 @@ typedef struct car_comm {
     uint32_t grow_pause; /* grow_wait after the next attempt that falls short */
     car_limits_t limits;
     uint64_t zero_copy_min; /* bytes from which calls use the users' own buffers, where all ranks can; 0: never */
+    uint64_t zero_copy_again; /* the same for blocking calls with buffers that have come before */
     car_link_t worst_link;
     int gpus; /* different ones among the ranks */
     bool takes_turns; /* ranks share a GPU without MPS: their kernels do not run side by side, so none may wait for a peer */

@@ -23,9 +23,9 @@ typedef struct {
     unsigned char bytes[16];
 } car_id_t;
 
-/* What kernels of one stream store to and the host polls, alone on its line: car_tell_host() in the kernels. */
+/* What kernels of one stream store to and the host polls, alone on its lines: car_tell_host() in the kernels. */
 typedef struct {
-    _Alignas(64) volatile uint64_t word[CAR_DONE_WORDS];
+    _Alignas(128) volatile uint64_t word[CAR_DONE_WORDS];
 } car_host_word_t;
 
 /*

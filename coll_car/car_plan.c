@@ -4,7 +4,7 @@
 
 /*
  * Up to how many bytes one_shot_push, and above that one_shot_pull, is the fastest; and from how many on the users' buffers are used
- * where they are, if they can be; by number of ranks.
+ * where they are, if they can be: at once, or if they have come before; by number of ranks.
  *
  * One GPU: measured on an H100 shared under MPS, 2, 4 and 8 ranks, 8 B to 64 MB, November 2026 (docs/performance.md). Pulling wins at
  * every size above, as there is no link whose traffic two_shot would save.
@@ -15,20 +15,20 @@ typedef struct {
     int ranks; /* up to so many */
     uint64_t push_max;
     uint64_t pull_max;
-    uint64_t zero_copy_min;
+    uint64_t zero_copy_min, zero_copy_again;
 } car_thresholds_t;
 
 static const car_thresholds_t one_gpu[] = {
-    {2, 1 << 20, UINT64_MAX, 1 << 20},   {3, 256 << 10, UINT64_MAX, 1 << 20},
-    {4, 128 << 10, UINT64_MAX, 1 << 20}, {6, 128 << 10, UINT64_MAX, 512 << 10},
-    {CAR_MAX_RANKS, 64 << 10, UINT64_MAX, 512 << 10},
+    {2, 1 << 20, UINT64_MAX, 1 << 20, 1 << 20},   {3, 256 << 10, UINT64_MAX, 1 << 20, 1 << 20},
+    {4, 128 << 10, UINT64_MAX, 1 << 20, 1 << 20}, {6, 128 << 10, UINT64_MAX, 512 << 10, 512 << 10},
+    {CAR_MAX_RANKS, 64 << 10, UINT64_MAX, 512 << 10, 512 << 10},
 };
 
 static const car_thresholds_t several_gpus[] = {
-    {2, 512 << 10, UINT64_MAX, 1 << 20},     {3, 384 << 10, 768 << 10, 1 << 20},
-    {4, 192 << 10, 384 << 10, 512 << 10},    {5, 128 << 10, 240 << 10, 512 << 10},
-    {6, 88 << 10, 176 << 10, 512 << 10},     {7, 68 << 10, 136 << 10, 512 << 10},
-    {8, 56 << 10, 112 << 10, 512 << 10},     {CAR_MAX_RANKS, 24 << 10, 44 << 10, 512 << 10},
+    {2, 512 << 10, UINT64_MAX, 1 << 20, 1 << 20},  {3, 384 << 10, 768 << 10, 1 << 20, 1 << 20},
+    {4, 192 << 10, 384 << 10, 512 << 10, 512 << 10}, {5, 128 << 10, 240 << 10, 512 << 10, 512 << 10},
+    {6, 88 << 10, 176 << 10, 512 << 10, 512 << 10},  {7, 68 << 10, 136 << 10, 512 << 10, 512 << 10},
+    {8, 56 << 10, 112 << 10, 512 << 10, 512 << 10},  {CAR_MAX_RANKS, 24 << 10, 44 << 10, 512 << 10, 512 << 10},
 };
 
 /* Of the smallest piece: 2 slots of 8 ranks with 8 KB each, which are 16 KB of packets. */
@@ -101,6 +101,11 @@ static const car_thresholds_t *thresholds(const car_limits_t *limits)
 uint64_t car_plan_zero_copy_min(const car_limits_t *limits)
 {
     return thresholds(limits)->zero_copy_min;
+}
+
+uint64_t car_plan_zero_copy_again(const car_limits_t *limits)
+{
+    return thresholds(limits)->zero_copy_again;
 }
 
 static car_algorithm_t choose(const car_limits_t *limits, uint64_t bytes)

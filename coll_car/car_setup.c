@@ -40,7 +40,7 @@ typedef struct {
     uint32_t blocks_wanted, threads_wanted, first_epoch;
     int side_by_side; /* kernels of processes that share this rank's GPU run at the same time */
     int two_phase;
-    int zero_copy_min;
+    int zero_copy_min, zero_copy_again;
 } car_offer_t;
 
 typedef struct {
@@ -146,6 +146,7 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
     offer->side_by_side = comm->device->side_by_side;
     offer->two_phase = comm->params->two_phase;
     offer->zero_copy_min = comm->params->zero_copy_min;
+    offer->zero_copy_again = comm->params->zero_copy_again;
 }
 
 /* Processes that may run kernels on the GPU of rank r: those of this communicator, or the job's share of a GPU. */
@@ -237,6 +238,8 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
                                   .threads = threads};
     comm->zero_copy_min = offers[0].zero_copy_min < 0 ? car_plan_zero_copy_min(&comm->limits)
                                                       : (uint64_t) offers[0].zero_copy_min;
+    comm->zero_copy_again = offers[0].zero_copy_again < 0 ? car_plan_zero_copy_again(&comm->limits)
+                                                          : (uint64_t) offers[0].zero_copy_again;
     comm->piece_bytes = CAR_PIECE_MIN;
     comm->epoch = offers[0].first_epoch;
     car_layout_make(comm->piece_bytes, comm->size, &comm->limits.layout);

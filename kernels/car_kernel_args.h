@@ -14,7 +14,7 @@
 #define CAR_LANES_MAX 128
 
 /* Words of the host's line that blocks tell their end by; a larger grid tells it by one of them, and counts. */
-#define CAR_DONE_WORDS 8
+#define CAR_DONE_WORDS 16
 
 /* Exchanges use their two slots in turn: epoch & 1. */
 #define CAR_SLOTS 2
