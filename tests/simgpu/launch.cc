@@ -94,6 +94,7 @@ static CUresult start(CUstream handle, simgpu_launch launch)
     if (stream->capturing) {
         return CUDA_SUCCESS; /* captured, and the graph of it is never looked at */
     }
+    launch.context = context;
     (void) simgpu_give(stream, [context, launch] {
         if (CUDA_SUCCESS == context->sticky && !simgpu_run(launch)) {
             context->sticky = CUDA_ERROR_ILLEGAL_ADDRESS;

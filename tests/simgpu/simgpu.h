@@ -123,6 +123,7 @@ struct simgpu_allocation {
     size_t bytes;
     simgpu_kind kind;
     CUdevice device;
+    int physical; /* of the device whose memory it is; -1: the host's */
     CUctx_st *context; /* nullptr for pools and VMM */
     int fd = -1;
     unsigned long long id;
@@ -145,6 +146,10 @@ bool simgpu_has_room(CUdevice device, size_t bytes);
 unsigned long long simgpu_new_id();
 #define SIMGPU_PAGE ((size_t) 64 * 1024)
 
+/* With weak memory every allocation's file ends in its history, which is so many times as long, and mapped in a window. */
+#define SIMGPU_HISTORY 2
+#define SIMGPU_HISTORY_WINDOW (SIMGPU_WINDOW + 2 * SIMGPU_SHADOW)
+
 /* Frees what a context owns. Under the lock. */
 void simgpu_free_all(CUctx_st *context);
 
@@ -163,5 +168,14 @@ struct simgpu_launch {
 
 /* Runs all blocks; false if the kernel touched memory that is not there. Called by streams' threads. */
 bool simgpu_run(const simgpu_launch &launch);
+
+/* --- weak memory (weak.cc): the launch that this thread runs --- */
+
+void simgpu_weak_init();
+void simgpu_weak_begin(const simgpu_launch &launch);
+void simgpu_weak_start_block(unsigned block);
+void simgpu_weak_barrier(unsigned block);
+void simgpu_weak_deliver(); /* what is due; between the turns of fibers */
+void simgpu_weak_end(bool faulted);
 
 #endif /* SIMGPU_H */

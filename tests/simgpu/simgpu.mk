@@ -10,7 +10,7 @@ simgpu_kernels = \
 
 simgpu_sources = \
 	tests/simgpu/copy.cc tests/simgpu/device.cc tests/simgpu/ipc.cc tests/simgpu/kernel.cc tests/simgpu/launch.cc tests/simgpu/memory.cc \
-	tests/simgpu/stream.cc tests/simgpu/vmm.cc tests/simgpu/unsupported.cc tests/simgpu/unsupported.def tests/simgpu/simgpu.h tests/simgpu/simgpu_kernel.h \
+	tests/simgpu/stream.cc tests/simgpu/vmm.cc tests/simgpu/weak.cc tests/simgpu/unsupported.cc tests/simgpu/unsupported.def tests/simgpu/simgpu.h tests/simgpu/simgpu_kernel.h \
 	tests/simgpu/device/car_primitives.cuh $(simgpu_kernels)
 
 EXTRA_DIST += tests/kernels/test_kernels.cu tests/kernels/test_kernel_args.h
