@@ -503,6 +503,24 @@ static void weak_memory_tells_the_host_too_early_without_a_fence(void **state)
     assert_int_equal(0, in_a_process(end_kernels));
 }
 
+static void touch_nothing(void)
+{
+    litmus_args_t args = {.rounds = 1, .host_word = NULL};
+
+    weak_begin();
+    args.words = (uint32_t *) weak_memory(0, 4096) + (1 << 20); /* nothing is there */
+    weak_start("litmus_end", weak_streams[0], args, 17);
+    if (CUDA_ERROR_ILLEGAL_ADDRESS != cuStreamSynchronize(weak_streams[0])) {
+        _exit(1);
+    }
+}
+
+static void a_bad_address_is_an_error_with_weak_memory_too(void **state)
+{
+    (void) state;
+    assert_int_equal(0, in_a_process(touch_nothing));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -513,6 +531,7 @@ int main(void)
         cmocka_unit_test(memory_runs_out),
         cmocka_unit_test(weak_memory_orders_what_is_released_and_acquired_and_nothing_else),
         cmocka_unit_test(weak_memory_tells_the_host_too_early_without_a_fence),
+        cmocka_unit_test(a_bad_address_is_an_error_with_weak_memory_too),
         cmocka_unit_test(memory_is_shared_by_ipc),
         cmocka_unit_test(streams_run_in_order_and_side_by_side),
         cmocka_unit_test(the_legacy_stream_waits_for_blocking_streams_only),
