@@ -89,7 +89,7 @@ SIMGPU_API cuIpcCloseMemHandle(CUdeviceptr address)
         context = a->context;
     }
     if (simgpu_weak) {
-        simgpu_drain(context); /* stores may still be under way when a kernel has told the host of its end */
+        simgpu_drain(context); /* a kernel that has told the host of its end may still have stores under way */
     }
     simgpu_guard guard(simgpu_lock);
     if (const simgpu_allocation *a = simgpu_find(address)) {

@@ -54,6 +54,12 @@ simgpu_link simgpu_link_between(int physical_a, int physical_b);
 int simgpu_physical_devices();
 CUuuid simgpu_uuid(int physical);
 
+/* A point in a stream's work: reached when `done` of the stream is at least `number`. */
+struct simgpu_point {
+    std::shared_ptr<struct simgpu_queue> queue;
+    uint64_t number = 0;
+};
+
 struct CUctx_st {
     CUdevice device;
     bool primary;
@@ -62,6 +68,7 @@ struct CUctx_st {
     CUresult sticky = CUDA_SUCCESS; /* an error that only the end of the context clears */
     std::unique_ptr<CUstream_st> legacy;
     std::vector<CUstream_st *> streams; /* the blocking and the non-blocking ones, without legacy */
+    std::vector<simgpu_point> destroyed; /* ends of streams whose work may still be under way */
 };
 
 /* The calling thread's context, or nullptr; and the result for calls that need one. */
@@ -70,11 +77,6 @@ CUresult simgpu_need_context(CUctx_st **context);
 
 /* --- streams (stream.cc) --- */
 
-/* A point in a stream's work: reached when `done` of the stream is at least `number`. */
-struct simgpu_point {
-    std::shared_ptr<struct simgpu_queue> queue;
-    uint64_t number = 0;
-};
 bool simgpu_reached(const simgpu_point &point);
 void simgpu_wait(const simgpu_point &point);
 
