@@ -49,8 +49,7 @@ def test_random_calls(build, check, full, ranks, devices):
 
 @pytest.mark.parametrize("program, arguments", [("allreduce", ["--max-bytes", 50000]), ("mixed", ["--cases", 30]),
                                                 ("lifecycle", ["--rounds", 10]),
-                                                ("communicators", []), ("threads", ["--threads", 3]),
-                                                ("late", ["--ms", 1000, "--limit-ms", 500])])
+                                                ("communicators", []), ("threads", ["--threads", 3])])
 def test_other_programs(build, check, full, program, arguments):
     for seed in seeds(full):
         check(run(build, program, *arguments, ranks=4, gpus=simulated(build, 2, weak=seed)))
