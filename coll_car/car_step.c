@@ -302,17 +302,19 @@ static bool tell_staged(car_lane_t *lane)
 /* --- reduce --------------------------------------------------------------------------------------------------------- */
 
 /*
- * On one GPU a small call is one rank's: kernels of several processes begin later than one's, and none has more to do than
- * it can. 8 ranks on an H100 under MPS: 8 B in 11 us by one, in 13 to 18 by several (November 2026).
+ * A small call is one rank's: kernels of several processes on a GPU begin later than one's (8 ranks on an H100 under MPS: 8 B in 11 us
+ * by one, in 13 to 18 by several, November 2026), and the others need no launch. Each has its turn, so that none has all the work.
  */
-#define CAR_ALONE_BYTES ((uint64_t) 1 << 20)
+#define CAR_ALONE_ONE_GPU ((uint64_t) 1 << 20)
+#define CAR_ALONE_SEVERAL ((uint64_t) 256 << 10)
 
 static part_t share_of_zero_copy(const car_lane_t *lane, const car_call_t *op)
 {
     const car_comm_t *comm = lane->comm;
-    const bool alone = 1 == comm->gpus
-                       && op->count * op->reduction.element * (uint64_t) comm->size <= CAR_ALONE_BYTES;
-    const int index = alone ? (0 == comm->rank ? 0 : -1) : comm->share[comm->rank];
+    const uint64_t bytes = op->count * op->reduction.element * (uint64_t) comm->size;
+    const bool alone = bytes <= (1 == comm->gpus ? CAR_ALONE_ONE_GPU : CAR_ALONE_SEVERAL);
+    const int turn = comm->takes_turns ? 0 : (int) (op->number % (uint64_t) comm->size);
+    const int index = alone ? (turn == comm->rank ? 0 : -1) : comm->share[comm->rank];
 
     return index < 0 ? (part_t){0, 0} : share_number(op, op->count, index, alone ? 1 : comm->shares);
 }
