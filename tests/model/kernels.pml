@@ -97,6 +97,9 @@ byte joined[2] = ALL;
 byte plan_algorithm[2];
 byte plan_rounds[2];
 byte plan_grid[2];
+#ifdef RENEW
+bit plan_grows[2];
+#endif
 
 byte broken;
 
@@ -161,6 +164,20 @@ inline overwrite(owner, slot, b)
     }
 }
 
+/* --- ghost: what is forgotten --------------------------------------------------------------------------------------- */
+
+/*
+ * Words that nobody will look for again are set to 0, as if never written: that changes nothing that a rank can see, since
+ * it waits for larger numbers only, and leaves fewer states. Not where the numbers begin again.
+ */
+#ifdef RENEW
+#define FORGET(word) skip
+#define FORGET_UP_TO(word, number) skip
+#else
+#define FORGET(word) word = 0
+#define FORGET_UP_TO(word, number) word = (word <= (number) -> 0 : word)
+#endif
+
 /* --- a block ------------------------------------------------------------------------------------------------------- */
 
 /* The input is read when it is published; in place, the output lies on it. */
@@ -178,6 +195,18 @@ inline overwrite(owner, slot, b)
 #else
 #define NEXT_PEER skip
 #endif
+
+#define RUNS (running[r] & (1 << b))
+#define ENDS(unfinished) running[r] = running[r] & ~(1 << b); left[r] = left[r] | ((unfinished) << b)
+
+/* car_end */
+inline end_if_finished()
+{
+    if
+    :: finished[ME] == stop[r] -> ENDS(0)
+    :: else
+    fi
+}
 
 /* one_shot_push, car_send */
 inline send()
@@ -245,7 +274,15 @@ inline reduce_share()
        FLAG(OTHER(r, to), REDUCED, b, r) = reduced[ME];
        to++;
        if
-       :: to == N -> to = 1; WRITES_OUTPUT(reduced[ME]); reduced[ME]++; break
+       :: to == N ->
+           to = 1;
+           for (i : 1 .. N - 1) {
+               FORGET(scatter[INBOX(r, SLOT(reduced[ME]), OTHER(r, i), b)]);
+               FORGET_UP_TO(FLAG(r, STAGED, b, OTHER(r, i)), reduced[ME])
+           }
+           WRITES_OUTPUT(reduced[ME]);
+           reduced[ME]++;
+           break
        :: else -> NEXT_PEER
        fi
     od;
@@ -257,8 +294,11 @@ inline gather_shares()
 {
     for (i : 1 .. N - 1) {
         assert(gather[INBOX(r, SLOT(finished[ME]), OTHER(r, i), b)] == finished[ME]) /* the results are there */
+        FORGET(gather[INBOX(r, SLOT(finished[ME]), OTHER(r, i), b)]);
+        FORGET_UP_TO(FLAG(r, REDUCED, b, OTHER(r, i)), finished[ME])
     }
-    finished[ME]++
+    finished[ME]++;
+    end_if_finished()
 }
 
 /* one_shot_push, car_receive and the output */
@@ -266,21 +306,35 @@ inline receive()
 {
     for (i : 1 .. N - 1) {
         assert(packet[INBOX(r, SLOT(finished[ME]), OTHER(r, i), b)] == finished[ME]) /* data, not what looks like it */
+        FORGET(packet[INBOX(r, SLOT(finished[ME]), OTHER(r, i), b)])
     }
     WRITES_OUTPUT(finished[ME]);
     finished[ME]++;
-    reduced[ME] = finished[ME]
+    reduced[ME] = finished[ME];
+    end_if_finished()
 }
+
+#define READ_BY(owner, reader) ((owner) == (reader) || finished[(reader) * B + b] >= finished[ME])
 
 /* one_shot_pull, car_pull_round: the second half */
 inline fold()
 {
     for (i : 1 .. N - 1) {
         assert(staging[STAGE(OTHER(r, i), SLOT(finished[ME]), b)] == finished[ME]) /* the operands are there */
+        FORGET_UP_TO(FLAG(r, STAGED, b, OTHER(r, i)), finished[ME])
     }
     WRITES_OUTPUT(finished[ME]);
     finished[ME]++;
-    reduced[ME] = finished[ME]
+    reduced[ME] = finished[ME];
+    /* Staging that all others have read. */
+    for (i : 1 .. N - 1) {
+        if
+        :: READ_BY(OTHER(r, i), 0) && READ_BY(OTHER(r, i), 1) && READ_BY(OTHER(r, i), N - 1) ->
+            FORGET(staging[STAGE(OTHER(r, i), SLOT(finished[ME] - 1), b)])
+        :: else
+        fi
+    }
+    end_if_finished()
 }
 
 /* car_wait: a flag that is past the exchange says as much */
@@ -349,9 +403,6 @@ inline fold()
 #define EMPTY false
 #endif
 
-#define RUNS (running[r] & (1 << b))
-#define ENDS(unfinished) running[r] = running[r] & ~(1 << b); left[r] = left[r] | ((unfinished) << b)
-
 #if LEAVE == 0
 #define PATIENCE_ENDS false
 #elif LEAVE == 1
@@ -378,9 +429,10 @@ end:
     :: d_step { RUNS && !EMPTY && CAN_REDUCE -> reduce_share() }
     :: d_step { RUNS && !EMPTY && CAN_GATHER -> gather_shares() }
 #ifdef MUTATION_empty_block
-    :: d_step { RUNS && EMPTY -> published[ME] = last[r]; reduced[ME] = last[r]; finished[ME] = last[r] }
+    :: d_step {
+        RUNS && EMPTY -> published[ME] = last[r]; reduced[ME] = last[r]; finished[ME] = last[r]; end_if_finished()
+       }
 #endif
-    :: d_step { RUNS && finished[ME] == stop[r] -> ENDS(0) }
 #if LEAVE > 0
     :: d_step {
         RUNS && !EMPTY && PATIENCE_ENDS && CANNOT_GO_ON -> ENDS(1);
@@ -411,7 +463,13 @@ inline choose()
     if
     :: plan_algorithm[c] != TWO_PHASE -> plan_grid[c] = B
     :: plan_grid[c] = 1
+    fi;
+#ifdef RENEW
+    if
+    :: plan_grows[c] = 1
+    :: plan_grows[c] = 0
     fi
+#endif
 }
 
 inline enter()
@@ -451,7 +509,15 @@ inline launch(resume)
     fi;
 #endif
     running[r] = (1 << grid[r]) - 1;
-    left[r] = 0
+    left[r] = 0;
+    /* Blocks that have finished end at once. */
+    for (x : 0 .. grid[r] - 1) {
+        if
+        :: finished[r * B + x] == stop[r] -> running[r] = running[r] & ~(1 << x)
+        :: else
+        fi
+    }
+    x = 0
 }
 
 /* Numbers from all ranks' point of view: what lies below is finished everywhere, and cannot be told from memory never used. */
@@ -489,6 +555,19 @@ inline shift()
         }
     :: else -> break
     od;
+    if
+    :: (epoch[0] > 1 && epoch[1] > 1 && epoch[N - 1] > 1) ->
+        for (x : 0 .. N * 2 * N * B - 1) {
+            FORGET_UP_TO(packet[x], 1);
+            FORGET_UP_TO(scatter[x], 1);
+            FORGET_UP_TO(gather[x], 1);
+            FORGET_UP_TO(flag[x], 1)
+        }
+        for (x : 0 .. N * 2 * B - 1) {
+            FORGET_UP_TO(staging[x], 1)
+        }
+    :: else
+    fi;
     do
     :: (tp_fold[0] > 2 && tp_fold[1] > 2 && tp_fold[N - 1] > 2) ->
         for (x : 0 .. N - 1) {
@@ -558,22 +637,67 @@ inline complete()
 #endif
 
 #ifdef RENEW
-byte recorded[N]; /* exchanges of records that the rank has begun */
-byte renewals[N];
-bit plan_grow[2];
-#define RECORDED(q) (recorded[q] >= recorded[r])
+/* --- the end of the epochs (renew), and a larger piece (car_comm_grow) ----------------------------------------------- */
 
+byte recorded[N]; /* exchanges of records that the rank has begun */
+#define RECORDED(q) (recorded[q] >= recorded[r])
+#define RENEWS (epoch[r] + plan_rounds[c] > LAST_EPOCH + 1)
+
+/*
+ * The old piece is anybody's after this, the new one is clear. Staging is not cleared, but what lies there is nothing
+ * to the epochs to come.
+ */
 inline clear()
 {
-    for (x : 0 .. B * N * 2 * N - 1) {
-        packet[x] = ((x / (N * 2 * B)) == r -> 0 : packet[x]);
-        scatter[x] = ((x / (N * 2 * B)) == r -> 0 : scatter[x]);
-        gather[x] = ((x / (N * 2 * B)) == r -> 0 : gather[x]);
-        flag[x] = ((x / (N * 2 * B)) == r -> 0 : flag[x])
+    for (x : r * N * 2 * B .. (r + 1) * N * 2 * B - 1) {
+#ifdef MUTATION_renewal_clears_nothing
+        packet[x] = (packet[x] == 0 -> 0 : packet[x] | BOGUS);
+#else
+        packet[x] = 0;
+        flag[x] = 0;
+#endif
+        scatter[x] = 0;
+        gather[x] = 0
     }
-    for (x : 0 .. 2 * B - 1) {
-        staging[r * 2 * B + x] = 0
+    for (x : r * 2 * B .. (r + 1) * 2 * B - 1) {
+        staging[x] = 0
     }
+    x = 0
+}
+
+inline renew()
+{
+    if
+    :: RENEWS || plan_grows[c] ->
+#ifndef MUTATION_renewal_no_first_exchange
+        recorded[r]++;
+        EVERY(RECORDED);
+#endif
+        d_step { clear() }
+#ifndef MUTATION_renewal_no_second_exchange
+        recorded[r]++;
+        EVERY(RECORDED);
+#endif
+        d_step {
+            if
+            :: RENEWS ->
+                first[r] = 1;
+                stop[r] = 1 + plan_rounds[c];
+                last[r] = stop[r];
+                epoch[r] = 1;
+                for (x : 0 .. B - 1) {
+                    published[r * B + x] = 1;
+                    reduced[r * B + x] = 1;
+                    finished[r * B + x] = 1;
+#if LEAVE > 0
+                    high[r * B + x] = 1
+#endif
+                }
+            :: else
+            fi
+        }
+    :: else
+    fi
 }
 #endif
 
@@ -599,7 +723,7 @@ proctype host(byte r)
 #endif
        atomic { enter() }
 #ifdef RENEW
-       RENEWAL
+       renew();
 #endif
        if
        :: algorithm[r] == TWO_PHASE ->
