@@ -145,6 +145,9 @@ inline spoil(owner, slot)
         :: !OF_CALL(gather[INBOX(owner, slot, 0, 0) + x]) -> gather[INBOX(owner, slot, 0, 0) + x] = 0
         :: else
         fi
+#ifdef MUTATION_packets_in_staging
+        ; packet[INBOX(owner, slot, 0, 0) + x] = BOGUS + published[ME] + 2 /* data may look like any epoch */
+#endif
     }
 }
 
@@ -757,6 +760,9 @@ proctype host(byte r)
 #endif
            d_step { launch(0) }
            do
+#ifdef MUTATION_no_I1
+           :: d_step { running[r] != (1 << grid[r]) - 1 && left[r] == 0 && stop[r] == last[r] -> complete() } break
+#endif
            :: d_step { running[r] == 0 && left[r] == 0 && stop[r] == last[r] -> complete() } break
 #ifdef SPLIT
            :: d_step {

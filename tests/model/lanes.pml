@@ -25,6 +25,7 @@ hidden byte x;
 #define STAGED_0(q) AT(q, 0)
 #define STAGED_1(q) AT(q, 1)
 #define SENT(q) (published[q] >= calls[r])
+#define POSTED(q) (calls[q] >= calls[r])
 #define PENDING(lane) (done[W(r, lane)] < started[W(r, lane)])
 
 /* What is over on all ranks counts no more. */
@@ -89,6 +90,12 @@ inline shift()
 
 #define PROGRESS STAGES(0) STAGES(1) FOLDS(0, STAGED_0) FOLDS(1, STAGED_1)
 
+#ifdef MUTATION_no_progress_in_calls
+#define PROGRESS_IN_CALL
+#else
+#define PROGRESS_IN_CALL PROGRESS
+#endif
+
 inline wait_for_both()
 {
     do
@@ -106,11 +113,14 @@ inline blocking_call()
        :: d_step { EVERY(SENT) -> gpu = 0 } break
 #ifndef MUTATION_kernel_never_leaves
        :: d_step { !EVERY(SENT) -> gpu = 0 }
+          /* wait_for_peers */
+          do
+          :: EVERY(POSTED) -> break
+          PROGRESS_IN_CALL
+          od
 #endif
        fi
-#ifndef MUTATION_no_progress_in_calls
-    PROGRESS
-#endif
+    PROGRESS_IN_CALL
     od
 }
 
