@@ -704,80 +704,85 @@ inline renew()
 }
 #endif
 
+/* The first launch of a call. Returning, entering the next call and launching are one step: nobody sees them apart. */
+inline start()
+{
+    if
+    :: algorithm[r] != TWO_PHASE ->
+#ifdef SPLIT
+        if
+        :: last[r] - first[r] > 1 -> stop[r] = first[r] + 1
+        :: true
+        fi;
+#endif
+        d_step { launch(0) }
+    :: else
+    fi
+}
+
+#ifdef MUTATION_no_I1
+#define LAUNCH_IS_OVER (running[r] != (1 << grid[r]) - 1)
+#else
+#define LAUNCH_IS_OVER (running[r] == 0)
+#endif
+#define RETURNS                                                                                                        \
+    (algorithm[r] == TWO_PHASE -> tp_fold[r] == tp_end[r] : LAUNCH_IS_OVER && left[r] == 0 && stop[r] == last[r])
+
 proctype host(byte r)
 {
     bit c;
 #ifdef RENEW
     byte calls;
 #endif
-    do
+next_call:
 #ifdef RENEW
-    :: calls == CALLS -> break
-    :: calls < CALLS ->
-       calls++;
+    if
+    :: calls == CALLS -> goto done
+    :: calls < CALLS -> calls++
+    fi;
+    atomic { enter() }
+    renew();
+    atomic { start() }
 #else
-    ::
-#endif
 #ifdef FAULT
-       if
-       :: broken -> goto done
-       :: else
-       fi;
+    if
+    :: broken -> goto done
+    :: else
+    fi;
 #endif
-       atomic { enter() }
-#ifdef RENEW
-       renew();
+    atomic {
+        enter();
+        start()
+    }
 #endif
-       if
-       :: algorithm[r] == TWO_PHASE ->
-           do
-           :: d_step {
-               tp_next[r] < tp_end[r] && EVERY(SLOT_IS_FREE) ->
-               tp_slot[r * 2 + TP_SLOT(tp_next[r])] = tp_next[r];
-               tp_staged[r] = tp_next[r];
-               tp_next[r]++
-              }
-           :: d_step {
-               tp_fold[r] < tp_next[r] && EVERY(IS_STAGED) ->
-               for (i : 0 .. N - 1) {
-                   assert(tp_slot[i * 2 + TP_SLOT(tp_fold[r])] == tp_fold[r]) /* the chunk is there */
-               }
-               tp_done[r] = tp_fold[r];
-               tp_fold[r]++
-              }
-           :: d_step { tp_fold[r] == tp_end[r] -> complete() } break
-#ifdef FAULT
-           :: broken -> goto done
-           :: d_step { !broken -> broken = 1 + r } goto done
-#endif
-           od
-       :: else ->
+    do
+    :: d_step {
+        algorithm[r] == TWO_PHASE && tp_next[r] < tp_end[r] && EVERY(SLOT_IS_FREE) ->
+        tp_slot[r * 2 + TP_SLOT(tp_next[r])] = tp_next[r];
+        tp_staged[r] = tp_next[r];
+        tp_next[r]++
+       }
+    :: d_step {
+        algorithm[r] == TWO_PHASE && tp_fold[r] < tp_next[r] && EVERY(IS_STAGED) ->
+        for (i : 0 .. N - 1) {
+            assert(tp_slot[i * 2 + TP_SLOT(tp_fold[r])] == tp_fold[r]) /* the chunk is there */
+        }
+        tp_done[r] = tp_fold[r];
+        tp_fold[r]++
+       }
+    :: atomic { RETURNS -> d_step { complete() } goto next_call }
 #ifdef SPLIT
-           if
-           :: last[r] - first[r] > 1 -> stop[r] = first[r] + 1
-           :: true
-           fi;
-#endif
-           d_step { launch(0) }
-           do
-#ifdef MUTATION_no_I1
-           :: d_step { running[r] != (1 << grid[r]) - 1 && left[r] == 0 && stop[r] == last[r] -> complete() } break
-#endif
-           :: d_step { running[r] == 0 && left[r] == 0 && stop[r] == last[r] -> complete() } break
-#ifdef SPLIT
-           :: d_step {
-               running[r] == 0 && left[r] == 0 && stop[r] != last[r] -> first[r] = stop[r]; stop[r] = last[r]; launch(0)
-              }
+    :: d_step {
+        running[r] == 0 && left[r] == 0 && stop[r] != last[r] -> first[r] = stop[r]; stop[r] = last[r]; launch(0)
+       }
 #endif
 #if LEAVE > 0
-           :: d_step { running[r] == 0 && left[r] != 0 && PEERS_ARE_THERE && !broken -> launch(1) }
+    :: d_step { running[r] == 0 && left[r] != 0 && PEERS_ARE_THERE && !broken -> launch(1) }
 #endif
 #ifdef FAULT
-           :: d_step { running[r] == 0 && left[r] != 0 && broken } goto done
-           :: d_step { !broken -> running[r] = 0; broken = 1 + r } goto done
+    :: broken && (algorithm[r] == TWO_PHASE || (running[r] == 0 && left[r] != 0)) -> goto done
+    :: d_step { !broken -> running[r] = 0; broken = 1 + r } goto done
 #endif
-           od
-       fi
     od;
 done:
 end:
