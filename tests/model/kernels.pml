@@ -118,7 +118,7 @@ byte high[N * B]; /* ghost: a block has written output for all exchanges below *
 byte has_left[N]; /* blocks that have left in this call */
 #endif
 
-hidden byte i, j, s, x, least;
+hidden byte i, j, x;
 
 /* --- ghost: what may be overwritten ----------------------------------------------------------------------------------- */
 
@@ -192,7 +192,7 @@ inline overwrite(owner, slot, b)
 #define WRITES_OUTPUT(e) skip
 #endif
 
-/* Whether the stores for all peers are one step. What they need not wait for each other is in the proof, at FINE. */
+/* Whether the stores for all peers are one step (docs/protocol.md, "Model"). */
 #ifdef FINE
 #define NEXT_PEER break
 #else
