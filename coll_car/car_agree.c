@@ -90,7 +90,8 @@ static void tell_buffers(car_lane_t *lane, car_call_t *op, record_t *mine)
     if (op->output.address != op->input.address) {
         car_registry_export(comm->device, &op->output, &mine->out);
     }
-    car_registry_gone(comm->device, &lane->gone_heard, mine->gone);
+    op->gone = lane->gone_heard;
+    car_registry_gone(comm->device, &op->gone, mine->gone);
     car_devices_unlock();
     if (0 != mine->in.id && 0 != mine->out.id && !car_lane_settle_for_peers(lane, op)) {
         mine->in.id = 0;
@@ -116,6 +117,8 @@ static void post(car_lane_t *lane, car_call_t *op)
     mine->room = 0;
     mine->in.id = mine->out.id = 0;
     memset(mine->gone, 0, sizeof(mine->gone));
+    op->gone = 0;
+    op->read = false;
     if (op->device && may_be_zero_copy(lane, op)) {
         tell_buffers(lane, op, mine);
     }
@@ -202,12 +205,6 @@ static bool map_buffers(car_lane_t *lane, car_call_t *op)
         return false;
     }
     car_devices_lock();
-    for (int r = 0; r < lane->size; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
-        if (r != lane->rank) {
-            car_registry_drop(comm->device, &comm->peer[r].arena, theirs->gone);
-        }
-    }
     for (int r = 0; r < lane->size && mapped; ++r) {
         const record_t *theirs = record_of(lane, op, r);
         if (r == lane->rank) {
@@ -227,6 +224,30 @@ static bool map_buffers(car_lane_t *lane, car_call_t *op)
     car_devices_unlock();
     car_cuda_leave(comm->device->cuda, &guard);
     return mapped;
+}
+
+/* Whether the call is zero copy or not: what peers have freed is kept no longer. They tell it again until all have read it. */
+static void drop_gone(car_lane_t *lane, car_call_t *op)
+{
+    car_comm_t *comm = lane->comm;
+    car_cuda_guard_t guard;
+    bool any = false;
+
+    op->read = true;
+    for (int r = 0; r < lane->size; ++r) {
+        any = any || (r != lane->rank && 0 != record_of(lane, op, r)->gone[0]);
+    }
+    if (!any || !car_lane_driver(lane, &guard)) {
+        return;
+    }
+    car_devices_lock();
+    for (int r = 0; r < lane->size; ++r) {
+        if (r != lane->rank) {
+            car_registry_drop(comm->device, &comm->peer[r].arena, record_of(lane, op, r)->gone);
+        }
+    }
+    car_devices_unlock();
+    car_cuda_leave(comm->device->cuda, &guard);
 }
 
 static bool all_exported(const car_lane_t *lane, const car_call_t *op)
@@ -319,6 +340,9 @@ static bool decided(car_lane_t *lane, car_call_t *op, car_path_t path)
 {
     count_pauses(lane, op);
     op->path = path;
+    if (op->read && op->gone > lane->gone_heard) {
+        lane->gone_heard = op->gone;
+    }
     lane->undecided = op->next;
     atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->settled, op->number,
                           memory_order_release);
@@ -420,8 +444,13 @@ static bool decide(car_lane_t *lane)
             return CAR_ATTACH_NEVER == attached ? decided(lane, op, CAR_PATH_HOST) : false;
         }
     }
-    if (may_be_zero_copy(lane, op) && all_exported(lane, op)) {
-        return decide_zero_copy(lane, op);
+    if (may_be_zero_copy(lane, op)) {
+        if (!op->read) {
+            drop_gone(lane, op);
+        }
+        if (all_exported(lane, op)) {
+            return decide_zero_copy(lane, op);
+        }
     }
     if (may_grow(lane, op)) {
         const uint64_t room = least_room(lane, op);

@@ -45,6 +45,8 @@ typedef struct car_call {
     bool ended;
     bool failed; /* ended, and the result is not there */
     bool exported, second; /* the parts of the record */
+    uint64_t gone;         /* where the allocations end that the record says are gone (car_registry_gone) */
+    bool read;             /* all ranks read what the others' records say of those */
     bool device;           /* this rank's are not host memory */
     bool copied;           /* a buffer of this rank's had to be copied, as kernels could not use it where it is */
     bool settled;          /* what has been copied to the buffers comes before our kernels */
@@ -84,7 +86,7 @@ typedef struct car_lane {
     uint64_t stage_next, reduce_next, gather_next;
     uint32_t stage_ticket[CAR_LANE_STEPS], reduce_ticket[CAR_LANE_STEPS], gather_ticket[CAR_LANE_STEPS];
     uint32_t zero_pause, grow_pause; /* calls until that is tried again */
-    uint64_t gone_heard;
+    uint64_t gone_heard; /* of this rank's allocations that are gone: all ranks have heard up to here */
 
     /* Device memory for steps: the same layout on all ranks. */
     CUdeviceptr staging[CAR_MAX_RANKS];
