@@ -85,6 +85,17 @@ def test_persistent_requests_where_coll_car_declines(build, check):
               gpus=simulated(build, devices=4, topology="pcie")))
 
 
+# --- what kernels do not serve ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("ranks, devices, pml", [(2, 1, "ob1"), (4, 2, "ucx")])
+def test_calls_that_kernels_do_not_serve_cross_with_nothing(build, check, ranks, devices, pml):
+    check(run(build, "unsupported", ranks=ranks, pml=pml, gpus=simulated(build, devices)))
+
+
+def test_the_same_where_coll_car_declines(build, check):
+    check(run(build, "unsupported", "--room", "no", ranks=3, gpus=simulated(build, devices=3, topology="pcie")))
+
+
 # --- zero copy ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("which, ranks, devices", [("blocking", 4, 2), ("nonblocking", 3, 1), ("persistent", 2, 2)])
