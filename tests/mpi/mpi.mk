@@ -57,7 +57,7 @@ tests_mpi_derived_LDADD = $(mpi_test_libs)
 tests_mpi_erroneous_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_erroneous_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_erroneous_LDADD = $(mpi_test_libs)
-tests_mpi_fuzz_SOURCES = tests/mpi/fuzz.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
+tests_mpi_fuzz_SOURCES = tests/mpi/fuzz.c tests/mpi/fuzz.h tests/mpi/fuzz_draw.c tests/mpi/fuzz_pending.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
 tests_mpi_fuzz_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_fuzz_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_fuzz_LDADD = $(mpi_test_libs)
