@@ -63,6 +63,7 @@ typedef struct car_comm {
 
     car_retired_t retired[CAR_LANES];
     int retired_count;
+    uint64_t gone_told; /* of this rank's allocations that are gone: told while persistent requests were made */
 
     uint32_t epoch;  /* of the next exchange; never 0, which fresh memory holds */
     uint32_t ticket; /* of the last launch */

@@ -44,8 +44,10 @@ typedef struct car_call {
     car_path_t path;
     bool ended;
     bool failed; /* ended, and the result is not there */
-    bool exported, second; /* the parts of the record */
+    bool second;           /* this rank has said the second part of its record */
     bool growing;          /* the second part is about a larger piece, not about mappings */
+    uint64_t gone;         /* where the allocations end that the record says are gone (car_registry_gone) */
+    bool read;             /* all ranks read what the others' records say of those */
     bool device;           /* this rank's are not host memory */
     bool copied;           /* a buffer of this rank's had to be copied, as kernels could not use it where it is */
     bool settled;          /* what has been copied to the buffers comes before our kernels */
@@ -101,7 +103,7 @@ typedef struct car_lane {
     uint32_t stage_ticket[CAR_LANE_STEPS], reduce_ticket[CAR_LANE_STEPS], gather_ticket[CAR_LANE_STEPS];
     uint32_t grow_pause; /* calls until that is tried again */
     car_set_t sets[CAR_LANE_SETS];
-    uint64_t gone_heard;
+    uint64_t gone_heard; /* of this rank's allocations that are gone: all ranks have heard up to here */
 
     /* Device memory for steps: the same layout on all ranks. */
     CUdeviceptr staging[CAR_MAX_RANKS];

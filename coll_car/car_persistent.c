@@ -53,6 +53,7 @@ typedef struct {
     uint64_t free_lanes[CAR_LANES / 64];
     uint64_t room;
     int usable; /* kernels can use both buffers where they are */
+    uint64_t gone[CAR_GONE_AT_ONCE];
     car_export_t in, out;
 } offer_t;
 
@@ -375,7 +376,30 @@ static void make_offer(car_persistent_t *p, offer_t *offer)
             car_registry_export(comm->device, &call->output, &offer->out);
         }
     }
+    car_registry_gone(comm->device, &comm->gone_told, offer->gone);
     car_devices_unlock();
+}
+
+/* Mappings of what peers have freed since they last told. */
+static void drop_gone(const car_comm_t *comm, const offer_t *offers)
+{
+    car_cuda_guard_t guard;
+    bool any = false;
+
+    for (int r = 0; r < comm->size; ++r) {
+        any = any || (r != comm->rank && 0 != offers[r].gone[0]);
+    }
+    if (!any || CUDA_SUCCESS != car_cuda_enter(comm->device->cuda, comm->device->context, &guard)) {
+        return;
+    }
+    car_devices_lock();
+    for (int r = 0; r < comm->size; ++r) {
+        if (r != comm->rank) {
+            car_registry_drop(comm->device, &comm->peer[r].arena, offers[r].gone);
+        }
+    }
+    car_devices_unlock();
+    car_cuda_leave(comm->device->cuda, &guard);
 }
 
 /* What all ranks find from everybody's offers. */
@@ -553,6 +577,7 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
     }
     if (together) {
         const agreed_t agreed = read_offers(p, offers);
+        drop_gone(comm, offers);
         p->index = agreed.index;
         if (p->index >= 0) {
             use_lane(p);
