@@ -8,9 +8,6 @@
 
 #include "car_images.h"
 
-/* Kernels are written for blocks of up to 512 threads: 64 blocks of that size fill a Hopper link. */
-#define CAR_THREADS 512
-
 struct car_peer_arena {
     car_peer_arena_t *next;
     car_id_t id;

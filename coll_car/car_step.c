@@ -291,13 +291,13 @@ static bool stage(car_lane_t *lane)
 
 static bool tell_staged(car_lane_t *lane)
 {
-    car_lane_words_t *mine = words(lane, lane->rank);
-    const uint64_t step = atomic_load_explicit(&mine->staged, memory_order_relaxed) + 1;
+    const uint64_t step = lane->staged + 1;
 
     if (step >= lane->stage_next || !car_lane_reached(lane, lane->stage_ticket[step % CAR_LANE_STEPS])) {
         return false;
     }
-    atomic_store_explicit(&mine->staged, step, memory_order_release);
+    lane->staged = step;
+    atomic_store_explicit(&words(lane, lane->rank)->staged, step, memory_order_release);
     return true;
 }
 
@@ -385,13 +385,13 @@ static bool reduce(car_lane_t *lane)
 
 static bool tell_reduced(car_lane_t *lane)
 {
-    car_lane_words_t *mine = words(lane, lane->rank);
-    const uint64_t step = atomic_load_explicit(&mine->reduced, memory_order_relaxed) + 1;
+    const uint64_t step = lane->reduced + 1;
 
     if (step >= lane->reduce_next || !car_lane_reached(lane, lane->reduce_ticket[step % CAR_LANE_STEPS])) {
         return false;
     }
-    atomic_store_explicit(&mine->reduced, step, memory_order_release);
+    lane->reduced = step;
+    atomic_store_explicit(&words(lane, lane->rank)->reduced, step, memory_order_release);
     return true;
 }
 
@@ -444,7 +444,7 @@ static bool gather(car_lane_t *lane)
 {
     const uint64_t step = lane->gather_next;
 
-    if (step > atomic_load_explicit(&words(lane, lane->rank)->reduced, memory_order_relaxed)) {
+    if (step > lane->reduced) {
         return false;
     }
     car_call_t *op = op_of(lane, step);
@@ -466,13 +466,13 @@ static bool gather(car_lane_t *lane)
 
 static bool tell_done(car_lane_t *lane)
 {
-    car_lane_words_t *mine = words(lane, lane->rank);
-    const uint64_t step = atomic_load_explicit(&mine->done, memory_order_relaxed) + 1;
+    const uint64_t step = lane->done + 1;
 
     if (step >= lane->gather_next || !car_lane_reached(lane, lane->gather_ticket[step % CAR_LANE_STEPS])) {
         return false;
     }
-    atomic_store_explicit(&mine->done, step, memory_order_release);
+    lane->done = step;
+    atomic_store_explicit(&words(lane, lane->rank)->done, step, memory_order_release);
     if (step == lane->first->first_step + lane->first->steps - 1) {
         car_lane_end_first(lane, false);
     }
