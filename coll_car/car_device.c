@@ -60,7 +60,7 @@ static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
         for (int a = 0; a < CAR_FILES; ++a) {
             for (int k = 0; k < CAR_KERNELS; ++k) {
                 int most = 0;
-                const CUfunction f = d->functions[a][k];
+                CUfunction f = d->functions[a][k];
                 if (0 == pass) {
                     if (failed(d->cuda->FuncGetAttribute(&most, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, f),
                                "cuFuncGetAttribute", reason)) {

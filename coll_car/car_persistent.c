@@ -570,28 +570,30 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
 car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call, char reason[CAR_REASON_BYTES])
 {
     car_persistent_t *p = calloc(1, sizeof(*p));
-    char no_memory = NULL == p, any[CAR_MAX_RANKS];
+    unsigned char no_memory = NULL == p, any[CAR_MAX_RANKS];
     offer_t mine, offers[CAR_MAX_RANKS];
 
     reason[0] = '\0';
     /* Without memory on one rank there is no request on any. */
     bool together = car_control_exchange(comm->control, &no_memory, 1, any, comm->progress);
     for (int r = 0; r < comm->size && together; ++r) {
-        no_memory = no_memory || any[r];
+        no_memory |= any[r];
     }
-    if (together && no_memory) {
+    if (!together) {
+        snprintf(reason, CAR_REASON_BYTES, "rank %d failed", car_control_broken(comm->control));
+    }
+    if (NULL == p || !together || no_memory) {
         free(p);
         return NULL;
     }
+    p->comm = comm;
+    p->call = *call;
+    p->piece = CAR_NO_PIECE;
+    p->branch.word = -1;
+    make_offer(p, &mine);
+    together = car_control_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress)
+               && offers_sane(p, offers, reason);
     if (together) {
-        p->comm = comm;
-        p->call = *call;
-        p->piece = CAR_NO_PIECE;
-        p->branch.word = -1;
-        make_offer(p, &mine);
-        together = car_control_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress);
-    }
-    if (together && (together = offers_sane(p, offers, reason))) {
         const agreed_t agreed = read_offers(p, offers);
         p->index = agreed.index;
         if (p->index >= 0) {

@@ -212,7 +212,7 @@ static void results_out(car_call_t *op, uint64_t start, uint64_t count, const ch
     char *to = (char *) op->output.address + start * element;
     char *merged;
 
-    if (CAR_NO_GAPS == op->reduction.data) {
+    if (CAR_NO_GAPS == op->reduction.data || 0 == bytes) {
         copy_host(op, to, results, bytes, &op->output);
         return;
     }
@@ -223,7 +223,9 @@ static void results_out(car_call_t *op, uint64_t start, uint64_t count, const ch
     }
     copy_host(op, merged, to, bytes, &op->output);
     for (size_t i = 0; i < bytes; ++i) {
-        merged[i] = 0 != (op->reduction.data >> i % CAR_PACK_BYTES & 1) ? results[i] : merged[i];
+        if (0 != (op->reduction.data >> i % CAR_PACK_BYTES & 1)) {
+            merged[i] = results[i];
+        }
     }
     copy_host(op, to, merged, bytes, &op->output);
     free(merged);
