@@ -2,8 +2,10 @@
  * How the ranks agree on what becomes of a call of a lane: by a record that each posts, and where one round does not do,
  * by its second part. All ranks decide from the same records, in the order of the calls.
  */
+#include <stdio.h>
 #include <string.h>
 
+#include "car_check.h"
 #include "car_grow.h"
 #include "car_lane_parts.h"
 #include "car_pending.h"
@@ -16,10 +18,7 @@
 #define CAR_PAUSE 64
 
 typedef struct {
-    uint32_t device, context; /* of the rank's buffers, of the rank */
-    uint64_t gone[CAR_GONE_AT_ONCE];
-    uint64_t room; /* bytes of device memory that the rank could take for the queue */
-    car_export_t in, out;
+    car_said_t said;
     /* The second part: */
     _Atomic uint64_t second; /* the call whose second part this is */
     uint64_t offset;         /* of the piece that the rank has taken */
@@ -74,7 +73,7 @@ static bool may_grow(const car_lane_t *lane, const car_call_t *op)
 
 /* --- posting -------------------------------------------------------------------------------------------------------- */
 
-static void tell_buffers(car_lane_t *lane, car_call_t *op, record_t *mine)
+static void tell_buffers(car_lane_t *lane, car_call_t *op, car_said_t *mine)
 {
     car_comm_t *comm = lane->comm;
 
@@ -108,7 +107,7 @@ static uint64_t room_for(const car_lane_t *lane, const car_call_t *op)
 
 static void post(car_lane_t *lane, car_call_t *op)
 {
-    record_t *mine = record_of(lane, op, lane->rank);
+    car_said_t *mine = &record_of(lane, op, lane->rank)->said;
 
     mine->device = op->device;
     mine->context = NULL != lane->comm || car_cuda_in_use();
@@ -154,6 +153,33 @@ static bool post_next(car_lane_t *lane)
     return true;
 }
 
+/* --- hearing -------------------------------------------------------------------------------------------------------- */
+
+static bool damaged(car_lane_t *lane, int r, const char *what)
+{
+    lane->broken = true;
+    car_control_break(lane->control);
+    snprintf(lane->reason, sizeof(lane->reason), "rank %d told of %s: its memory or the control segment is damaged, or it "
+             "passed another count, type or operation", r, what);
+    return false;
+}
+
+/* Copies everybody's record, and looks at the copies: they are what is used. False: broken. */
+static bool hear(car_lane_t *lane, const car_call_t *op)
+{
+    for (int r = 0; r < lane->size && op->number != lane->heard; ++r) {
+        car_said_t *said = &lane->said[r];
+        memcpy(said, &record_of(lane, op, r)->said, may_be_zero_copy(lane) ? sizeof(*said) : offsetof(car_said_t, in));
+        const char *wrong = car_check_export(&said->in, bytes_of(op), op->reduction.alignment);
+        wrong = NULL == wrong ? car_check_export(&said->out, bytes_of(op), op->reduction.alignment) : wrong;
+        if (NULL != wrong) {
+            return damaged(lane, r, wrong);
+        }
+    }
+    lane->heard = op->number;
+    return true;
+}
+
 /* --- the second part ------------------------------------------------------------------------------------------------ */
 
 static void say_second(car_lane_t *lane, car_call_t *op, bool ok, uint64_t offset)
@@ -167,7 +193,7 @@ static void say_second(car_lane_t *lane, car_call_t *op, bool ok, uint64_t offse
 }
 
 /* 1: all ranks have said yes; 0: one has said no; -1: one has not said anything yet. */
-static int heard_second(const car_lane_t *lane, const car_call_t *op)
+static int heard_second(car_lane_t *lane, const car_call_t *op)
 {
     int all = 1;
 
@@ -177,16 +203,17 @@ static int heard_second(const car_lane_t *lane, const car_call_t *op)
             return -1;
         }
         all = all && record->ok;
+        lane->piece_said[r] = record->offset;
     }
     return all;
 }
 
 /* --- zero copy ------------------------------------------------------------------------------------------------------ */
 
-static bool all_exported(const car_lane_t *lane, const car_call_t *op)
+static bool all_exported(const car_lane_t *lane)
 {
     for (int r = 0; r < lane->size; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
+        const car_said_t *theirs = &lane->said[r];
         if (0 == theirs->in.id || 0 == theirs->out.id) {
             return false;
         }
@@ -220,14 +247,14 @@ static void drop_gone(car_lane_t *lane, car_call_t *op)
 
     op->read = true;
     for (int r = 0; r < lane->size; ++r) {
-        any = any || 0 != record_of(lane, op, r)->gone[0];
+        any = any || 0 != lane->said[r].gone[0];
     }
     if (!any || !car_lane_driver(lane)) {
         return;
     }
     car_devices_lock();
     for (int r = 0; r < lane->size; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
+        const car_said_t *theirs = &lane->said[r];
         for (int g = 0; g < CAR_GONE_AT_ONCE && 0 != theirs->gone[g]; ++g) {
             for (int s = 0; s < CAR_LANE_SETS; ++s) {
                 if (0 != lane->sets[s].id[0] && contains(&lane->sets[s], r, theirs->gone[g])) {
@@ -242,10 +269,10 @@ static void drop_gone(car_lane_t *lane, car_call_t *op)
     car_devices_unlock();
 }
 
-static bool is_set(const car_lane_t *lane, const car_call_t *op, const car_set_t *set)
+static bool is_set(const car_lane_t *lane, const car_set_t *set)
 {
     for (int r = 0; r < lane->size; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
+        const car_said_t *theirs = &lane->said[r];
         if (set->id[2 * r] != theirs->in.id || set->id[2 * r + 1] != theirs->out.id) {
             return false;
         }
@@ -259,7 +286,7 @@ static car_set_t *find_set(car_lane_t *lane, const car_call_t *op, bool *seen)
     car_set_t *oldest = &lane->sets[0];
 
     for (int s = 0; s < CAR_LANE_SETS; ++s) {
-        if (is_set(lane, op, &lane->sets[s])) {
+        if (is_set(lane, &lane->sets[s])) {
             *seen = lane->sets[s].last != op->number;
             return &lane->sets[s];
         }
@@ -267,14 +294,14 @@ static car_set_t *find_set(car_lane_t *lane, const car_call_t *op, bool *seen)
     }
     forget_set(oldest);
     for (int r = 0; r < lane->size; ++r) {
-        oldest->id[2 * r] = record_of(lane, op, r)->in.id;
-        oldest->id[2 * r + 1] = record_of(lane, op, r)->out.id;
+        oldest->id[2 * r] = lane->said[r].in.id;
+        oldest->id[2 * r + 1] = lane->said[r].out.id;
     }
     *seen = false;
     return oldest;
 }
 
-static bool map_set(car_lane_t *lane, const car_call_t *op, car_set_t *set)
+static bool map_set(car_lane_t *lane, car_set_t *set)
 {
     const car_comm_t *comm = lane->comm;
     bool mapped = true;
@@ -284,7 +311,7 @@ static bool map_set(car_lane_t *lane, const car_call_t *op, car_set_t *set)
     }
     for (int i = 0; i < 2 * lane->size && mapped; ++i) {
         const int r = i / 2;
-        const record_t *theirs = record_of(lane, op, r);
+        const car_said_t *theirs = &lane->said[r];
         if (r != lane->rank) {
             set->held[i] = car_registry_hold(comm->device, &comm->peer[r].arena, 0 == i % 2 ? &theirs->in : &theirs->out,
                                              comm->params->map_max, comm->params->map_bytes, &set->base[i]);
@@ -308,7 +335,7 @@ static void unmap_set(car_set_t *set)
 static void use_set(const car_lane_t *lane, car_call_t *op, const car_set_t *set)
 {
     for (int r = 0; r < lane->size; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
+        const car_said_t *theirs = &lane->said[r];
         op->source[r] = set->base[2 * r] + theirs->in.offset;
         op->dest[r] = set->base[2 * r + 1] + theirs->out.offset;
     }
@@ -324,12 +351,12 @@ static void use_set(const car_lane_t *lane, car_call_t *op, const car_set_t *set
 
 /* --- a larger piece for the queue ------------------------------------------------------------------------------------ */
 
-static uint64_t least_room(const car_lane_t *lane, const car_call_t *op)
+static uint64_t least_room(const car_lane_t *lane)
 {
     uint64_t least = UINT64_MAX;
 
     for (int r = 0; r < lane->size; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
+        const car_said_t *theirs = &lane->said[r];
         least = theirs->room < least ? theirs->room : least;
     }
     return least;
@@ -362,16 +389,28 @@ static void give_piece(car_lane_t *lane, size_t *offset)
     }
 }
 
-/* All ranks have taken one and are through with every step so far: from here on steps use it. */
-static void use_piece(car_lane_t *lane, const car_call_t *op, uint64_t room)
+static bool pieces_sane(car_lane_t *lane, uint64_t room)
 {
+    for (int r = 0; r < lane->size; ++r) {
+        const char *wrong = car_check_piece(lane->piece_said[r], room, lane->comm->peer[r].arena_bytes);
+        if (NULL != wrong) {
+            return damaged(lane, r, wrong);
+        }
+    }
+    return true;
+}
+
+/* All ranks have taken one and are through with every step so far: from here on steps use it. */
+static void use_piece(car_lane_t *lane, uint64_t room)
+{
+    lane->piece_said[lane->rank] = lane->piece_new;
     give_piece(lane, &lane->piece_offset);
     lane->piece_offset = lane->piece_new;
     lane->piece_new = CAR_NO_PIECE;
     lane->slot_bytes = slot_in(room);
     lane->shares = shares_wanted(lane);
     for (int r = 0; r < lane->size; ++r) {
-        lane->staging[r] = lane->comm->peer[r].memory + record_of(lane, op, r)->offset;
+        lane->staging[r] = lane->comm->peer[r].memory + lane->piece_said[r];
     }
 }
 
@@ -421,12 +460,12 @@ static car_path_t without_zero_copy(const car_lane_t *lane, const car_call_t *op
 }
 
 /* What the ranks bring, from everybody's records. */
-static void read_kinds(const car_lane_t *lane, const car_call_t *op, bool *device, bool *context)
+static void read_kinds(const car_lane_t *lane, bool *device, bool *context)
 {
     *device = false;
     *context = true;
     for (int r = 0; r < lane->size; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
+        const car_said_t *theirs = &lane->said[r];
         *device = *device || theirs->device;
         *context = *context && theirs->context;
     }
@@ -453,7 +492,7 @@ static zero_copy_t decide_zero_copy(car_lane_t *lane, car_call_t *op)
         --set->pause;
     } else if (!set->mapped && (op->second || seen || wants_mapping(lane, op))) {
         if (!op->second) {
-            say_second(lane, op, map_set(lane, op, set), 0);
+            say_second(lane, op, map_set(lane, set), 0);
         }
         const int heard = heard_second(lane, op);
         answer = heard < 0 ? ZERO_COPY_WAIT : heard > 0 ? ZERO_COPY_YES : ZERO_COPY_NO;
@@ -479,8 +518,11 @@ static bool decide_growth(car_lane_t *lane, car_call_t *op, uint64_t room)
     if (heard < 0 || (heard > 0 && !car_lane_all_done(lane, lane->steps))) {
         return false;
     }
+    if (heard && !pieces_sane(lane, room)) {
+        return false;
+    }
     if (heard) {
-        use_piece(lane, op, room);
+        use_piece(lane, room);
     } else {
         give_piece(lane, &lane->piece_new);
         lane->grow_pause = CAR_PAUSE + 1;
@@ -508,10 +550,10 @@ static bool decide(car_lane_t *lane)
     if (plain(lane, op)) {
         return decided(lane, op, CAR_PATH_STAGED);
     }
-    if (!all_entered(lane, op->number)) {
+    if (!all_entered(lane, op->number) || !hear(lane, op)) {
         return false;
     }
-    read_kinds(lane, op, &device, &context);
+    read_kinds(lane, &device, &context);
     if (!device) {
         return decided(lane, op, op->call ? CAR_PATH_NONE : CAR_PATH_HOST);
     }
@@ -525,7 +567,7 @@ static bool decide(car_lane_t *lane)
         if (!op->read) {
             drop_gone(lane, op);
         }
-        if (all_exported(lane, op)) {
+        if (all_exported(lane)) {
             const zero_copy_t answer = decide_zero_copy(lane, op);
             if (ZERO_COPY_NO != answer) {
                 return ZERO_COPY_YES == answer ? decided(lane, op, CAR_PATH_ZERO_COPY) : false;
@@ -537,7 +579,7 @@ static bool decide(car_lane_t *lane)
         }
     }
     if (may_grow(lane, op)) {
-        const uint64_t room = least_room(lane, op);
+        const uint64_t room = least_room(lane);
         if (slot_in(room) > lane->slot_bytes) {
             return decide_growth(lane, op, room);
         }

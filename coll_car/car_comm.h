@@ -19,6 +19,7 @@ typedef struct {
     CUdeviceptr memory; /* the arena, as mapped here; 0: not mapped */
     CUdeviceptr piece;  /* the part of it that is this communicator's */
     car_id_t arena;
+    uint64_t arena_bytes;
     int pid;
 } car_peer_t;
 

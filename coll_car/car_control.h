@@ -32,11 +32,14 @@ typedef struct car_control car_control_t;
 
 /*
  * Creates a segment for `size` ranks under a name that cannot be guessed, mode 0600, and writes the name, which the
- * other ranks need. One rank creates; all, it too, attach. Returns 0 or an errno value.
+ * other ranks need. One rank creates; all, it too, attach. Returns 0 or an errno value, and an empty name with that.
  */
 int car_control_create(int size, char name[CAR_CONTROL_NAME_BYTES]);
 
-/* Maps the segment. Refuses one of another owner, size or version. Returns 0 or an errno value. */
+/*
+ * Maps the segment. Refuses a name that is none of ours, and a file of another kind, owner, mode, size, version or name, or
+ * one that has two. Returns 0 or an errno value.
+ */
 int car_control_attach(const char *name, int rank, int size, car_control_t **control);
 
 /* Removes the name; the memory lives until the last one has unmapped it. */
@@ -64,12 +67,13 @@ bool car_control_posted(const car_control_t *control, uint64_t call, int r, car_
 /* Says that the communicator is broken: this rank can no longer do its part. The first to say so is remembered. */
 void car_control_break(car_control_t *control);
 
-/* The rank that broke the communicator, or -1. */
+/* The rank that broke the communicator, always one of its ranks, or -1. */
 int car_control_broken(const car_control_t *control);
 
 /*
  * All ranks bring `bytes` (at most CAR_RECORD_BYTES) and get everybody's, in rank order, `bytes` apart. Collective, and
- * waits for nobody: after the begin, test returns true once all have come. One exchange at a time.
+ * waits for nobody: after the begin, test returns true once all have come. One exchange at a time. What `all` gets are
+ * copies: a peer that writes again changes nothing in them, and this rank's own is what it brought.
  */
 void car_control_exchange_begin(car_control_t *control, const void *mine, size_t bytes);
 bool car_control_exchange_test(const car_control_t *control, size_t bytes, void *all);

@@ -19,6 +19,9 @@
 
 #define CAR_REASON_BYTES 240
 
+/* Kernels are written for blocks of up to 512 threads: 64 blocks of that size fill a Hopper link. */
+#define CAR_THREADS 512
+
 typedef struct {
     unsigned char bytes[16];
 } car_id_t;
@@ -62,7 +65,7 @@ typedef struct car_device {
     CUuuid uuid;
     char name[64];
     int multiprocessors;
-    uint32_t threads;         /* largest block of any kernel here, at most 512 */
+    uint32_t threads;         /* largest block of any kernel here, at most CAR_THREADS */
     uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
     int priority;             /* of the streams: the highest */
     bool side_by_side;        /* kernels of several processes run at the same time: under MPS */

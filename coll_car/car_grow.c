@@ -3,6 +3,7 @@
  */
 #include <stdio.h>
 
+#include "car_check.h"
 #include "car_grow.h"
 #include "car_pending.h"
 
@@ -42,6 +43,21 @@ static uint64_t least_bytes(const car_growth_t *all, int size)
         least = all[r].bytes < least ? all[r].bytes : least;
     }
     return least;
+}
+
+/* Whether all have taken what they were to take; false, with the reason and a broken communicator, where that cannot be. */
+static bool sane(car_comm_t *comm, const car_growth_t *all, uint64_t bytes, char reason[CAR_REASON_BYTES])
+{
+    for (int r = 0; r < comm->size; ++r) {
+        const char *wrong = bytes != all[r].bytes ? "a piece of another size"
+                                                  : car_check_piece(all[r].offset, bytes, comm->peer[r].arena_bytes);
+        if (NULL != wrong) {
+            car_control_break(comm->control);
+            snprintf(reason, CAR_REASON_BYTES, "rank %d told of %s: its memory or the control segment is damaged", r, wrong);
+            return false;
+        }
+    }
+    return true;
 }
 
 static void use_piece(car_comm_t *comm, const car_growth_t *all)
@@ -109,6 +125,9 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
             give_back(comm, offset);
         }
         return true;
+    }
+    if (!sane(comm, all, wanted, reason)) {
+        return false;
     }
     use_piece(comm, all);
     /* The first piece holds what lanes use, too, which goes on meanwhile. */

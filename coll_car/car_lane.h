@@ -73,6 +73,14 @@ typedef struct {
 
 #define CAR_LANE_SETS 8
 
+/* What a rank says of a call in the first part of its record. */
+typedef struct {
+    uint32_t device, context; /* of the rank's buffers, of the rank */
+    uint64_t gone[CAR_GONE_AT_ONCE];
+    uint64_t room; /* bytes of device memory that the rank could take for the queue */
+    car_export_t in, out;
+} car_said_t;
+
 typedef enum { CAR_ATTACH_WAIT, CAR_ATTACH_DONE, CAR_ATTACH_NEVER } car_attach_t;
 
 /* Two steps of a lane are under way at a time. */
@@ -100,10 +108,14 @@ typedef struct car_lane {
     uint64_t calls, entered;
     uint64_t steps;             /* given to calls so far */
     uint64_t stage_next, reduce_next, gather_next;
+    uint64_t staged, reduced, done; /* what this rank's counters say: they are not read back */
     uint32_t stage_ticket[CAR_LANE_STEPS], reduce_ticket[CAR_LANE_STEPS], gather_ticket[CAR_LANE_STEPS];
     uint32_t grow_pause; /* calls until that is tried again */
     car_set_t sets[CAR_LANE_SETS];
     uint64_t gone_heard; /* of this rank's allocations that are gone: all ranks have heard up to here */
+    uint64_t heard;      /* call of which the records have been heard */
+    car_said_t said[CAR_MAX_RANKS];
+    uint64_t piece_said[CAR_MAX_RANKS]; /* where everybody's piece_new lies */
 
     /* Device memory for steps: the same layout on all ranks. */
     CUdeviceptr staging[CAR_MAX_RANKS];

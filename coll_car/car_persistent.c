@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "car_check.h"
 #include "car_grow.h"
 #include "car_pending.h"
 
@@ -521,8 +522,44 @@ static void use_lane(car_persistent_t *p)
     atomic_fetch_add_explicit(&mine->used, 1, memory_order_release);
 }
 
+static bool damaged(const car_persistent_t *p, int r, const char *what, char reason[CAR_REASON_BYTES])
+{
+    car_control_break(p->comm->control);
+    snprintf(reason, CAR_REASON_BYTES, "rank %d told of %s: its memory or the control segment is damaged, or it passed "
+             "another count, type or operation", r, what);
+    return false;
+}
+
+/* Whether what the ranks have said can be. False, with the reason: broken. */
+static bool offers_sane(const car_persistent_t *p, const offer_t *offers, char reason[CAR_REASON_BYTES])
+{
+    const uint64_t bytes = bytes_of(p), alignment = p->call.reduction.alignment;
+
+    for (int r = 0; r < p->comm->size; ++r) {
+        const char *wrong = car_check_export(&offers[r].in, bytes, alignment);
+        wrong = NULL == wrong ? car_check_export(&offers[r].out, bytes, alignment) : wrong;
+        if (NULL != wrong) {
+            return damaged(p, r, wrong, reason);
+        }
+    }
+    return true;
+}
+
+static bool pieces_sane(const car_persistent_t *p, const agreed_t *a, const verdict_t *all, char reason[CAR_REASON_BYTES])
+{
+    const uint64_t bytes = BY_KERNELS == p->how ? p->branch.piece_bytes : BY_STAGING == p->how ? a->room : 0;
+
+    for (int r = 0; r < p->comm->size; ++r) {
+        const char *wrong = car_check_piece(all[r].offset, bytes, p->comm->peer[r].arena_bytes);
+        if (NULL != wrong) {
+            return damaged(p, r, wrong, reason);
+        }
+    }
+    return true;
+}
+
 /* Tries the ways one after the other until all ranks have one; false if the communicator has broken. */
-static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offers)
+static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offers, char reason[CAR_REASON_BYTES])
 {
     car_comm_t *comm = p->comm;
     verdict_t mine, all[CAR_MAX_RANKS];
@@ -537,6 +574,10 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
         bool ok = true;
         for (int r = 0; r < comm->size; ++r) {
             ok = ok && all[r].ok;
+        }
+        if (ok && !pieces_sane(p, a, all, reason)) {
+            undo(p, true, true);
+            return false;
         }
         if (ok) {
             if (BY_KERNELS == p->how) {
@@ -554,27 +595,29 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
 car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call, char reason[CAR_REASON_BYTES])
 {
     car_persistent_t *p = calloc(1, sizeof(*p));
-    char no_memory = NULL == p, any[CAR_MAX_RANKS];
+    unsigned char no_memory = NULL == p, any[CAR_MAX_RANKS];
     offer_t mine, offers[CAR_MAX_RANKS];
 
     reason[0] = '\0';
     /* Without memory on one rank there is no request on any. */
     bool together = car_control_exchange(comm->control, &no_memory, 1, any, comm->progress);
     for (int r = 0; r < comm->size && together; ++r) {
-        no_memory = no_memory || any[r];
+        no_memory |= any[r];
     }
-    if (together && no_memory) {
+    if (!together) {
+        snprintf(reason, CAR_REASON_BYTES, "rank %d failed", car_control_broken(comm->control));
+    }
+    if (NULL == p || !together || no_memory) {
         free(p);
         return NULL;
     }
-    if (together) {
-        p->comm = comm;
-        p->call = *call;
-        p->piece = CAR_NO_PIECE;
-        p->branch.word = -1;
-        make_offer(p, &mine);
-        together = car_control_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress);
-    }
+    p->comm = comm;
+    p->call = *call;
+    p->piece = CAR_NO_PIECE;
+    p->branch.word = -1;
+    make_offer(p, &mine);
+    together = car_control_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress)
+               && offers_sane(p, offers, reason);
     if (together) {
         const agreed_t agreed = read_offers(p, offers);
         drop_gone(comm, offers);
@@ -582,12 +625,12 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
         if (p->index >= 0) {
             use_lane(p);
         }
-        together = find_way(p, &agreed, offers);
+        together = find_way(p, &agreed, offers, reason);
         if (p->index >= 0 && (!together || BY_NONE == p->how)) {
             atomic_fetch_add_explicit(&words(p, comm->rank)->used, 1, memory_order_release);
         }
     }
-    if (!together) {
+    if (!together && '\0' == reason[0]) {
         snprintf(reason, CAR_REASON_BYTES, "rank %d failed", car_control_broken(comm->control));
     }
     if (!together || BY_NONE == p->how) {

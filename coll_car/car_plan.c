@@ -134,9 +134,9 @@ static void cut(car_plan_t *plan, const car_limits_t *limits, uint64_t count, ui
     uint64_t threads = smaller(limits->threads, round_up(accesses, 32));
     threads = larger(smaller(threads, room), 1);
     const uint64_t blocks = larger(1, smaller(smaller(limits->blocks, divide_up(accesses, threads)), room / threads));
-    const uint64_t tile_room = smaller(room / blocks, threads * per_thread_max);
-    const uint64_t rounds = divide_up(divide_up(accesses, blocks), tile_room);
-    const uint64_t tile = divide_up(accesses, blocks * rounds);
+    const uint64_t tile_room = larger(1, smaller(room / blocks, threads * per_thread_max));
+    const uint64_t rounds = larger(1, divide_up(divide_up(accesses, blocks), tile_room));
+    const uint64_t tile = larger(1, divide_up(divide_up(accesses, blocks), rounds));
 
     plan->threads = (uint32_t) threads;
     plan->blocks = (uint32_t) blocks;

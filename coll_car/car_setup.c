@@ -10,6 +10,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "car_check.h"
+#include "car_offer.h"
 #include "car_pending.h"
 
 /*
@@ -17,39 +19,6 @@
  * ranks on one H100 move 16 MB in 68 us with 128 blocks each, in 78 with 64 (November 2026).
  */
 #define CAR_BLOCKS_ENOUGH 128
-
-/* --- what the ranks tell each other, one step after the other ---------------------------------------------- */
-
-typedef struct {
-    int failed;
-    int by_choice; /* nothing is wrong: coll/car is not meant for these GPUs */
-    char reason[CAR_REASON_BYTES];
-} car_verdict_t;
-
-typedef struct {
-    car_verdict_t verdict;
-    int pid;
-    int node_processes;
-    int devices; /* that this rank can see */
-    uint32_t resident_blocks;
-    uint32_t threads;
-    CUuuid uuid;
-    car_id_t arena;
-    CUipcMemHandle handle;
-    int algorithm, push_max, pull_max;
-    uint32_t blocks_wanted, threads_wanted, first_epoch;
-    int side_by_side; /* kernels of processes that share this rank's GPU run at the same time */
-    int two_phase;
-    int zero_copy_min, zero_copy_again;
-} car_offer_t;
-
-typedef struct {
-    car_verdict_t verdict;
-    uint64_t piece_offset;
-    uint32_t tag;
-} car_step_t;
-
-_Static_assert(sizeof(car_offer_t) <= CAR_RECORD_BYTES, "an offer fits a record");
 
 static bool fail(car_verdict_t *verdict, CUresult result, const char *what)
 {
@@ -136,6 +105,7 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
     offer->threads = comm->device->threads;
     offer->uuid = comm->device->uuid;
     offer->arena = comm->device->id;
+    offer->arena_bytes = comm->device->arena.bytes;
     offer->handle = comm->device->handle;
     offer->algorithm = comm->params->algorithm;
     offer->push_max = comm->params->push_max;
@@ -219,7 +189,9 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
                             || (CAR_TWO_PHASE_AUTO == offers[0].two_phase
                                     ? shared(offers, comm->size, r) && !offers[r].side_by_side
                                     : CAR_TWO_PHASE_ALWAYS == offers[0].two_phase);
-        comm->peer[r] = (car_peer_t){.arena = offers[r].arena, .pid = offers[r].pid};
+        comm->peer[r] = (car_peer_t){.arena = offers[r].arena,
+                                     .arena_bytes = offers[r].arena_bytes,
+                                     .pid = offers[r].pid};
     }
     divide_work(comm, offers);
     blocks = 0 == blocks ? 1 : blocks;
@@ -439,6 +411,25 @@ void car_setup_begin(car_setup_t *setup, const car_comm_config_t *config)
     car_control_exchange_begin(comm->control, &offer, sizeof(offer));
 }
 
+/* Whether what the ranks have said can be: it is used from here on. */
+static bool sane(car_setup_t *setup)
+{
+    car_verdict_t *verdict = &setup->mine.verdict;
+
+    for (int r = 0; r < setup->comm->size && !verdict->failed && setup->under_way <= PIECES; ++r) {
+        const char *wrong = OFFERS == setup->under_way
+                                ? car_check_offer(&setup->offers[r])
+                                : car_check_piece(setup->pieces[r].piece_offset, setup->comm->piece_bytes,
+                                                  setup->comm->peer[r].arena_bytes);
+        if (NULL != wrong) {
+            verdict->failed = 1;
+            snprintf(verdict->reason, CAR_REASON_BYTES, "rank %d told of %s: its memory or the control segment is damaged", r,
+                     wrong);
+        }
+    }
+    return !verdict->failed;
+}
+
 /* What a rank does between two exchanges, in the device's context; what fails stands in the verdict. */
 static void work(car_setup_t *setup)
 {
@@ -503,7 +494,9 @@ car_setup_state_t car_setup_poll(car_setup_t *setup, car_comm_t **result, car_fa
             }
             return failed ? CAR_SETUP_FAILED : CAR_SETUP_DONE;
         }
-        work(setup);
+        if (sane(setup)) {
+            work(setup);
+        }
         ++setup->under_way;
         car_control_exchange_begin(comm->control, &setup->mine, sizeof(setup->mine));
         all = records(setup, &bytes);

@@ -212,7 +212,7 @@ static void results_out(car_call_t *op, uint64_t start, uint64_t count, const ch
     char *to = (char *) op->output.address + start * element;
     char *merged;
 
-    if (CAR_NO_GAPS == op->reduction.data) {
+    if (CAR_NO_GAPS == op->reduction.data || 0 == bytes) {
         copy_host(op, to, results, bytes, &op->output);
         return;
     }
@@ -223,7 +223,9 @@ static void results_out(car_call_t *op, uint64_t start, uint64_t count, const ch
     }
     copy_host(op, merged, to, bytes, &op->output);
     for (size_t i = 0; i < bytes; ++i) {
-        merged[i] = 0 != (op->reduction.data >> i % CAR_PACK_BYTES & 1) ? results[i] : merged[i];
+        if (0 != (op->reduction.data >> i % CAR_PACK_BYTES & 1)) {
+            merged[i] = results[i];
+        }
     }
     copy_host(op, to, merged, bytes, &op->output);
     free(merged);
@@ -289,13 +291,13 @@ static bool stage(car_lane_t *lane)
 
 static bool tell_staged(car_lane_t *lane)
 {
-    car_lane_words_t *mine = words(lane, lane->rank);
-    const uint64_t step = atomic_load_explicit(&mine->staged, memory_order_relaxed) + 1;
+    const uint64_t step = lane->staged + 1;
 
     if (step >= lane->stage_next || !car_lane_reached(lane, lane->stage_ticket[step % CAR_LANE_STEPS])) {
         return false;
     }
-    atomic_store_explicit(&mine->staged, step, memory_order_release);
+    lane->staged = step;
+    atomic_store_explicit(&words(lane, lane->rank)->staged, step, memory_order_release);
     return true;
 }
 
@@ -402,13 +404,13 @@ static bool reduce(car_lane_t *lane)
 
 static bool tell_reduced(car_lane_t *lane)
 {
-    car_lane_words_t *mine = words(lane, lane->rank);
-    const uint64_t step = atomic_load_explicit(&mine->reduced, memory_order_relaxed) + 1;
+    const uint64_t step = lane->reduced + 1;
 
     if (step >= lane->reduce_next || !car_lane_reached(lane, lane->reduce_ticket[step % CAR_LANE_STEPS])) {
         return false;
     }
-    atomic_store_explicit(&mine->reduced, step, memory_order_release);
+    lane->reduced = step;
+    atomic_store_explicit(&words(lane, lane->rank)->reduced, step, memory_order_release);
     return true;
 }
 
@@ -459,7 +461,7 @@ static bool gather(car_lane_t *lane)
 {
     const uint64_t step = lane->gather_next;
 
-    if (step > atomic_load_explicit(&words(lane, lane->rank)->reduced, memory_order_relaxed)) {
+    if (step > lane->reduced) {
         return false;
     }
     car_call_t *op = op_of(lane, step);
@@ -481,13 +483,13 @@ static bool gather(car_lane_t *lane)
 
 static bool tell_done(car_lane_t *lane)
 {
-    car_lane_words_t *mine = words(lane, lane->rank);
-    const uint64_t step = atomic_load_explicit(&mine->done, memory_order_relaxed) + 1;
+    const uint64_t step = lane->done + 1;
 
     if (step >= lane->gather_next || !car_lane_reached(lane, lane->gather_ticket[step % CAR_LANE_STEPS])) {
         return false;
     }
-    atomic_store_explicit(&mine->done, step, memory_order_release);
+    lane->done = step;
+    atomic_store_explicit(&words(lane, lane->rank)->done, step, memory_order_release);
     if (step == lane->first->first_step + lane->first->steps - 1) {
         car_lane_end_first(lane, false);
     }

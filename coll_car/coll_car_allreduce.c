@@ -198,9 +198,9 @@ static where_t where_to(mca_coll_car_module_t *module, const call_t *call)
 static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
 {
     const coll_car_fold_t fold = {call->op, call->found->one, call->found->reduction.element};
-    const void *operands[CAR_MAX_RANKS];
+    const void *operands[CAR_MAX_RANKS] = {car_control_payload(module->control, module->call, 0)};
 
-    for (int r = 0; r < ompi_comm_size(module->comm); ++r) {
+    for (int r = 1; r < ompi_comm_size(module->comm); ++r) {
         operands[r] = car_control_payload(module->control, module->call, r);
     }
     coll_car_fold(&fold, operands, ompi_comm_size(module->comm), bytes_of(call) / fold.element, call->rbuf);

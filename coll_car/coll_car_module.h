@@ -71,7 +71,7 @@ void coll_car_plain_poll(mca_coll_car_module_t *module);
 /* What a rank can say of itself when the communicator leaves ASLEEP; and the state that follows from what all have said. */
 typedef struct {
     uint32_t host_max;
-    char possible, ready_made;
+    unsigned char possible, ready_made;
     char name[CAR_CONTROL_NAME_BYTES]; /* of the control segment, from rank 0, or empty */
     int error;                         /* of making it, or of mapping it */
 } coll_car_hello_t;
