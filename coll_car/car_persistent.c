@@ -440,7 +440,8 @@ static how_t first_way(const car_persistent_t *p, const agreed_t *a)
         return BY_NONE;
     }
     const bool small = bytes_of(p) < comm->zero_copy_again;
-    if (kernels && small && CAR_ONE_SHOT_PUSH == plan.algorithm) {
+    const bool forced = CAR_ALGORITHM_AUTO != comm->limits.algorithm;
+    if (kernels && (forced || (small && CAR_ONE_SHOT_PUSH == plan.algorithm))) {
         return BY_KERNELS;
     }
     return a->exported && 0 != comm->zero_copy_min ? BY_ZERO_COPY : kernels ? BY_KERNELS : BY_STAGING;

@@ -225,7 +225,8 @@ static bool for_lane(mca_coll_car_module_t *module, const call_t *call)
     if (engine->takes_turns) {
         return true;
     }
-    if (0 == engine->zero_copy_min || bytes < engine->zero_copy_again) {
+    if (0 == engine->zero_copy_min || bytes < engine->zero_copy_again
+        || CAR_ALGORITHM_AUTO != engine->limits.algorithm) {
         return false;
     }
     if (bytes < engine->zero_copy_min && module->strangers >= STRANGERS) {

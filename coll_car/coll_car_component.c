@@ -149,7 +149,8 @@ static void register_user_parameters(mca_coll_car_component_t *c)
 static void register_tuning_parameters(mca_coll_car_component_t *c)
 {
     add_choice("algorithm",
-               "Forces one algorithm for all messages; auto chooses by size and number of ranks. "
+               "Forces one algorithm for all messages of blocking and persistent calls, and none is zero copy; auto chooses by "
+               "size and number of ranks. "
                "All give the same bits",
                algorithm_values, OPAL_INFO_LVL_5, &c->params.algorithm);
     add("push_max",

@@ -271,10 +271,14 @@ static int forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, 
  * when it comes back to MPI; where it has looked in vain it does not for a while.
  */
 #define LOOK_NS 1500
+#define LOOK_NS_MOST 6000 /* for calls that take ten times as long */
+#define LOOK_BYTES_PER_NS 4096
 #define LOOK_SCORE_MOST 8
 
 static void look_for_peers(mca_coll_car_module_t *module, const coll_car_request_t *request)
 {
+    const uint64_t more = LOOK_NS + request->op.count * request->op.reduction.element / LOOK_BYTES_PER_NS;
+    const long most = more < LOOK_NS_MOST ? (long) more : LOOK_NS_MOST;
     struct timespec start, now;
 
     if (module->look_score < 0) {
@@ -289,7 +293,7 @@ static void look_for_peers(mca_coll_car_module_t *module, const coll_car_request
             return;
         }
         clock_gettime(CLOCK_MONOTONIC, &now);
-    } while ((now.tv_sec - start.tv_sec) * 1000000000 + now.tv_nsec - start.tv_nsec < LOOK_NS);
+    } while ((now.tv_sec - start.tv_sec) * 1000000000 + now.tv_nsec - start.tv_nsec < most);
     module->look_score = module->look_score > 1 ? module->look_score / 2 : -LOOK_SCORE_MOST;
 }
 
