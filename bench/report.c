@@ -11,7 +11,9 @@ static void find_driver(char *text, size_t size)
     char line[256] = "";
     int cuda = 0;
 
-    (void) gpu.DriverGetVersion(&cuda);
+    if (gpu_in_use() >= 0) {
+        (void) gpu.DriverGetVersion(&cuda);
+    }
     if (NULL != f) {
         (void) !fgets(line, sizeof(line), f);
         fclose(f);
