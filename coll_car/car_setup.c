@@ -183,12 +183,16 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
     uint32_t blocks = CAR_BLOCKS_ENOUGH, threads = offers[0].threads;
     comm->gpus = count_gpus(offers, comm->size);
     for (int r = 0; r < comm->size; ++r) {
-        blocks = smaller(blocks, offers[r].resident_blocks / (uint32_t) sharing(offers, comm->size, r, comm->gpus));
-        threads = smaller(threads, offers[r].threads);
         comm->takes_turns = comm->takes_turns
                             || (CAR_TWO_PHASE_AUTO == offers[0].two_phase
                                     ? shared(offers, comm->size, r) && !offers[r].side_by_side
                                     : CAR_TWO_PHASE_ALWAYS == offers[0].two_phase);
+    }
+    for (int r = 0; r < comm->size; ++r) {
+        /* Who takes turns on a GPU has all of it meanwhile. */
+        const int among = comm->takes_turns ? 1 : sharing(offers, comm->size, r, comm->gpus);
+        blocks = smaller(blocks, offers[r].resident_blocks / (uint32_t) among);
+        threads = smaller(threads, offers[r].threads);
         comm->peer[r] = (car_peer_t){.arena = offers[r].arena,
                                      .arena_bytes = offers[r].arena_bytes,
                                      .pid = offers[r].pid};
