@@ -76,10 +76,9 @@ static bool may_grow(const car_lane_t *lane, const car_call_t *op)
 static void tell_buffers(car_lane_t *lane, car_call_t *op, car_said_t *mine)
 {
     car_comm_t *comm = lane->comm;
-    car_cuda_guard_t guard;
 
     if (!car_comm_usable(comm, &op->input, op->reduction.alignment)
-        || !car_comm_usable(comm, &op->output, op->reduction.alignment) || !car_lane_driver(lane, &guard)) {
+        || !car_comm_usable(comm, &op->output, op->reduction.alignment) || !car_lane_driver(lane)) {
         return;
     }
     car_devices_lock();
@@ -89,12 +88,12 @@ static void tell_buffers(car_lane_t *lane, car_call_t *op, car_said_t *mine)
         car_registry_export(comm->device, &op->output, &mine->out);
     }
     car_registry_forget_freed(comm->device, mine->in.id, mine->out.id);
-    car_registry_gone(comm->device, &lane->gone_heard, mine->gone);
+    op->gone = lane->gone_heard;
+    car_registry_gone(comm->device, &op->gone, mine->gone);
     car_devices_unlock();
     if (0 != mine->in.id && 0 != mine->out.id && !car_lane_settle_for_peers(lane, op)) {
         mine->in.id = 0;
     }
-    car_cuda_leave(comm->device->cuda, &guard);
 }
 
 static uint64_t room_for(const car_lane_t *lane, const car_call_t *op)
@@ -115,13 +114,15 @@ static void post(car_lane_t *lane, car_call_t *op)
     mine->room = 0;
     mine->in.id = mine->out.id = 0;
     memset(mine->gone, 0, sizeof(mine->gone));
+    op->gone = 0;
+    op->read = false;
     if (op->device && may_be_zero_copy(lane)) {
         tell_buffers(lane, op, mine);
     }
     if (may_grow(lane, op)) {
         mine->room = room_for(lane, op);
     }
-    op->exported = 0 != mine->in.id;
+    mine->exported = 0 != mine->in.id && 0 != mine->out.id;
     lane->entered = op->number;
     atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->entered, op->number,
                           memory_order_release);
@@ -169,7 +170,13 @@ static bool hear(car_lane_t *lane, const car_call_t *op)
 {
     for (int r = 0; r < lane->size && op->number != lane->heard; ++r) {
         car_said_t *said = &lane->said[r];
-        memcpy(said, &record_of(lane, op, r)->said, may_be_zero_copy(lane) ? sizeof(*said) : offsetof(car_said_t, in));
+        const car_said_t *theirs = &record_of(lane, op, r)->said;
+        /* One line of the cache, and more only where there is more. */
+        memcpy(said, theirs, offsetof(car_said_t, in));
+        said->in.id = said->out.id = 0;
+        if (said->exported) {
+            memcpy(&said->in, &theirs->in, sizeof(said->in) + sizeof(said->out));
+        }
         const char *wrong = car_check_export(&said->in, bytes_of(op), op->reduction.alignment);
         wrong = NULL == wrong ? car_check_export(&said->out, bytes_of(op), op->reduction.alignment) : wrong;
         if (NULL != wrong) {
@@ -236,11 +243,23 @@ static bool contains(const car_set_t *set, int r, uint64_t id)
     return id == set->id[2 * r] || id == set->id[2 * r + 1];
 }
 
-/* What is gone is in no set any more, and not mapped longer than calls that are under way hold it. All ranks read this. */
-static void drop_gone(car_lane_t *lane)
+/*
+ * What is gone is in no set any more, and not mapped longer than calls that are under way hold it, whether this call is zero copy or
+ * not. All ranks read this; a rank tells it again until they have.
+ */
+static void drop_gone(car_lane_t *lane, car_call_t *op)
 {
     car_device_t *device = lane->comm->device;
+    bool any = false;
 
+    op->read = true;
+    for (int r = 0; r < lane->size; ++r) {
+        any = any || 0 != lane->said[r].gone[0];
+    }
+    if (!any || !car_lane_driver(lane)) {
+        return;
+    }
+    car_devices_lock();
     for (int r = 0; r < lane->size; ++r) {
         const car_said_t *theirs = &lane->said[r];
         for (int g = 0; g < CAR_GONE_AT_ONCE && 0 != theirs->gone[g]; ++g) {
@@ -254,6 +273,7 @@ static void drop_gone(car_lane_t *lane)
             car_registry_drop(device, &lane->comm->peer[r].arena, theirs->gone);
         }
     }
+    car_devices_unlock();
 }
 
 static bool is_set(const car_lane_t *lane, const car_set_t *set)
@@ -291,10 +311,9 @@ static car_set_t *find_set(car_lane_t *lane, const car_call_t *op, bool *seen)
 static bool map_set(car_lane_t *lane, car_set_t *set)
 {
     const car_comm_t *comm = lane->comm;
-    car_cuda_guard_t guard;
     bool mapped = true;
 
-    if (!car_lane_driver(lane, &guard)) {
+    if (!car_lane_driver(lane)) {
         return false;
     }
     for (int i = 0; i < 2 * lane->size && mapped; ++i) {
@@ -306,7 +325,6 @@ static bool map_set(car_lane_t *lane, car_set_t *set)
             mapped = NULL != set->held[i];
         }
     }
-    car_cuda_leave(comm->device->cuda, &guard);
     return mapped;
 }
 
@@ -429,6 +447,9 @@ static bool decided(car_lane_t *lane, car_call_t *op, car_path_t path)
 {
     count_pauses(lane, op);
     op->path = path;
+    if (op->read && op->gone > lane->gone_heard) {
+        lane->gone_heard = op->gone;
+    }
     lane->undecided = op->next;
     atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->settled, op->number,
                           memory_order_release);
@@ -471,9 +492,6 @@ static zero_copy_t decide_zero_copy(car_lane_t *lane, car_call_t *op)
     bool seen;
 
     car_devices_lock();
-    if (!op->second) {
-        drop_gone(lane);
-    }
     car_set_t *set = find_set(lane, op, &seen);
     set->last = op->number;
     zero_copy_t answer = set->mapped ? ZERO_COPY_YES : ZERO_COPY_NO;
@@ -519,10 +537,13 @@ static bool decide_growth(car_lane_t *lane, car_call_t *op, uint64_t room)
     return decided(lane, op, CAR_PATH_STAGED);
 }
 
-/* A rank with device memory in a lane that shares some knows at once what becomes of a call that wants nothing more. */
+/*
+ * A rank with device memory in a lane that shares some knows at once what becomes of a call that wants nothing more. Where there is
+ * zero copy all ranks read all records, as they keep the same sets.
+ */
 static bool plain(const car_lane_t *lane, const car_call_t *op)
 {
-    return NULL != lane->comm && op->device && !op->call && !op->exported && !may_grow(lane, op);
+    return NULL != lane->comm && op->device && !op->call && !may_be_zero_copy(lane) && !may_grow(lane, op);
 }
 
 static bool decide(car_lane_t *lane)
@@ -549,14 +570,19 @@ static bool decide(car_lane_t *lane)
             return CAR_ATTACH_NEVER == attached ? decided(lane, op, CAR_PATH_HOST) : false;
         }
     }
-    if (!op->growing && may_be_zero_copy(lane) && all_exported(lane)) {
-        const zero_copy_t answer = decide_zero_copy(lane, op);
-        if (ZERO_COPY_NO != answer) {
-            return ZERO_COPY_YES == answer ? decided(lane, op, CAR_PATH_ZERO_COPY) : false;
+    if (!op->growing && may_be_zero_copy(lane)) {
+        if (!op->read) {
+            drop_gone(lane, op);
         }
-        if (op->second) {
-            /* The second part has been said: there is no other for this call. */
-            return decided(lane, op, without_zero_copy(lane, op));
+        if (all_exported(lane)) {
+            const zero_copy_t answer = decide_zero_copy(lane, op);
+            if (ZERO_COPY_NO != answer) {
+                return ZERO_COPY_YES == answer ? decided(lane, op, CAR_PATH_ZERO_COPY) : false;
+            }
+            if (op->second) {
+                /* The second part has been said: there is no other for this call. */
+                return decided(lane, op, without_zero_copy(lane, op));
+            }
         }
     }
     if (may_grow(lane, op)) {

@@ -49,6 +49,7 @@ typedef struct car_comm {
     uint32_t grow_pause; /* grow_wait after the next attempt that falls short */
     car_limits_t limits;
     uint64_t zero_copy_min; /* bytes from which calls use the users' own buffers, where all ranks can; 0: never */
+    uint64_t zero_copy_again; /* the same for blocking calls with buffers that have come before */
     car_link_t worst_link;
     int gpus; /* different ones among the ranks */
     bool takes_turns; /* ranks share a GPU without MPS: their kernels do not run side by side, so none may wait for a peer */
@@ -63,6 +64,7 @@ typedef struct car_comm {
 
     car_retired_t retired[CAR_LANES];
     int retired_count;
+    uint64_t gone_told; /* of this rank's allocations that are gone: told while persistent requests were made */
 
     uint32_t epoch;  /* of the next exchange; never 0, which fresh memory holds */
     uint32_t ticket; /* of the last launch */

@@ -289,7 +289,7 @@ int car_device_take_word(car_device_t *device)
     for (int i = 0; i < CAR_HOST_WORDS; ++i) {
         if (0 == (device->host_words_used[i / 64] >> i % 64 & 1)) {
             device->host_words_used[i / 64] |= UINT64_C(1) << i % 64;
-            device->host_words[i].word = 0;
+            memset((void *) &device->host_words[i], 0, sizeof(device->host_words[i]));
             return i;
         }
     }

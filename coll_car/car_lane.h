@@ -44,8 +44,10 @@ typedef struct car_call {
     car_path_t path;
     bool ended;
     bool failed; /* ended, and the result is not there */
-    bool exported, second; /* the parts of the record */
+    bool second;           /* this rank has said the second part of its record */
     bool growing;          /* the second part is about a larger piece, not about mappings */
+    uint64_t gone;         /* where the allocations end that the record says are gone (car_registry_gone) */
+    bool read;             /* all ranks read what the others' records say of those */
     bool device;           /* this rank's are not host memory */
     bool copied;           /* a buffer of this rank's had to be copied, as kernels could not use it where it is */
     bool settled;          /* what has been copied to the buffers comes before our kernels */
@@ -74,6 +76,7 @@ typedef struct {
 /* What a rank says of a call in the first part of its record. */
 typedef struct {
     uint32_t device, context; /* of the rank's buffers, of the rank */
+    uint32_t exported;        /* peers can use the buffers: in and out say how */
     uint64_t gone[CAR_GONE_AT_ONCE];
     uint64_t room; /* bytes of device memory that the rank could take for the queue */
     car_export_t in, out;
@@ -110,7 +113,7 @@ typedef struct car_lane {
     uint32_t stage_ticket[CAR_LANE_STEPS], reduce_ticket[CAR_LANE_STEPS], gather_ticket[CAR_LANE_STEPS];
     uint32_t grow_pause; /* calls until that is tried again */
     car_set_t sets[CAR_LANE_SETS];
-    uint64_t gone_heard;
+    uint64_t gone_heard; /* of this rank's allocations that are gone: all ranks have heard up to here */
     uint64_t heard; /* call of which the records have been heard */
     car_said_t said[CAR_MAX_RANKS];
     uint64_t piece_said[CAR_MAX_RANKS]; /* where everybody's piece_new lies */
@@ -127,6 +130,8 @@ typedef struct car_lane {
     uint32_t ticket;
     car_graph_t graphs[CAR_KERNELS];
 
+    bool inside; /* the device's context is current, until the poll ends */
+    car_cuda_guard_t guard;
     bool broken;
     char reason[CAR_REASON_BYTES];
     uint64_t looked_ns;

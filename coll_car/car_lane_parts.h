@@ -28,8 +28,9 @@ bool car_lane_reached(const car_lane_t *lane, uint32_t ticket);
 /* Breaks the communicator, for that reason; returns false. */
 bool car_lane_broken(car_lane_t *lane, const char *what, CUresult result);
 
-/* Makes the device's context current, and the lane's stream exist. False: broken. Paired with car_cuda_leave. */
-bool car_lane_driver(car_lane_t *lane, car_cuda_guard_t *guard);
+/* Makes the device's context current, until car_lane_leave, and the lane's stream exist. False: broken. */
+bool car_lane_driver(car_lane_t *lane);
+void car_lane_leave(car_lane_t *lane);
 
 /*
  * Peers read and write a call's buffers as soon as they know of them: what the application has copied there must be complete

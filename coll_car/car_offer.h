@@ -28,7 +28,7 @@ typedef struct {
     uint32_t blocks_wanted, threads_wanted, first_epoch;
     int side_by_side; /* kernels of processes that share this rank's GPU run at the same time */
     int two_phase;
-    uint64_t zero_copy_min;
+    int zero_copy_min, zero_copy_again;
 } car_offer_t;
 
 typedef struct {

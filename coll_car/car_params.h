@@ -55,7 +55,8 @@ typedef struct {
     unsigned int spin_us;  /* microseconds a kernel waits for a peer before it leaves and is launched again later */
     unsigned int blocks;   /* blocks of a grid; 0: from occupancy and the table */
     unsigned int threads;  /* threads of a block; 0: from the table */
-    size_t zero_copy_min;   /* bytes from which the users' own buffers are used, where all ranks can; 0: never */
+    int zero_copy_min;     /* bytes from which the users' own buffers are used, where all ranks can; -1: from the table; 0: never */
+    int zero_copy_again;   /* the same for blocking calls with buffers that have come before; -1: from the table */
     unsigned int map_max;   /* allocations of other processes' users that this process keeps mapped, at most */
     size_t map_bytes;       /* and their bytes, at most */
     bool timing;            /* count the nanoseconds of the phases of blocking calls */

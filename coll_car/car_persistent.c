@@ -54,6 +54,7 @@ typedef struct {
     uint64_t free_lanes[CAR_LANES / 64];
     uint64_t room;
     int usable; /* kernels can use both buffers where they are */
+    uint64_t gone[CAR_GONE_AT_ONCE];
     car_export_t in, out;
 } offer_t;
 
@@ -277,13 +278,12 @@ static bool poll_kernels(car_persistent_t *p)
         }
         return false;
     }
-    const uint64_t value = p->branch.device->host_words[p->branch.word].word;
-    if (p->args.ticket != value >> 32) {
+    uint32_t left;
+    if (!car_host_word_reached(&p->branch.device->host_words[p->branch.word], p->args.ticket, p->plan.blocks, &left)) {
         look(p);
         return false;
     }
-    atomic_thread_fence(memory_order_acquire);
-    if (0 != (uint32_t) value) {
+    if (0 != left) {
         p->state = LEFT;
         return false;
     }
@@ -377,7 +377,30 @@ static void make_offer(car_persistent_t *p, offer_t *offer)
             car_registry_export(comm->device, &call->output, &offer->out);
         }
     }
+    car_registry_gone(comm->device, &comm->gone_told, offer->gone);
     car_devices_unlock();
+}
+
+/* Mappings of what peers have freed since they last told. */
+static void drop_gone(const car_comm_t *comm, const offer_t *offers)
+{
+    car_cuda_guard_t guard;
+    bool any = false;
+
+    for (int r = 0; r < comm->size; ++r) {
+        any = any || (r != comm->rank && 0 != offers[r].gone[0]);
+    }
+    if (!any || CUDA_SUCCESS != car_cuda_enter(comm->device->cuda, comm->device->context, &guard)) {
+        return;
+    }
+    car_devices_lock();
+    for (int r = 0; r < comm->size; ++r) {
+        if (r != comm->rank) {
+            car_registry_drop(comm->device, &comm->peer[r].arena, offers[r].gone);
+        }
+    }
+    car_devices_unlock();
+    car_cuda_leave(comm->device->cuda, &guard);
 }
 
 /* What all ranks find from everybody's offers. */
@@ -416,7 +439,8 @@ static how_t first_way(const car_persistent_t *p, const agreed_t *a)
     if (a->index < 0) {
         return BY_NONE;
     }
-    if (kernels && CAR_ONE_SHOT_PUSH == plan.algorithm) {
+    const bool small = bytes_of(p) < comm->zero_copy_again;
+    if (kernels && small && CAR_ONE_SHOT_PUSH == plan.algorithm) {
         return BY_KERNELS;
     }
     return a->exported && 0 != comm->zero_copy_min ? BY_ZERO_COPY : kernels ? BY_KERNELS : BY_STAGING;
@@ -443,6 +467,7 @@ static void undo(car_persistent_t *p, bool alive, bool known)
     if (BY_KERNELS == p->how && alive && NULL != p->branch.stream
         && CUDA_SUCCESS == car_cuda_enter(comm->device->cuda, comm->device->context, &guard)) {
         car_graph_destroy(comm->device->cuda, &p->graph);
+        (void) comm->device->cuda->StreamSynchronize(p->branch.stream);
         (void) comm->device->cuda->StreamDestroy(p->branch.stream);
         car_cuda_leave(comm->device->cuda, &guard);
     }
@@ -595,6 +620,7 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
                && offers_sane(p, offers, reason);
     if (together) {
         const agreed_t agreed = read_offers(p, offers);
+        drop_gone(comm, offers);
         p->index = agreed.index;
         if (p->index >= 0) {
             use_lane(p);

@@ -47,7 +47,7 @@ void car_registry_hold_again(car_import_t *import);
  * Allocations of this process that are gone, for peers that have not heard of them. *heard is a reader's own place in their
  * sequence, 0 at first; the next ones are written to ids, CAR_GONE_AT_ONCE at most, and 0 behind the last.
  */
-#define CAR_GONE_AT_ONCE 4
+#define CAR_GONE_AT_ONCE 8
 void car_registry_gone(car_device_t *device, uint64_t *heard, uint64_t ids[CAR_GONE_AT_ONCE]);
 
 /* Drops the mappings of a peer's allocations that are gone; what is still held goes when it is released. */

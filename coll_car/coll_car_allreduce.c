@@ -209,12 +209,30 @@ static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
 
 /* --- calls that the host takes from phase to phase -------------------------------------------------------------- */
 
-/* Whether a call goes to the lane first: it may be zero copy, or kernels may not wait for each other. */
-static bool for_lane(const mca_coll_car_module_t *module, const call_t *call)
+/* After so many small calls whose buffers had not come before, the next so many do not ask. */
+#define STRANGERS 16
+#define STRANGERS_PAUSE 256
+
+/*
+ * Whether a call goes to the lane first: it may be zero copy, or kernels may not wait for each other. The same on all ranks:
+ * what a call came to they all know.
+ */
+static bool for_lane(mca_coll_car_module_t *module, const call_t *call)
 {
     const car_comm_t *engine = module->engine;
+    const size_t bytes = bytes_of(call);
 
-    return engine->takes_turns || (0 != engine->zero_copy_min && bytes_of(call) >= engine->zero_copy_min);
+    if (engine->takes_turns) {
+        return true;
+    }
+    if (0 == engine->zero_copy_min || bytes < engine->zero_copy_again) {
+        return false;
+    }
+    if (bytes < engine->zero_copy_min && module->strangers >= STRANGERS) {
+        module->strangers = module->strangers < STRANGERS + STRANGERS_PAUSE ? module->strangers + 1 : 0;
+        return false;
+    }
+    return true;
 }
 
 /* Polls of a lane between two calls of opal_progress(). */
@@ -247,6 +265,7 @@ static car_path_t lane_allreduce(mca_coll_car_module_t *module, const call_t *ca
     lane->ended = NULL;
     *failed = op.failed;
     coll_car_count(&op);
+    module->strangers = CAR_PATH_ZERO_COPY == op.path ? 0 : module->strangers + 1;
     return op.path;
 }
 

@@ -174,8 +174,11 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.spin_us);
     add("zero_copy_min",
         "Smallest message in bytes for which kernels read and write the buffers of all ranks where they are, "
-        "if these are memory that can be shared; 0: never",
-        MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_5, &c->params.zero_copy_min);
+        "if these are memory that can be shared; -1: from the built-in table; 0: never",
+        MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.zero_copy_min);
+    add("zero_copy_again",
+        "The same for blocking calls with buffers that have been used before; -1: from the built-in table",
+        MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_6, &c->params.zero_copy_again);
     add("map_max", "Buffers of other processes that a process keeps mapped for that, at most",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.map_max);
     add("map_bytes",
@@ -230,6 +233,8 @@ static void correct_parameters(mca_coll_car_component_t *c)
     c->verbose = (int) in_range("verbose", c->verbose, 0, 100);
     p->push_max = (int) in_range("push_max", p->push_max, -1, INT_MAX);
     p->pull_max = (int) in_range("pull_max", p->pull_max, -1, INT_MAX);
+    p->zero_copy_again = (int) in_range("zero_copy_again", p->zero_copy_again, -1, INT_MAX);
+    p->zero_copy_min = (int) in_range("zero_copy_min", p->zero_copy_min, -1, INT_MAX);
     /* 0 is what cleared memory holds: it would pass for data that has arrived. */
     p->first_epoch = (unsigned int) in_range("first_epoch", p->first_epoch, 1, UINT_MAX);
     p->host_max = (unsigned int) in_range("host_max", p->host_max, 0, CAR_CONTROL_ROOM);
@@ -276,7 +281,8 @@ static int register_parameters(void)
         .pull_max = -1,
         .host_max = 65536,
         .spin_us = 300,
-        .zero_copy_min = 4 << 20,
+        .zero_copy_min = -1,
+        .zero_copy_again = -1,
         .map_max = 64,
         .map_bytes = (size_t) 64 << 30,
         .first_epoch = 1,

@@ -51,9 +51,14 @@ int form_allreduce_init(const void *sbuf, void *rbuf, int count, MPI_Datatype ty
 #endif
 }
 
+bool form_may_be_open_mpis(int count, MPI_Datatype type, MPI_Op op)
+{
+    return 1 == count && MPI_INT == type && (MPI_MIN == op || MPI_MAX == op);
+}
+
 bool form_is_left(int count, MPI_Datatype type, MPI_Op op)
 {
-    return FORM_NONBLOCKING == form() && 1 == count && MPI_INT == type && (MPI_MIN == op || MPI_MAX == op);
+    return FORM_NONBLOCKING == form() && form_may_be_open_mpis(count, type, op);
 }
 
 unsigned long long form_calls(bool in_place)

@@ -24,6 +24,9 @@ int form_allreduce_init(const void *sbuf, void *rbuf, int count, MPI_Datatype ty
  * A nonblocking call of that shape may be one of Open MPI's own while it makes communicators, so coll/car leaves it to the
  * saved module.
  */
+bool form_may_be_open_mpis(int count, MPI_Datatype type, MPI_Op op);
+
+/* Whether this program's allreduces are nonblocking, and one of that shape. */
 bool form_is_left(int count, MPI_Datatype type, MPI_Op op);
 
 /* How often a persistent request is started, unless it is in place, where a second start would have another operand; 1. */

@@ -294,3 +294,10 @@ long long gpu_simulated_mappings(void)
 
     return NULL == mappings ? -1 : mappings();
 }
+
+long long gpu_simulated_calls(const char *name)
+{
+    long (*count)(const char *) = (long (*)(const char *)) dlsym(library, "simgpu_call_count");
+
+    return NULL == count ? -1 : count(name);
+}

@@ -109,8 +109,9 @@ void gpu_read(void *to, const void *from, size_t bytes);
 /* A kernel of tests/kernels/test_kernels.cu. */
 CUfunction gpu_kernel(const char *name);
 
-/* Counts that only simgpu keeps: of bytes allocated, of IPC mappings that are open; -1 on real GPUs. */
+/* Counts that only simgpu keeps: of bytes allocated, of IPC mappings that are open, of calls of an entry point; -1 on real GPUs. */
 long long gpu_simulated_bytes(void);
 long long gpu_simulated_mappings(void);
+long long gpu_simulated_calls(const char *name);
 
 #endif /* TEST_GPU_H */

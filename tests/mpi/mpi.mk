@@ -2,13 +2,15 @@
 mpi_tests = \
 	tests/mpi/allreduce tests/mpi/alternate tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/context tests/mpi/derived \
 	tests/mpi/erroneous \
-	tests/mpi/fuzz tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/progress \
-	tests/mpi/reset tests/mpi/sessions tests/mpi/spawn tests/mpi/stream_order tests/mpi/threads tests/mpi/types tests/mpi/whole
+	tests/mpi/fuzz tests/mpi/idup tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/outstanding \
+	tests/mpi/persistent tests/mpi/progress tests/mpi/reset tests/mpi/sessions tests/mpi/spawn tests/mpi/stream_order tests/mpi/threads \
+	tests/mpi/types tests/mpi/unsupported tests/mpi/whole tests/mpi/zero_copy
 check_PROGRAMS += $(mpi_tests)
 
 mpi_test_common = \
 	tests/mpi/checked.c tests/mpi/checked.h tests/mpi/data.c tests/mpi/data.h tests/mpi/data_compare.c \
-	tests/mpi/data_fold.c tests/mpi/data_half.c tests/mpi/data_types.c tests/mpi/form.c tests/mpi/form.h tests/mpi/gpu.c tests/mpi/gpu.h tests/mpi/test_images.c tests/mpi/test_images.h \
+	tests/mpi/data_fold.c tests/mpi/data_half.c tests/mpi/data_types.c tests/mpi/flight.c tests/mpi/flight.h tests/mpi/form.c tests/mpi/form.h tests/mpi/gpu.c tests/mpi/gpu.h \
+	tests/mpi/test_images.c tests/mpi/test_images.h \
 	tests/mpi/testing.c tests/mpi/testing.h
 mpi_test_cppflags = \
 	-I$(srcdir)/tests/mpi -I$(srcdir)/tests/kernels -I$(srcdir)/coll_car -I$(srcdir)/kernels $(MPI_CPPFLAGS) \
@@ -55,10 +57,13 @@ tests_mpi_derived_LDADD = $(mpi_test_libs)
 tests_mpi_erroneous_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_erroneous_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_erroneous_LDADD = $(mpi_test_libs)
-tests_mpi_fuzz_SOURCES = tests/mpi/fuzz.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
+tests_mpi_fuzz_SOURCES = tests/mpi/fuzz.c tests/mpi/fuzz.h tests/mpi/fuzz_draw.c tests/mpi/fuzz_pending.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
 tests_mpi_fuzz_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_fuzz_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_fuzz_LDADD = $(mpi_test_libs)
+tests_mpi_idup_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_idup_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_idup_LDADD = $(mpi_test_libs)
 tests_mpi_late_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_late_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_late_LDADD = $(mpi_test_libs)
@@ -77,6 +82,12 @@ tests_mpi_ops_CPPFLAGS = $(mpi_test_cppflags) -I$(srcdir)/lib
 tests_mpi_ops_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_ops_LDFLAGS = -no-install
 tests_mpi_ops_LDADD = $(car_library) $(mpi_test_libs)
+tests_mpi_outstanding_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_outstanding_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_outstanding_LDADD = $(mpi_test_libs)
+tests_mpi_persistent_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_persistent_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_persistent_LDADD = $(mpi_test_libs)
 tests_mpi_progress_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_progress_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_progress_LDADD = $(mpi_test_libs)
@@ -95,12 +106,18 @@ tests_mpi_stream_order_LDADD = $(mpi_test_libs)
 tests_mpi_types_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_types_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_types_LDADD = $(mpi_test_libs)
+tests_mpi_unsupported_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_unsupported_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_unsupported_LDADD = $(mpi_test_libs)
 tests_mpi_threads_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_threads_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_threads_LDADD = $(mpi_test_libs)
 tests_mpi_whole_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_whole_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_whole_LDADD = $(mpi_test_libs)
+tests_mpi_zero_copy_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_zero_copy_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_zero_copy_LDADD = $(mpi_test_libs)
 
 
 # The component and threads once more, for tests/suite/test_threads.py, which makes them: data races are looked for with
@@ -151,7 +168,7 @@ tests_asan_broken_CPPFLAGS = $(mpi_test_cppflags)
 tests_asan_broken_CFLAGS = $(asan_cflags)
 tests_asan_broken_LDADD = $(asan_libs)
 tests_asan_fuzz_SHORTNAME = asan
-tests_asan_fuzz_SOURCES = tests/mpi/fuzz.c
+tests_asan_fuzz_SOURCES = tests/mpi/fuzz.c tests/mpi/fuzz_draw.c tests/mpi/fuzz_pending.c
 tests_asan_fuzz_CPPFLAGS = $(mpi_test_cppflags)
 tests_asan_fuzz_CFLAGS = $(asan_cflags)
 tests_asan_fuzz_LDADD = $(asan_libs)

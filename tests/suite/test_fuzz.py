@@ -12,8 +12,18 @@ ALL_ALGORITHMS = {"push_max": 4000, "pull_max": 60000}
 @pytest.mark.parametrize("ranks, devices, pml", [(3, 1, "ob1"), (4, 2, "ucx"), (8, 8, "ob1")])
 def test_random_calls(build, check, ranks, devices, pml):
     seed = int(time.time())
-    check(run(build, "fuzz", "--seed", seed, "--seconds", 8, "--max-bytes", 256 << 10, ranks=ranks, pml=pml, car=ALL_ALGORITHMS,
-              gpus=simulated(build, devices=devices)))
+    check(run(build, "fuzz", "--seed", seed, "--seconds", 8, "--max-bytes", 256 << 10, ranks=ranks, pml=pml,
+              car={**ALL_ALGORITHMS, "zero_copy_min": 100000}, gpus=simulated(build, devices=devices)))
+
+
+def test_random_calls_one_at_a_time(build, check):
+    check(run(build, "fuzz", "--seed", int(time.time()), "--seconds", 4, "--forms", "blocking", "--max-bytes", 256 << 10, ranks=4,
+              car=ALL_ALGORITHMS, gpus=simulated(build, devices=2)))
+
+
+def test_random_calls_of_ranks_that_share_a_gpu_without_mps(build, check):
+    check(run(build, "fuzz", "--seed", int(time.time()), "--seconds", 4, "--max-bytes", 256 << 10, ranks=3,
+              car={"zero_copy_min": 100000}, gpus=simulated(build, mps=0)))
 
 
 def test_a_message_of_more_than_2_to_the_31_bytes(build, check, full):

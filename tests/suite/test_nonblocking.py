@@ -1,0 +1,155 @@
+"""Nonblocking and persistent allreduces, zero copy, and ranks that take turns on a GPU: what they promise, one by one."""
+import pytest
+
+import launch
+from launch import run, simulated
+
+FORMS = ["blocking", "nonblocking", "persistent"]
+OTHER_FORMS = FORMS[1:]
+
+# Zero copy and staging within the sizes that simulated GPUs are quick with.
+SMALL_ZERO_COPY = {"zero_copy_min": 20000}
+
+
+# Open MPI's own shared memory cannot be used where ranks do not see the same.
+NO_SHARED_MEMORY = {"OMPI_MCA_btl": "self,tcp", "OMPI_MCA_btl_tcp_if_include": "lo"}
+
+
+def form(name):
+    return {"CAR_TEST_FORM": name}
+
+
+# --- many under way -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("ranks, devices, pml, car", [(2, 1, "ob1", {}), (3, 1, "ucx", SMALL_ZERO_COPY),
+                                                      (4, 2, "ob1", SMALL_ZERO_COPY), (8, 2, "ucx", {})])
+def test_hundreds_of_calls_are_under_way_on_many_communicators(build, check, ranks, devices, pml, car):
+    check(run(build, "outstanding", "--calls", 60 if ranks < 8 else 20, ranks=ranks, pml=pml, car=car,
+              gpus=simulated(build, devices)))
+
+
+@pytest.mark.parametrize("memory", [1 << 20, 2 << 20])
+def test_device_memory_is_too_small_for_all_while_the_program_fills_the_gpu(build, check, memory):
+    check(run(build, "outstanding", "--integers", "yes", "--room", "no", "--fill-ms", 30, "--max-bytes", 500000, ranks=3,
+              gpus=simulated(build, devices=2), car={"memory": memory}))
+
+
+def test_one_communicator_after_the_other_grows_within_little_memory(build, check):
+    """All have memory, and none as much as it would like."""
+    check(run(build, "outstanding", "--max-bytes", 1 << 20, "--calls", 20, ranks=3, gpus=simulated(build), car={"memory": 8 << 20}))
+
+
+@pytest.mark.parametrize("complete", ["own", "other"])
+def test_threads_post_and_others_may_complete(build, check, complete):
+    check(run(build, "outstanding", "--threads", 4, "--calls", 20, "--complete", complete, ranks=3,
+              gpus=simulated(build, devices=2)))
+
+
+# --- communicators are made meanwhile -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("ranks, devices, pml", [(2, 1, "ucx"), (4, 2, "ob1")])
+def test_communicators_are_made_while_calls_are_under_way(build, check, ranks, devices, pml):
+    check(run(build, "idup", ranks=ranks, pml=pml, gpus=simulated(build, devices)))
+
+
+def test_the_same_with_too_little_memory(build, check):
+    check(run(build, "idup", "--room", "no", ranks=3, gpus=simulated(build), car={"memory": 1 << 20}))
+
+
+# --- persistent requests ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("ranks, devices, pml", [(2, 1, "ob1"), (3, 2, "ucx")])
+def test_more_persistent_requests_than_there_are_lanes(build, check, ranks, devices, pml):
+    check(run(build, "persistent", ranks=ranks, pml=pml, gpus=simulated(build, devices)))
+
+
+@pytest.mark.parametrize("more", [{"car": SMALL_ZERO_COPY, "ranks": 4},
+                                  {"car": {"push_max": 1000, "pull_max": 20000, "zero_copy_min": 0}, "ranks": 3},
+                                  {"car": {"launch": "plain"}, "ranks": 2, "env": {"CUDA_LAUNCH_BLOCKING": "1"}},
+                                  {"car": {"memory": 1 << 20}, "ranks": 3, "room": "no"}],
+                         ids=["zero copy", "every algorithm", "launches block", "little memory"])
+def test_persistent_requests_in_every_way(build, check, more):
+    more = {"room": "yes", **more}
+    room = more.pop("room")
+    check(run(build, "persistent", "--requests", 60, "--room", room, gpus=simulated(build, devices=2), **more))
+
+
+def test_epochs_of_persistent_requests_begin_again_without_blocking(build, check):
+    for push_max in (0, 1 << 20):
+        check(run(build, "persistent", "--requests", 15, "--rounds", 25, ranks=3, gpus=simulated(build),
+                  car={"first_epoch": 2**32 - 5, "push_max": push_max, "zero_copy_min": 0}))
+
+
+def test_persistent_requests_where_coll_car_declines(build, check):
+    check(run(build, "persistent", "--expect", "declined", "--requests", 40, ranks=3,
+              gpus=simulated(build, devices=4, topology="pcie")))
+
+
+# --- what kernels do not serve ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("ranks, devices, pml", [(2, 1, "ob1"), (4, 2, "ucx")])
+def test_calls_that_kernels_do_not_serve_cross_with_nothing(build, check, ranks, devices, pml):
+    check(run(build, "unsupported", ranks=ranks, pml=pml, gpus=simulated(build, devices)))
+
+
+def test_the_same_where_coll_car_declines(build, check):
+    check(run(build, "unsupported", "--room", "no", ranks=3, gpus=simulated(build, devices=3, topology="pcie")))
+
+
+# --- zero copy ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("which, ranks, devices", [("blocking", 4, 2), ("nonblocking", 3, 1), ("persistent", 2, 2)])
+def test_zero_copy_in_every_form(build, check, which, ranks, devices):
+    check(run(build, "zero_copy", "--times", 200, ranks=ranks, gpus=simulated(build, devices), env=form(which),
+              car={**SMALL_ZERO_COPY, "push_max": 1000}))
+
+
+def test_memory_is_freed_and_allocated_again_thousands_of_times(build, check, full):
+    check(run(build, "zero_copy", "--case", "reuse", "--times", 20000 if full else 2000, "--bytes", 6000, ranks=3,
+              gpus=simulated(build), car={"zero_copy_min": 4096}, timeout=300 if full else 60))
+
+
+@pytest.mark.parametrize("most, expect", [(5, "zero_copy"), (1, "staged")])
+def test_more_allocations_than_may_be_mapped(build, check, most, expect):
+    check(run(build, "zero_copy", "--case", "many", "--expect", expect, ranks=3, gpus=simulated(build),
+              car={**SMALL_ZERO_COPY, "map_max": most}))
+
+
+@pytest.mark.parametrize("fails", ["cuIpcOpenMemHandle:3+", "cuIpcOpenMemHandle:3", "cuIpcGetMemHandle:2+"])
+def test_a_rank_whose_driver_maps_no_buffers_makes_all_stage(build, check, fails):
+    """Only arenas are mapped before: of two peers."""
+    check(run(build, "zero_copy", "--case", "refused", ranks=3, gpus=simulated(build), car=SMALL_ZERO_COPY,
+              rank_env={1: {"SIMGPU_FAIL": fails}}))
+
+
+# --- ranks that take turns on a GPU ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("which", FORMS)
+def test_ranks_that_share_a_gpu_without_mps(build, check, which):
+    gpus = simulated(build, devices=1, mps=0)
+    check(run(build, "allreduce", "--cases", 30, ranks=3, gpus=gpus, env=form(which)))
+    check(run(build, "mixed", "--cases", 40, ranks=4, gpus=gpus, env=form(which), car=SMALL_ZERO_COPY))
+
+
+@pytest.mark.parametrize("program, arguments", [("outstanding", ("--calls", 30)), ("persistent", ("--requests", 60)),
+                                                ("lifecycle", ("--rounds", 15)), ("communicators", ()), ("idup", ("--rounds", 6))])
+def test_programs_whose_ranks_share_gpus_without_mps(build, check, program, arguments):
+    check(run(build, program, *arguments, ranks=4, gpus=simulated(build, devices=2, mps=0), car=SMALL_ZERO_COPY))
+
+
+# --- no control segment -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("which", FORMS)
+@pytest.mark.parametrize("size", ["16k", "50%"])
+def test_no_control_segment_for_all_ranks(build, check, which, size):
+    """Each rank has a /dev/shm of its own, at times too small: nonblocking calls, taken before that is known, are done all the same."""
+    under = launch.unshared("--mount")
+    if under is None:
+        pytest.skip("ranks cannot have a /dev/shm of their own here")
+    own = ["sh", "-c", f'mount -t tmpfs -o size={size} none /dev/shm && exec "$@"', "own"]
+    more = {"ranks": 3, "gpus": simulated(build, devices=2), "under": [*under, *own], "timeout": 40, "car": {"verbose": 1}}
+    result = check(run(build, "allreduce", "--expect", "declined", "--kinds", "device,managed,host", "--cases", 30,
+                       "--max-bytes", 50000, env={**NO_SHARED_MEMORY, **form(which)}, **more))
+    assert any("not in use" in line and "/dev/shm" in line for line in result.lines_of_car()), result
+    if which == "nonblocking":
+        check(run(build, "outstanding", "--calls", 20, "--integers", "yes", "--room", "none", env=NO_SHARED_MEMORY, **more))
