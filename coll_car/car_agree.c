@@ -122,6 +122,7 @@ static void post(car_lane_t *lane, car_call_t *op)
     if (may_grow(lane, op)) {
         mine->room = room_for(lane, op);
     }
+    mine->exported = 0 != mine->in.id && 0 != mine->out.id;
     lane->entered = op->number;
     atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->entered, op->number,
                           memory_order_release);
@@ -169,7 +170,13 @@ static bool hear(car_lane_t *lane, const car_call_t *op)
 {
     for (int r = 0; r < lane->size && op->number != lane->heard; ++r) {
         car_said_t *said = &lane->said[r];
-        memcpy(said, &record_of(lane, op, r)->said, may_be_zero_copy(lane) ? sizeof(*said) : offsetof(car_said_t, in));
+        const car_said_t *theirs = &record_of(lane, op, r)->said;
+        /* One line of the cache, and more only where there is more. */
+        memcpy(said, theirs, offsetof(car_said_t, in));
+        said->in.id = said->out.id = 0;
+        if (said->exported) {
+            memcpy(&said->in, &theirs->in, sizeof(said->in) + sizeof(said->out));
+        }
         const char *wrong = car_check_export(&said->in, bytes_of(op), op->reduction.alignment);
         wrong = NULL == wrong ? car_check_export(&said->out, bytes_of(op), op->reduction.alignment) : wrong;
         if (NULL != wrong) {

@@ -65,6 +65,14 @@ static void release(car_comm_t *comm, bool alive)
     }
 }
 
+void car_comm_retire(car_comm_t *comm, int index, size_t offset)
+{
+    /* There is room: each request's lane has one, and after a fault there are no new ones. Else it is lost, which is safe. */
+    if (CAR_NO_PIECE != offset && comm->retired_count < CAR_LANES) {
+        comm->retired[comm->retired_count++] = (car_retired_t){index, offset};
+    }
+}
+
 void car_comm_destroy(car_comm_t *comm, bool alive, size_t queue_piece)
 {
     alive = alive && !car_device_lost(comm->device);

@@ -23,9 +23,12 @@ typedef struct {
     int pid;
 } car_peer_t;
 
-/* Memory of a persistent request that this rank has freed, until all have. */
+/*
+ * Memory that peers may still use: of a persistent request that this rank has freed, until all have; of what a fault has
+ * stopped, until the communicator's end.
+ */
 typedef struct {
-    int index; /* of its lane */
+    int index; /* of the request's lane; one with records: until the end */
     size_t offset;
 } car_retired_t;
 
@@ -77,7 +80,10 @@ typedef struct car_comm {
  */
 void car_comm_destroy(car_comm_t *comm, bool alive, size_t queue_piece);
 
-/* The same for one whose set-up failed: the control segment stays the caller's. */
+/* Keeps a piece of the arena until peers have left it, as car_retired_t says. Under the lock of car_pending.h. */
+void car_comm_retire(car_comm_t *comm, int index, size_t offset);
+
+/* The same as car_comm_destroy for one whose set-up failed: the control segment stays the caller's. */
 void car_comm_abandon(car_comm_t *comm);
 
 /*

@@ -77,6 +77,14 @@ static void give_back(car_comm_t *comm, size_t offset)
     car_devices_unlock();
 }
 
+/* On a broken communicator: somebody may have heard of the piece. */
+static void keep(car_comm_t *comm, size_t offset)
+{
+    car_devices_lock();
+    car_comm_retire(comm, CAR_LANE_CALL, offset);
+    car_devices_unlock();
+}
+
 /* Brings one step to all ranks; false if the communicator has broken meanwhile. */
 static bool together(car_comm_t *comm, const car_growth_t *mine, car_growth_t *all, char reason[CAR_REASON_BYTES])
 {
@@ -117,6 +125,7 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
     car_devices_unlock();
     mine.offset = offset;
     if (!together(comm, &mine, all, reason)) {
+        keep(comm, 0 != mine.bytes ? offset : CAR_NO_PIECE);
         return false;
     }
     if (0 == least_bytes(all, comm->size)) {
@@ -127,6 +136,7 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
         return true;
     }
     if (!sane(comm, all, wanted, reason)) {
+        keep(comm, offset);
         return false;
     }
     use_piece(comm, all);

@@ -271,6 +271,10 @@ void car_lane_close(car_lane_t *lane, bool alive)
     }
     lane->stream = NULL;
     car_lane_forget_sets(lane, alive);
+    car_devices_lock();
+    car_comm_retire(lane->comm, CAR_LANE_QUEUE, lane->piece_new);
+    car_devices_unlock();
+    lane->piece_new = CAR_NO_PIECE;
     if (lane->word >= 0) {
         car_devices_lock();
         car_device_give_word(lane->comm->device, lane->word);

@@ -76,6 +76,7 @@ typedef struct {
 /* What a rank says of a call in the first part of its record. */
 typedef struct {
     uint32_t device, context; /* of the rank's buffers, of the rank */
+    uint32_t exported;        /* peers can use the buffers: in and out say how */
     uint64_t gone[CAR_GONE_AT_ONCE];
     uint64_t room; /* bytes of device memory that the rank could take for the queue */
     car_export_t in, out;

@@ -486,7 +486,7 @@ static void undo(car_persistent_t *p, bool alive, bool known)
     }
     if (CAR_NO_PIECE != p->piece) {
         if (known) {
-            comm->retired[comm->retired_count++] = (car_retired_t){p->index, p->piece};
+            car_comm_retire(comm, p->index, p->piece);
         } else {
             car_arena_give(&comm->device->arena, p->piece);
         }
@@ -569,7 +569,8 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
         mine.ok = prepare(p, a, offers);
         mine.offset = CAR_NO_PIECE == p->piece ? 0 : p->piece;
         if (!car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress)) {
-            undo(p, true, false);
+            /* Some rank may have heard of the piece. */
+            undo(p, true, true);
             return false;
         }
         bool ok = true;
