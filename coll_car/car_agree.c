@@ -313,6 +313,7 @@ static bool map_set(car_lane_t *lane, car_set_t *set)
     const car_comm_t *comm = lane->comm;
     bool mapped = true;
 
+    set->let_go = false;
     if (!car_lane_driver(lane)) {
         return false;
     }
@@ -336,6 +337,29 @@ static void unmap_set(car_set_t *set)
             set->held[i] = NULL;
         }
     }
+}
+
+void car_lane_let_go(car_lane_t *lane, int r, uint64_t id)
+{
+    for (int s = 0; s < CAR_LANE_SETS; ++s) {
+        car_set_t *set = &lane->sets[s];
+        if (0 != set->id[0] && contains(set, r, id)) {
+            unmap_set(set);
+            set->let_go = true;
+        }
+    }
+}
+
+/* A rank whose driver refused to free what it had told to be going brings it again: it is mapped anew. False: broken. */
+static bool map_again(car_lane_t *lane, car_set_t *set)
+{
+    if (set->let_go && !map_set(lane, set)) {
+        lane->broken = true;
+        car_control_break(lane->control);
+        snprintf(lane->reason, sizeof(lane->reason), "a buffer that a rank was about to free came again, and could not be mapped");
+        return false;
+    }
+    return true;
 }
 
 /* The call's own hold on everybody's buffers, and where these are. */
@@ -509,7 +533,9 @@ static zero_copy_t decide_zero_copy(car_lane_t *lane, car_call_t *op)
             set->pause = CAR_PAUSE;
         }
     }
-    if (ZERO_COPY_YES == answer) {
+    if (ZERO_COPY_YES == answer && !map_again(lane, set)) {
+        answer = ZERO_COPY_WAIT;
+    } else if (ZERO_COPY_YES == answer) {
         use_set(lane, op, set);
     }
     car_devices_unlock();

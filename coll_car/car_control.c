@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617234) /* the last digit is the version of this layout */
+#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617235) /* the last digit is the version of this layout */
 #define CAR_CONTROL_SLOTS 2
 
 typedef struct {
@@ -28,11 +28,20 @@ typedef struct {
     _Alignas(64) char bytes[CAR_LANE_RECORD_BYTES];
 } car_lane_slot_t;
 
+/* Who is further behind than that is told by records. */
+#define CAR_FREED 64
+
+typedef struct {
+    _Alignas(64) _Atomic uint64_t count;
+    _Atomic uint64_t id[CAR_FREED];
+} car_freed_t;
+
 typedef struct {
     car_line_slot_t line[CAR_CONTROL_SLOTS];
     car_record_slot_t record[CAR_CONTROL_SLOTS];
     car_lane_words_t lane[CAR_LANES];
     car_lane_slot_t lane_record[CAR_LANES_WITH_RECORDS][CAR_CONTROL_WINDOW];
+    car_freed_t freed;
 } car_rank_area_t;
 
 _Static_assert(sizeof(car_lane_slot_t) == CAR_LANE_RECORD_BYTES, "records fill whole lines");
@@ -43,6 +52,7 @@ typedef struct {
     uint32_t size;
     _Atomic uint32_t departed;
     _Atomic uint32_t broken; /* 1 + the rank that broke the communicator; 0: none */
+    _Atomic uint64_t freed;  /* ids that all ranks have told */
     car_rank_area_t rank[]; /* then, for each slot, the ranks' payloads, and then the lane's chunks */
 } car_segment_t;
 
@@ -284,6 +294,35 @@ bool car_control_exchange(car_control_t *control, const void *mine, size_t bytes
         progress();
     }
     return true;
+}
+
+/* --- memory that has been freed ------------------------------------------------------------------------------------- */
+
+void car_control_tell_freed(car_control_t *control, uint64_t id)
+{
+    car_freed_t *mine = &control->segment->rank[control->rank].freed;
+    const uint64_t count = atomic_load_explicit(&mine->count, memory_order_relaxed);
+
+    atomic_store_explicit(&mine->id[count % CAR_FREED], id, memory_order_relaxed);
+    atomic_store_explicit(&mine->count, count + 1, memory_order_release);
+    atomic_fetch_add_explicit(&control->segment->freed, 1, memory_order_release);
+}
+
+uint64_t car_control_freed_bell(const car_control_t *control)
+{
+    return atomic_load_explicit(&control->segment->freed, memory_order_acquire);
+}
+
+/* A place may be written again meanwhile: then it has the id of something else that is gone. */
+uint64_t car_control_freed(const car_control_t *control, int r, uint64_t *heard)
+{
+    const car_freed_t *theirs = &control->segment->rank[r].freed;
+    const uint64_t count = atomic_load_explicit(&theirs->count, memory_order_acquire);
+
+    if (count - *heard > CAR_FREED) {
+        *heard = count - CAR_FREED;
+    }
+    return *heard == count ? 0 : atomic_load_explicit(&theirs->id[(*heard)++ % CAR_FREED], memory_order_relaxed);
 }
 
 /* --- lanes ---------------------------------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /*
- * The control segment: host memory that all ranks of a communicator share. Four things go through it: the line that a
- * rank posts with every blocking call, the exchanges of set-up, the records and counters of lanes (car_lane.h), and the
- * count of those who have gone.
+ * The control segment: host memory that all ranks of a communicator share. Five things go through it: the line that a
+ * rank posts with every blocking call, the exchanges of set-up, the records and counters of lanes (car_lane.h), ids of
+ * memory that has been freed, and the count of those who have gone.
  *
  * Two slots per rank, used in turn, suffice for lines as for exchanges: nobody can end call c + 1 before everybody has
  * posted it, and nobody posts it before he is done reading the lines of call c (docs/protocol.md).
@@ -80,6 +80,15 @@ bool car_control_exchange_test(const car_control_t *control, size_t bytes, void 
 
 /* The same, and waits: true when all have come, false once the communicator is broken while somebody is missing. */
 bool car_control_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress);
+
+/*
+ * Allocations that this rank has freed, by their ids: a short memory for those who are quick to look. The bell counts what all
+ * ranks have told. car_control_freed: the next id of rank r's after *heard, which is a reader's own place, 0 at first; 0: no more.
+ * Who tells sees to it that he is alone.
+ */
+void car_control_tell_freed(car_control_t *control, uint64_t id);
+uint64_t car_control_freed_bell(const car_control_t *control);
+uint64_t car_control_freed(const car_control_t *control, int r, uint64_t *heard);
 
 /*
  * Lanes: sequences of calls that the host takes from phase to phase. Each lane of each rank has counters, which only its

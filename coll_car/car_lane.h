@@ -66,6 +66,7 @@ typedef struct {
     uint64_t id[2 * CAR_MAX_RANKS]; /* rank r's input and output: 2 r, 2 r + 1; id[0] 0: no set */
     uint64_t last;                  /* call that brought it last */
     bool mapped;
+    bool let_go;                    /* on this rank it is not, as memory of it was about to be freed: it should not come again */
     uint32_t pause;                 /* calls until mapping it is tried again, after that has failed */
     car_import_t *held[2 * CAR_MAX_RANKS];
     CUdeviceptr base[2 * CAR_MAX_RANKS]; /* of the allocations, as mapped here */

@@ -12,6 +12,9 @@ bool car_lane_agree(car_lane_t *lane);
 /* At the lane's end: what it has kept mapped may go. */
 void car_lane_forget_sets(car_lane_t *lane, bool alive);
 
+/* Under the lock of car_pending.h: rank r is freeing that allocation, so what holds mappings for its sake need not any more. */
+void car_lane_let_go(car_lane_t *lane, int r, uint64_t id);
+
 /* Takes steps of decided calls on. True if anything moved. */
 bool car_lane_step(car_lane_t *lane);
 

@@ -74,6 +74,20 @@ void car_registry_forget_freed(car_device_t *device, uint64_t there, uint64_t th
     }
 }
 
+uint64_t car_registry_forget_range(car_device_t *device, CUdeviceptr from, CUdeviceptr end)
+{
+    car_registry_t *r = device->registry;
+
+    for (int i = 0; NULL != r && i < CAR_EXPORTS; ++i) {
+        const uint64_t id = r->own[i].id;
+        if (0 != id && !r->own[i].refused && r->own[i].base >= from && r->own[i].base < end) {
+            forget(r, &r->own[i]);
+            return id;
+        }
+    }
+    return 0;
+}
+
 static car_own_t *find_own(car_registry_t *r, uint64_t id)
 {
     for (int i = 0; i < CAR_EXPORTS; ++i) {

@@ -32,6 +32,9 @@ void car_registry_export(car_device_t *device, const car_buffer_t *buffer, car_e
 /* Forgets what has been freed since it was told, but for two allocations that are known to be there. */
 void car_registry_forget_freed(car_device_t *device, uint64_t there, uint64_t there_too);
 
+/* Forgets an allocation that is about to be freed, as it begins in [from, end): its id, 0 if peers know of none there. No driver. */
+uint64_t car_registry_forget_range(car_device_t *device, CUdeviceptr from, CUdeviceptr end);
+
 /*
  * Holds the mapping of a peer's allocation, and where that begins here; NULL where it cannot be mapped, or where more would be
  * mapped than `most` allocations of `most_bytes` together, all of them held. A failure is remembered. `owner`: the peer's arena.

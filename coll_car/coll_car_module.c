@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+#include "car_free_events.h"
 #include "coll_car_progress.h"
 #include "coll_car_types.h"
 
@@ -41,6 +42,7 @@ static void destruct(mca_coll_car_module_t *module)
 
     coll_car_idle(module);
     if (NULL != module->engine) {
+        car_free_events_unwatch(module->engine);
         car_lane_close(&module->queue, alive);
         car_lane_close(&module->calls, alive);
         car_comm_destroy(module->engine, alive, module->queue.piece_offset);
@@ -295,6 +297,9 @@ bool coll_car_activate_poll(mca_coll_car_module_t *module, CUdeviceptr buffer)
         module->state = COLL_CAR_ACTIVE;
         module->queue.comm = module->calls.comm = module->engine;
         car_lane_use_home(&module->queue);
+        if (car_free_events_watch(module->engine, &module->queue, &module->calls)) {
+            coll_car_hear_frees();
+        }
         tell_active(module);
         hint_at_mps(module);
         break;

@@ -2,7 +2,7 @@
 mpi_tests = \
 	tests/mpi/allreduce tests/mpi/alternate tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/context tests/mpi/derived \
 	tests/mpi/erroneous \
-	tests/mpi/fuzz tests/mpi/idup tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/outstanding \
+	tests/mpi/free_events tests/mpi/fuzz tests/mpi/idup tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/outstanding \
 	tests/mpi/persistent tests/mpi/progress tests/mpi/reset tests/mpi/sessions tests/mpi/spawn tests/mpi/stream_order tests/mpi/threads \
 	tests/mpi/types tests/mpi/unsupported tests/mpi/whole tests/mpi/zero_copy
 check_PROGRAMS += $(mpi_tests)
@@ -57,6 +57,9 @@ tests_mpi_derived_LDADD = $(mpi_test_libs)
 tests_mpi_erroneous_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_erroneous_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_erroneous_LDADD = $(mpi_test_libs)
+tests_mpi_free_events_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_free_events_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_free_events_LDADD = $(mpi_test_libs)
 tests_mpi_fuzz_SOURCES = tests/mpi/fuzz.c tests/mpi/fuzz.h tests/mpi/fuzz_draw.c tests/mpi/fuzz_pending.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
 tests_mpi_fuzz_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_fuzz_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
