@@ -287,12 +287,23 @@ static bool is_set(const car_lane_t *lane, const car_set_t *set)
     return true;
 }
 
+/*
+ * How many sets a lane remembers: no more than may be mapped at a time, with as many for the communicator's other lane. The same on
+ * all ranks, or they would not remember the same ones.
+ */
+static int sets_most(const car_lane_t *lane)
+{
+    const int most = (int) (lane->comm->map_max / (4 * (uint32_t) (lane->size - 1)));
+
+    return most < 1 ? 1 : most > CAR_LANE_SETS ? CAR_LANE_SETS : most;
+}
+
 /* The set that a call's records are, and whether it has been seen before; else it takes the place of the one unused longest. */
 static car_set_t *find_set(car_lane_t *lane, const car_call_t *op, bool *seen)
 {
     car_set_t *oldest = &lane->sets[0];
 
-    for (int s = 0; s < CAR_LANE_SETS; ++s) {
+    for (int s = 0; s < sets_most(lane); ++s) {
         if (is_set(lane, &lane->sets[s])) {
             *seen = lane->sets[s].last != op->number;
             return &lane->sets[s];
@@ -322,7 +333,7 @@ static bool map_set(car_lane_t *lane, car_set_t *set)
         const car_said_t *theirs = &lane->said[r];
         if (r != lane->rank) {
             set->held[i] = car_registry_hold(comm->device, &comm->peer[r].arena, 0 == i % 2 ? &theirs->in : &theirs->out,
-                                             comm->params->map_max, comm->params->map_bytes, &set->base[i]);
+                                             comm->map_max, comm->params->map_bytes, &set->base[i]);
             mapped = NULL != set->held[i];
         }
     }

@@ -52,6 +52,7 @@ typedef struct car_comm {
     uint32_t grow_pause; /* grow_wait after the next attempt that falls short */
     car_limits_t limits;
     uint64_t zero_copy_min; /* bytes from which calls use the users' own buffers, where all ranks can; 0: never */
+    uint32_t map_max; /* allocations of peers that a rank may have mapped for that */
     uint64_t zero_copy_again; /* the same for blocking calls with buffers that have come before */
     car_link_t worst_link;
     int gpus; /* different ones among the ranks */

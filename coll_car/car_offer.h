@@ -29,6 +29,7 @@ typedef struct {
     int side_by_side; /* kernels of processes that share this rank's GPU run at the same time */
     int two_phase;
     int zero_copy_min, zero_copy_again;
+    uint32_t map_max;
 } car_offer_t;
 
 typedef struct {

@@ -308,7 +308,7 @@ static bool map_buffers(car_persistent_t *p, const offer_t *offers)
                 continue;
             }
             car_import_t **held = &p->call.held[2 * r + i];
-            *held = car_registry_hold(comm->device, &comm->peer[r].arena, told[i], comm->params->map_max,
+            *held = car_registry_hold(comm->device, &comm->peer[r].arena, told[i], comm->map_max,
                                       comm->params->map_bytes, address[i]);
             *address[i] += told[i]->offset;
             mapped = NULL != *held;
@@ -377,6 +377,7 @@ static void make_offer(car_persistent_t *p, offer_t *offer)
             car_registry_export(comm->device, &call->output, &offer->out);
         }
     }
+    car_registry_forget_freed(comm->device, offer->in.id, offer->out.id);
     car_registry_gone(comm->device, &comm->gone_told, offer->gone);
     car_devices_unlock();
 }

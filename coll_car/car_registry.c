@@ -174,9 +174,13 @@ void car_registry_gone(car_device_t *device, uint64_t *heard, uint64_t ids[CAR_G
 static void unmap(car_import_t **link)
 {
     car_import_t *import = *link;
+    car_cuda_guard_t guard;
 
-    if (0 != import->address) {
+    /* Whoever lets go last may be in any context; of a device that was lost nothing is mapped any more. */
+    if (0 != import->address && !car_device_lost(import->device)
+        && CUDA_SUCCESS == car_cuda_enter(import->device->cuda, import->device->context, &guard)) {
         (void) import->device->cuda->IpcCloseMemHandle(import->address);
+        car_cuda_leave(import->device->cuda, &guard);
     }
     *link = import->next;
     free(import);

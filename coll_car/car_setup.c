@@ -117,6 +117,7 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
     offer->two_phase = comm->params->two_phase;
     offer->zero_copy_min = comm->params->zero_copy_min;
     offer->zero_copy_again = comm->params->zero_copy_again;
+    offer->map_max = comm->params->map_max;
 }
 
 /* Processes that may run kernels on the GPU of rank r: those of this communicator, or the job's share of a GPU. */
@@ -214,8 +215,10 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
                                   .threads = threads};
     comm->zero_copy_min = offers[0].zero_copy_min < 0 ? car_plan_zero_copy_min(&comm->limits)
                                                       : (uint64_t) offers[0].zero_copy_min;
+    comm->map_max = offers[0].map_max;
     comm->zero_copy_again = offers[0].zero_copy_again < 0 ? car_plan_zero_copy_again(&comm->limits)
                                                           : (uint64_t) offers[0].zero_copy_again;
+    comm->zero_copy_again = comm->zero_copy_again < comm->zero_copy_min ? comm->zero_copy_again : comm->zero_copy_min;
     comm->piece_bytes = CAR_PIECE_MIN;
     comm->epoch = offers[0].first_epoch;
     car_layout_make(comm->piece_bytes, comm->size, &comm->limits.layout);

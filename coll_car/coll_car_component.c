@@ -289,7 +289,7 @@ static int register_parameters(void)
         .spin_us = 300,
         .zero_copy_min = -1,
         .zero_copy_again = -1,
-        .map_max = 64,
+        .map_max = 256,
         .map_bytes = (size_t) 64 << 30,
         .ucm = CAR_UCM_LIBRARY,
         .first_epoch = 1,
