@@ -120,7 +120,7 @@ static bool start(const char *library)
 
 bool car_free_events_watch(car_comm_t *comm, car_lane_t *queue, car_lane_t *calls)
 {
-    if (0 == comm->zero_copy_min || !start(comm->params->ucm)) {
+    if (0 == comm->zero_copy_min || !start(comm->params->ucx)) {
         return false;
     }
     car_watch_t *w = calloc(1, sizeof(*w));

@@ -10,7 +10,7 @@
 
 /*
  * From here on what this rank frees is told to the communicator's ranks, and what they tell reaches its two lanes. Starts the
- * events, if they have not been. False where there are none (coll_car_ucm), and then nothing has happened.
+ * events, if they have not been. False where there are none (coll_car_ucx), and then nothing has happened.
  */
 bool car_free_events_watch(car_comm_t *comm, car_lane_t *queue, car_lane_t *calls);
 

@@ -12,19 +12,21 @@
 
 /*
  * One that is in the process already, as MPI's own UCX, is the one whose hooks are in place: a second would hook what the first has
- * hooked. The references that dlopen counts are kept: the hooks must not outlive the library.
+ * hooked. It is libucs that is opened: libucm needs it and does not say so, and finds it as it comes along. All symbols are looked up
+ * now, as one that is missing would end the process later. The references that dlopen counts are kept: the hooks must not outlive
+ * the library.
  */
-static void *open_ucm(const char *library)
+static void *open_ucx(const char *library)
 {
     const char *slash = strrchr(library, '/');
-    void *ucm = dlopen(NULL == slash ? library : slash + 1, RTLD_LAZY | RTLD_NOLOAD);
+    void *ucx = dlopen(NULL == slash ? library : slash + 1, RTLD_NOW | RTLD_NOLOAD);
 
-    return NULL != ucm ? ucm : dlopen(library, RTLD_LAZY);
+    return NULL != ucx ? ucx : dlopen(library, RTLD_NOW);
 }
 
 /*
- * The hooks on CUDA are a module beside the library, which the rest of UCX loads, and so do we where nobody uses UCX. It registers
- * itself with the library, so it comes before the handler.
+ * The hooks on CUDA are a module beside libucm, which the rest of UCX loads, and so do we where nobody uses UCX. It registers
+ * itself with that, so it comes before the handler.
  */
 static bool open_cuda_hooks(const void *symbol)
 {
@@ -37,13 +39,13 @@ static bool open_cuda_hooks(const void *symbol)
     const char *slash = strrchr(where.dli_fname, '/');
     const int folder = NULL == slash ? 0 : (int) (slash + 1 - where.dli_fname);
     const int length = snprintf(path, sizeof(path), "%.*sucx/libucm_cuda.so.0", folder, where.dli_fname);
-    return length > 0 && (size_t) length < sizeof(path) && NULL != dlopen(path, RTLD_LAZY);
+    return length > 0 && (size_t) length < sizeof(path) && NULL != dlopen(path, RTLD_NOW);
 }
 
 bool car_free_source_open(const char *library, car_ucm_callback_t callback)
 {
-    void *ucm = NULL != library && '\0' != *library ? open_ucm(library) : NULL;
-    void *symbol = NULL != ucm ? dlsym(ucm, "ucm_set_event_handler") : NULL;
+    void *ucx = NULL != library && '\0' != *library ? open_ucx(library) : NULL;
+    void *symbol = NULL != ucx ? dlsym(ucx, "ucm_set_event_handler") : NULL;
     car_ucm_set_handler_t set;
 
     if (NULL == symbol || !open_cuda_hooks(symbol)) {

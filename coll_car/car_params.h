@@ -59,7 +59,7 @@ typedef struct {
     int zero_copy_again;   /* the same for blocking calls with buffers that have come before; -1: from the table */
     unsigned int map_max;   /* allocations of other processes' users that this process keeps mapped, at most */
     size_t map_bytes;       /* and their bytes, at most */
-    char *ucm;              /* library whose events tell of memory that is freed; what cannot be loaded: none do */
+    char *ucx;              /* library whose events tell of memory that is freed; what cannot be loaded: none do */
     bool timing;            /* count the nanoseconds of the phases of blocking calls */
     unsigned int first_epoch; /* at which a communicator starts; 1, but for tests of what happens at the last */
 } car_params_t;

@@ -6,7 +6,7 @@
 #include "car_control.h"
 #include "coll_car_include_list.h"
 #include "car_kernel_args.h"
-#include "car_ucm_library.h"
+#include "car_ucx_library.h"
 
 #include <limits.h>
 #include <stdarg.h>
@@ -187,10 +187,10 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "And their bytes, at most: a buffer that is mapped elsewhere keeps its memory after it is freed, until the next "
         "large call of the communicator",
         MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_6, &c->params.map_bytes);
-    add("ucm",
+    add("ucx",
         "Library of UCX whose memory events tell at once what buffers have been freed, so that other processes do not keep "
         "them until that call: a name or a path; none: no events",
-        MCA_BASE_VAR_TYPE_STRING, NULL, OPAL_INFO_LVL_5, &c->params.ucm);
+        MCA_BASE_VAR_TYPE_STRING, NULL, OPAL_INFO_LVL_5, &c->params.ucx);
     add_choice("two_phase",
                "Whether blocking calls use kernels that do not wait for each other, as nonblocking ones do: auto: "
                "where ranks share a GPU without MPS and their kernels take turns",
@@ -291,7 +291,7 @@ static int register_parameters(void)
         .zero_copy_again = -1,
         .map_max = 256,
         .map_bytes = (size_t) 64 << 30,
-        .ucm = CAR_UCM_LIBRARY,
+        .ucx = CAR_UCX_LIBRARY,
         .first_epoch = 1,
     };
     register_user_parameters(c);

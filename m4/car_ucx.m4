@@ -1,10 +1,10 @@
 # CAR_UCX
 #
 # Whether coll/car asks UCM, a part of UCX, to be told of device memory that is freed: the default of the parameter
-# coll_car_ucm. Nothing is linked: the component looks the library up at run time (coll_car/car_free_source.c), and all builds
+# coll_car_ucx. Nothing is linked: the component looks the library up at run time (coll_car/car_free_source.c), and all builds
 # have the same code, so here it is only found, and what car_ucm_api.h says of it is compared with its header.
 #
-# Substitutes CAR_UCM_LIBRARY: a name, a path where the loader would not find that, or none; sets car_ucx_says.
+# Substitutes CAR_UCX_LIBRARY: a name, a path where the loader would not find that, or none; sets car_ucx_says.
 AC_DEFUN([CAR_UCX], [
     AC_ARG_WITH([ucx],
         [AS_HELP_STRING([--with-ucx@<:@=DIR@:>@],
@@ -12,10 +12,10 @@ AC_DEFUN([CAR_UCX], [
              support)])],
         [], [with_ucx=])
 
-    CAR_UCM_LIBRARY=none
+    CAR_UCX_LIBRARY=none
     car_ucx_says="not used (--without-ucx)"
     AS_IF([test "$with_ucx" != no], [CAR_UCX_FIND])
-    AC_SUBST([CAR_UCM_LIBRARY])
+    AC_SUBST([CAR_UCX_LIBRARY])
 ])
 
 AC_DEFUN([CAR_UCX_FIND], [
@@ -27,10 +27,10 @@ AC_DEFUN([CAR_UCX_FIND], [
          car_ucx_libdirs="$with_ucx/lib $with_ucx/lib64"])
     car_ucx_lib=
     for car_dir in $car_ucx_libdirs; do
-        AS_IF([test -z "$car_ucx_lib" && test -e "$car_dir/libucm.so.0"], [car_ucx_lib=`cd "$car_dir" && pwd`])
+        AS_IF([test -z "$car_ucx_lib" && test -e "$car_dir/libucs.so.0"], [car_ucx_lib=`cd "$car_dir" && pwd`])
     done
     car_ucx_missing=
-    AS_IF([test -z "$car_ucx_lib"], [car_ucx_missing="no libucm.so.0 in ${car_ucx_libdirs:-what pkg-config knows as ucx}"],
+    AS_IF([test -z "$car_ucx_lib"], [car_ucx_missing="no libucs.so.0 in ${car_ucx_libdirs:-what pkg-config knows as ucx}"],
           [CAR_UCX_TRY_HEADER])
     AC_MSG_CHECKING([whether UCX knows CUDA])
     car_ucx_cuda=no
@@ -41,13 +41,13 @@ AC_DEFUN([CAR_UCX_FIND], [
 
     AS_IF([test -n "$car_ucx_missing" && test -n "$with_ucx"],
           [AC_MSG_ERROR([--with-ucx: $car_ucx_missing. Name the prefix of a UCX that was built with CUDA (--with-ucx=DIR,
-with DIR/include/ucm/api/ucm.h and DIR/lib/libucm.so.0), or do without: freed buffers are then told with the next large call])],
+with DIR/include/ucm/api/ucm.h and DIR/lib/libucs.so.0), or do without: freed buffers are then told with the next large call])],
           [test -n "$car_ucx_missing"], [car_ucx_says="not used: $car_ucx_missing"],
           [test $car_ucx_cuda = no && test -z "$with_ucx"], [car_ucx_says="not used: built without CUDA"],
           [AS_CASE([$car_ucx_lib],
-               [/lib*|/usr/lib*], [CAR_UCM_LIBRARY=libucm.so.0],
-               [CAR_UCM_LIBRARY=$car_ucx_lib/libucm.so.0])
-           car_ucx_says="memory events from $CAR_UCM_LIBRARY"
+               [/lib*|/usr/lib*], [CAR_UCX_LIBRARY=libucs.so.0],
+               [CAR_UCX_LIBRARY=$car_ucx_lib/libucs.so.0])
+           car_ucx_says="memory events from $CAR_UCX_LIBRARY"
            AS_IF([test $car_ucx_cuda = no],
                  [AC_MSG_WARN([this UCX has no CUDA support (ucx/libucm_cuda.so.0): there are events only where jobs find one that has])])])
 ])

@@ -1,5 +1,5 @@
 /*
- * What a rank frees is not kept by its peers: with UCM's events (coll_car_ucm) their mappings go in their next progress, without
+ * What a rank frees is not kept by its peers: with UCM's events (coll_car_ucx) their mappings go in their next progress, without
  * another allreduce; without, with the next large call. Nothing else is disturbed, and results are right whatever happens when.
  *
  *   --case NAME    alone       buffers are freed and no call follows
@@ -276,7 +276,7 @@ static const struct {
 /* ISO C has no way from an object pointer to a function but this. */
 static void find_standin(void)
 {
-    void *library = dlopen(test_mca("ucm", "none"), RTLD_LAZY | RTLD_NOLOAD);
+    void *library = dlopen(test_mca("ucx", "none"), RTLD_LAZY | RTLD_NOLOAD);
     void *symbol = NULL == library ? NULL : dlsym(library, "standin_freed");
 
     memcpy(&run.tell, &symbol, sizeof(symbol));

@@ -10,7 +10,7 @@ ZERO_COPY = {"zero_copy_min": 20000, "zero_copy_again": 20000}
 
 def standin(build):
     """The tests' own library in the place of UCX's, which seldom has CUDA where there are no GPUs."""
-    return {"ucm": os.path.join(build.path, "tests/ucm/lib/libcar_standin_ucm.so")}
+    return {"ucx": os.path.join(build.path, "tests/ucm/lib/libcar_standin_ucm.so")}
 
 
 @pytest.mark.parametrize("ranks, devices", [(2, 1), (4, 2)])
@@ -28,12 +28,12 @@ def test_memory_is_freed_and_allocated_again_thousands_of_times_with_events(buil
               timeout=300 if full else 60))
 
 
-@pytest.mark.parametrize("library", ["none", "/nowhere/libucm.so.0", "libdl.so.2"])
+@pytest.mark.parametrize("library", ["none", "/nowhere/libucs.so.0", "libdl.so.2"])
 def test_without_ucx_the_next_large_call_tells(build, check, library):
-    check(run(build, "free_events", "--expect", "later", ranks=3, gpus=simulated(build), car={**ZERO_COPY, "ucm": library}))
+    check(run(build, "free_events", "--expect", "later", ranks=3, gpus=simulated(build), car={**ZERO_COPY, "ucx": library}))
 
 
 def test_events_on_one_rank_only_are_heard_by_all_who_listen(build, check):
     """The others tell with their next call; nothing waits for anybody."""
     check(run(build, "free_events", "--expect", "later", "--case", "cycles", ranks=3, gpus=simulated(build), car=ZERO_COPY,
-              rank_env={1: {"OMPI_MCA_coll_car_ucm": standin(build)["ucm"]}}))
+              rank_env={1: {"OMPI_MCA_coll_car_ucx": standin(build)["ucx"]}}))
