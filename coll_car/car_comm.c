@@ -3,6 +3,7 @@
  */
 #include "car_comm.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "car_pending.h"
@@ -19,6 +20,14 @@ CUresult car_comm_clear_lanes(car_comm_t *comm)
 {
     return comm->device->cuda->MemsetD8Async(comm->home[comm->rank] + comm->queue_offset, 0,
                                              CAR_LANES * sizeof(uint32_t), comm->stream);
+}
+
+void car_comm_broken(const car_comm_t *comm, const char *what, CUresult result)
+{
+    char reason[CAR_REASON_BYTES];
+
+    snprintf(reason, sizeof(reason), "rank %d: %s: %s", comm->rank, what, car_cuda_error(result));
+    car_control_break(comm->control, CAR_FAULT_DRIVER, reason);
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 
 #include "car_comm.h"
 #include "car_registry.h"
+#include "car_watch.h"
 
 /*
  * Folds `elements` elements of all operands in their order into `result`, which may be one of them, on the host. `context`
@@ -96,6 +97,7 @@ typedef struct car_lane {
     car_call_t *first, *last, *undecided;
     car_call_t *ended; /* taken out of the lane, for the caller to fetch */
     uint64_t calls, entered;
+    uint64_t decided, compared; /* calls so far; of those, where records say that all ranks have made the same */
     uint64_t steps;             /* given to calls so far */
     uint64_t stage_next, reduce_next, gather_next;
     uint32_t stage_ticket[CAR_LANE_STEPS], reduce_ticket[CAR_LANE_STEPS], gather_ticket[CAR_LANE_STEPS];
@@ -116,7 +118,7 @@ typedef struct car_lane {
     car_graph_t graphs[CAR_KERNELS];
 
     bool broken;
-    char reason[CAR_REASON_BYTES];
+    car_watch_t watch; /* since something has moved */
     uint64_t looked_ns;
     uint32_t polls;
 } car_lane_t;

@@ -1,6 +1,5 @@
 #include "car_persistent.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -29,7 +28,6 @@ struct car_persistent {
     int index; /* of its lane */
     size_t piece;
     bool failed;
-    char reason[CAR_REASON_BYTES];
     uint64_t starts;
 
     /* BY_KERNELS: the communicator once more, with a piece, a stream and a word of its own. */
@@ -41,6 +39,7 @@ struct car_persistent {
     uint64_t renewals;
     uint64_t looked_ns;
     uint32_t polls;
+    car_watch_t watch; /* of this start */
 
     /* Otherwise: */
     car_lane_t lane;
@@ -99,8 +98,7 @@ static void reclaim(car_comm_t *comm, const uint64_t *free_lanes)
 static bool broken(car_persistent_t *p, const char *what, CUresult result)
 {
     if (!p->failed) {
-        car_control_break(p->comm->control);
-        snprintf(p->reason, sizeof(p->reason), "%s: %s", what, car_cuda_error(result));
+        car_comm_broken(p->comm, what, result);
     }
     p->failed = true;
     return false;
@@ -254,25 +252,44 @@ static void look(car_persistent_t *p)
     car_cuda_leave(cuda, &guard);
 }
 
-static bool all_started(const car_persistent_t *p)
+/* The ranks that have not begun this start. */
+static uint32_t not_started(const car_persistent_t *p)
 {
+    uint32_t missing = 0;
+
     for (int r = 0; r < p->branch.size; ++r) {
-        if (atomic_load_explicit(&words(p, r)->entered, memory_order_acquire) < p->starts) {
-            return false;
-        }
+        const uint64_t entered = atomic_load_explicit(&words(p, r)->entered, memory_order_acquire);
+        missing |= (uint32_t) (entered < p->starts) << r;
     }
-    return true;
+    return missing;
+}
+
+/* This start waits for others: whether those are still there. Kernels do not say whose data they lack. */
+static void watch(car_persistent_t *p)
+{
+    const uint32_t late = not_started(p), others = ((UINT32_C(1) << p->branch.size) - 1) & ~(UINT32_C(1) << p->branch.rank);
+    const car_wait_t wait = {.kind = CAR_WAIT_START,
+                             .number = p->starts,
+                             .phase = 0 != late ? "before all have started it" : "after all have started it",
+                             .missing = 0 != late ? late : others};
+
+    (void) car_watch_ask(&p->watch, p->comm->control, &wait);
 }
 
 static bool poll_kernels(car_persistent_t *p)
 {
     if (CLEARING == p->state || CLEARED == p->state) {
-        (void) renew(p);
+        if (!renew(p) && car_watch_due(&p->watch)) {
+            watch(p);
+        }
         return false;
     }
     if (LEFT == p->state) {
-        if (all_started(p)) {
+        if (0 == not_started(p)) {
             (void) launch(p, true);
+        }
+        if (car_watch_due(&p->watch)) {
+            watch(p);
         }
         return false;
     }
@@ -505,7 +522,7 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
     for (p->how = first_way(p, a); BY_NONE != p->how; p->how = next_way(p, a)) {
         mine.ok = prepare(p, a, offers);
         mine.offset = CAR_NO_PIECE == p->piece ? 0 : p->piece;
-        if (!car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress)) {
+        if (!car_watch_exchange(comm->control, &mine, sizeof(mine), all, comm->progress)) {
             undo(p, true, false);
             return false;
         }
@@ -526,15 +543,14 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
     return true;
 }
 
-car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call, char reason[CAR_REASON_BYTES])
+car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call)
 {
     car_persistent_t *p = calloc(1, sizeof(*p));
     char no_memory = NULL == p, any[CAR_MAX_RANKS];
     offer_t mine, offers[CAR_MAX_RANKS];
 
-    reason[0] = '\0';
     /* Without memory on one rank there is no request on any. */
-    bool together = car_control_exchange(comm->control, &no_memory, 1, any, comm->progress);
+    bool together = car_watch_exchange(comm->control, &no_memory, 1, any, comm->progress);
     for (int r = 0; r < comm->size && together; ++r) {
         no_memory = no_memory || any[r];
     }
@@ -548,7 +564,7 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
         p->piece = CAR_NO_PIECE;
         p->branch.word = -1;
         make_offer(p, &mine);
-        together = car_control_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress);
+        together = car_watch_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress);
     }
     if (together) {
         const agreed_t agreed = read_offers(p, offers);
@@ -560,9 +576,6 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
         if (p->index >= 0 && (!together || BY_NONE == p->how)) {
             atomic_fetch_add_explicit(&words(p, comm->rank)->used, 1, memory_order_release);
         }
-    }
-    if (!together) {
-        snprintf(reason, CAR_REASON_BYTES, "rank %d failed", car_control_broken(comm->control));
     }
     if (!together || BY_NONE == p->how) {
         free(p);
@@ -576,6 +589,7 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
 void car_persistent_start(car_persistent_t *p)
 {
     ++p->starts;
+    p->watch = (car_watch_t){0};
     if (BY_KERNELS == p->how) {
         atomic_store_explicit(&words(p, p->comm->rank)->entered, p->starts, memory_order_release);
         start_kernels(p);
@@ -590,10 +604,7 @@ bool car_persistent_poll(car_persistent_t *p, bool *failed)
     bool ended;
 
     if (BY_KERNELS == p->how) {
-        if (car_control_broken(p->comm->control) >= 0 && !p->failed) {
-            p->failed = true;
-            snprintf(p->reason, sizeof(p->reason), "rank %d failed", car_control_broken(p->comm->control));
-        }
+        p->failed = p->failed || car_control_broken(p->comm->control) >= 0;
         ended = p->failed || poll_kernels(p);
     } else {
         (void) car_lane_poll(&p->lane);
@@ -605,11 +616,6 @@ bool car_persistent_poll(car_persistent_t *p, bool *failed)
     }
     *failed = p->failed;
     return ended;
-}
-
-const char *car_persistent_reason(const car_persistent_t *p)
-{
-    return BY_KERNELS == p->how ? p->reason : p->lane.reason;
 }
 
 const car_call_t *car_persistent_call(const car_persistent_t *p)

@@ -98,9 +98,15 @@ void coll_car_request_give(coll_car_request_t *request)
     OBJ_RELEASE(comm);
 }
 
+static int error_of(const coll_car_request_t *request)
+{
+    const int error = COLL_CAR_BROKEN == request->module->state ? coll_car_error(request->module) : OMPI_ERROR;
+    return OMPI_ERROR == error ? MPI_ERR_OTHER : error;
+}
+
 void coll_car_request_complete(coll_car_request_t *request)
 {
-    request->super.super.req_status.MPI_ERROR = request->failed ? MPI_ERR_OTHER : MPI_SUCCESS;
+    request->super.super.req_status.MPI_ERROR = request->failed ? error_of(request) : MPI_SUCCESS;
     (void) ompi_request_complete(&request->super.super, true);
 }
 
@@ -152,8 +158,8 @@ static void poll_queue(mca_coll_car_module_t *module, coll_car_request_t **ended
         coll_car_count(op);
         put_behind(ended, request);
     }
-    if (queue->broken && COLL_CAR_ACTIVE == module->state) {
-        coll_car_break(module, queue->reason);
+    if (queue->broken) {
+        (void) coll_car_is_broken(module);
     }
 }
 
@@ -320,8 +326,8 @@ int mca_coll_car_iallreduce(const void *sbuf, void *rbuf, coll_car_count_t count
     if (found.ready_made && (!module->firm || !module->ready_made || !known)) {
         return forward(module, sbuf, rbuf, count, dtype, op, request);
     }
-    if (COLL_CAR_BROKEN == module->state) {
-        return OMPI_ERROR;
+    if (coll_car_is_broken(module)) {
+        return coll_car_error(module);
     }
     return queued(module, sbuf, rbuf, count, op, &found, request);
 }

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "car_control.h"
+#include "car_watch.h"
 
 #define RANKS 4
 
@@ -36,7 +37,7 @@ static int rank_main(const char *name, int rank)
     }
     for (int step = 1; step <= 3000; ++step) {
         const int mine = step * 100 + rank;
-        wrong += !car_control_exchange(control, &mine, sizeof(mine), all, yield);
+        wrong += !car_watch_exchange(control, &mine, sizeof(mine), all, yield);
         car_control_post(control, (uint64_t) step, (car_line_t){.device = (uint32_t) (step + rank), .context = 7});
         if (0 == rand_r(&seed) % 50) {
             usleep(100);
@@ -106,12 +107,13 @@ static void the_first_rank_that_breaks_it_is_remembered(void **state)
     assert_int_equal(0, car_control_attach(name, 1, 2, &b));
     car_control_unlink(name);
     assert_int_equal(-1, car_control_broken(a));
-    car_control_break(b);
-    car_control_break(a);
+    car_control_break(b, CAR_FAULT_LATE, "");
+    car_control_break(a, CAR_FAULT_DRIVER, "");
     assert_int_equal(1, car_control_broken(a));
+    assert_int_equal(CAR_FAULT_LATE, car_control_fault(a));
     /* Who waits for records of others is not left waiting. */
     int mine = 0, all[2];
-    assert_false(car_control_exchange(a, &mine, sizeof(mine), all, yield));
+    assert_false(car_watch_exchange(a, &mine, sizeof(mine), all, yield));
     assert_false(car_control_all_gone(a));
     car_control_depart(a);
     car_control_depart(b);
