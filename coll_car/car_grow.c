@@ -62,7 +62,7 @@ static void give_back(car_comm_t *comm, size_t offset)
 /* Brings one step to all ranks; false if the communicator has broken meanwhile. */
 static bool together(car_comm_t *comm, const car_growth_t *mine, car_growth_t *all)
 {
-    return car_watch_exchange(comm->control, mine, sizeof(*mine), all, comm->progress);
+    return car_watch_exchange(comm->control, mine, sizeof(*mine), all, comm->progress, "a larger piece of device memory");
 }
 
 bool car_comm_grow(car_comm_t *comm, size_t bytes)

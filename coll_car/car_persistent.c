@@ -522,7 +522,7 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
     for (p->how = first_way(p, a); BY_NONE != p->how; p->how = next_way(p, a)) {
         mine.ok = prepare(p, a, offers);
         mine.offset = CAR_NO_PIECE == p->piece ? 0 : p->piece;
-        if (!car_watch_exchange(comm->control, &mine, sizeof(mine), all, comm->progress)) {
+        if (!car_watch_exchange(comm->control, &mine, sizeof(mine), all, comm->progress, "MPI_Allreduce_init")) {
             undo(p, true, false);
             return false;
         }
@@ -550,7 +550,7 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
     offer_t mine, offers[CAR_MAX_RANKS];
 
     /* Without memory on one rank there is no request on any. */
-    bool together = car_watch_exchange(comm->control, &no_memory, 1, any, comm->progress);
+    bool together = car_watch_exchange(comm->control, &no_memory, 1, any, comm->progress, "MPI_Allreduce_init");
     for (int r = 0; r < comm->size && together; ++r) {
         no_memory = no_memory || any[r];
     }
@@ -564,7 +564,7 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
         p->piece = CAR_NO_PIECE;
         p->branch.word = -1;
         make_offer(p, &mine);
-        together = car_watch_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress);
+        together = car_watch_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress, "MPI_Allreduce_init");
     }
     if (together) {
         const agreed_t agreed = read_offers(p, offers);

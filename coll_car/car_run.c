@@ -107,14 +107,17 @@ static bool wait_for_peers(car_wait_for_t *w)
     while (compare_lines(w) && everybody(comm) != w->agreed && car_control_broken(comm->control) < 0) {
         comm->progress();
         if (car_watch_due(&w->watch)) {
-            const car_wait_t wait = {CAR_WAIT_CALL, w->number, "before all have entered it", everybody(comm) & ~w->agreed};
+            const car_wait_t wait = {CAR_WAIT_CALL, w->number, "before all have entered it", everybody(comm) & ~w->agreed, 0};
             (void) car_watch_ask(&w->watch, comm->control, &wait);
         }
     }
     return car_control_broken(comm->control) < 0;
 }
 
-/* All have entered the call, and yet a kernel has left once more: one of them does not do its part, or is slow. */
+/*
+ * All have entered the call, and yet a kernel has left once more: one of them does not do its part, or is slow. Who waits,
+ * too, is not the one; but he may have died since he said so.
+ */
 static bool still_there(car_wait_for_t *w)
 {
     car_comm_t *comm = w->comm;
@@ -122,7 +125,7 @@ static bool still_there(car_wait_for_t *w)
     car_control_say_waiting(comm->control, w->number);
     if (car_watch_due(&w->watch)) {
         const car_wait_t wait = {CAR_WAIT_CALL, w->number, "after all have entered it",
-                                 car_control_not_waiting(comm->control, w->number)};
+                                 car_control_not_waiting(comm->control, w->number), everybody(comm)};
         return car_watch_ask(&w->watch, comm->control, &wait);
     }
     return true;
@@ -270,14 +273,14 @@ static bool renew(car_comm_t *comm)
 {
     char nothing = 0, all[CAR_MAX_RANKS];
 
-    if (!car_watch_exchange(comm->control, &nothing, 1, all, comm->progress)) {
+    if (!car_watch_exchange(comm->control, &nothing, 1, all, comm->progress, "the end of the epochs")) {
         return false;
     }
     const CUresult result = car_comm_clear(comm);
     if (CUDA_SUCCESS != result) {
         return broken(comm, "clearing device memory", result);
     }
-    if (!car_watch_exchange(comm->control, &nothing, 1, all, comm->progress)) {
+    if (!car_watch_exchange(comm->control, &nothing, 1, all, comm->progress, "the end of the epochs")) {
         return false;
     }
     comm->epoch = 1;

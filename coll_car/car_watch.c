@@ -107,7 +107,7 @@ bool car_watch_ask(car_watch_t *watch, car_control_t *control, const car_wait_t 
 {
     const car_control_hooks_t *hooks = car_control_hooks(control);
     const car_fault_t fault = NULL == hooks->look ? CAR_FAULT_NONE : hooks->look(hooks->owner);
-    const uint32_t dead = dead_ones(control, wait->missing);
+    const uint32_t dead = dead_ones(control, wait->missing | wait->needed);
 
     if (0 != dead) {
         end_wait(control, wait, CAR_FAULT_DIED, dead, " died while other ranks waited for it");
@@ -124,7 +124,8 @@ bool car_watch_ask(car_watch_t *watch, car_control_t *control, const car_wait_t 
     return car_control_broken(control) < 0;
 }
 
-bool car_watch_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress)
+bool car_watch_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress,
+                        const char *phase)
 {
     car_watch_t watch = {0};
 
@@ -135,8 +136,8 @@ bool car_watch_exchange(car_control_t *control, const void *mine, size_t bytes, 
         }
         progress();
         if (car_watch_due(&watch)) {
-            const car_wait_t wait = {CAR_WAIT_TOGETHER, car_control_exchanges(control), "records",
-                                     car_control_exchange_missing(control)};
+            const car_wait_t wait = {CAR_WAIT_TOGETHER, car_control_exchanges(control), phase,
+                                     car_control_exchange_missing(control), 0};
             (void) car_watch_ask(&watch, control, &wait);
         }
     }

@@ -46,13 +46,18 @@ typedef struct {
     uint64_t number;
     const char *phase;
     uint32_t missing; /* bit r: rank r has not done yet what is waited for */
+    uint32_t needed;  /* those who may have more to do, though they do not seem to be late */
 } car_wait_t;
 
 /* False once the communicator is broken, by this rank, which has told the user why, or by another. */
 bool car_watch_ask(car_watch_t *watch, car_control_t *control, const car_wait_t *wait);
 
-/* An exchange of all ranks (car_control.h), waited for: true when all have come, false once the communicator is broken. */
-bool car_watch_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress);
+/*
+ * An exchange of all ranks (car_control.h), waited for: true when all have come, false once the communicator is broken. `phase`
+ * says what it is for.
+ */
+bool car_watch_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress,
+                        const char *phase);
 
 /* True if rank r's call is the one that this rank has made; else both are told, and the communicator is broken. */
 bool car_watch_agree(car_control_t *control, car_wait_kind_t kind, uint64_t number, const car_what_t *mine, int r,

@@ -99,7 +99,7 @@ static bool wait_for_line(mca_coll_car_module_t *module, int r, car_line_t *line
         }
         coll_car_progress();
         if (car_watch_due(watch)) {
-            const car_wait_t wait = {CAR_WAIT_CALL, module->call, "before all have entered it", not_posted(module)};
+            const car_wait_t wait = {CAR_WAIT_CALL, module->call, "before all have entered it", not_posted(module), 0};
             (void) car_watch_ask(watch, module->control, &wait);
         }
     }

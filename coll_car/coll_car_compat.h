@@ -283,6 +283,16 @@ static inline bool coll_car_finalizing(void)
 }
 
 /*
+ * The type of a request of ours that has failed: 4.1 finds the communicator, and with it the error handler, of requests of
+ * point-to-point messages only, and raises the errors of all others on MPI_COMM_WORLD.
+ */
+#if defined(MCA_COLL_BASE_VERSION_2_0_0)
+#define COLL_CAR_REQUEST_FAILED OMPI_REQUEST_PML
+#else
+#define COLL_CAR_REQUEST_FAILED OMPI_REQUEST_COLL
+#endif
+
+/*
  * What Open MPI knows of a communicator's processes, where it goes on after one has failed (ULFM; `mpirun --with-ft ulfm`).
  * Elsewhere the launcher ends the job. pml/ob1 marks a communicator of which a process has failed; with others, and
  * before it has, every process is asked after.

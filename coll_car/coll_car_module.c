@@ -366,7 +366,7 @@ void coll_car_activate(mca_coll_car_module_t *module, CUdeviceptr buffer)
         coll_car_progress();
         if (car_watch_due(&watch)) {
             const car_wait_t wait = {CAR_WAIT_TOGETHER, car_control_exchanges(module->control), "set-up",
-                                     car_control_exchange_missing(module->control)};
+                                     car_control_exchange_missing(module->control), 0};
             (void) car_watch_ask(&watch, module->control, &wait);
         }
     }

@@ -183,7 +183,7 @@ static bool any_device(mca_coll_car_module_t *module, const car_call_t *call, bo
     kind_t all[CAR_MAX_RANKS];
     bool context = true;
 
-    if (!car_watch_exchange(module->control, &mine, sizeof(mine), all, coll_car_progress)) {
+    if (!car_watch_exchange(module->control, &mine, sizeof(mine), all, coll_car_progress, "MPI_Allreduce_init")) {
         return false;
     }
     *any = false;

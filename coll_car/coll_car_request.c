@@ -7,12 +7,7 @@
 #include "coll_car_progress.h"
 #include "coll_car_types.h"
 
-static void construct(coll_car_request_t *request)
-{
-    request->super.super.req_type = OMPI_REQUEST_COLL;
-}
-
-OBJ_CLASS_INSTANCE(coll_car_request_t, ompi_coll_base_nbc_request_t, construct, NULL);
+OBJ_CLASS_INSTANCE(coll_car_request_t, ompi_coll_base_nbc_request_t, NULL, NULL);
 
 /* --- requests ------------------------------------------------------------------------------------------------------- */
 
@@ -67,6 +62,7 @@ coll_car_request_t *coll_car_request_new(mca_coll_car_module_t *module, bool per
         return NULL;
     }
     OMPI_REQUEST_INIT(&request->super.super, persistent);
+    request->super.super.req_type = OMPI_REQUEST_COLL;
     request->super.super.req_state = persistent ? OMPI_REQUEST_INACTIVE : OMPI_REQUEST_ACTIVE;
     request->super.super.req_mpi_object.comm = module->comm;
     request->super.super.req_status.MPI_ERROR = MPI_SUCCESS;
@@ -107,6 +103,7 @@ static int error_of(const coll_car_request_t *request)
 void coll_car_request_complete(coll_car_request_t *request)
 {
     request->super.super.req_status.MPI_ERROR = request->failed ? error_of(request) : MPI_SUCCESS;
+    request->super.super.req_type = request->failed ? COLL_CAR_REQUEST_FAILED : OMPI_REQUEST_COLL;
     (void) ompi_request_complete(&request->super.super, true);
 }
 

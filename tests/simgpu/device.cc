@@ -1,10 +1,13 @@
 /* Devices, contexts, the calls that every entry point begins with, and what does not fit elsewhere. */
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "simgpu.h"
 
@@ -47,6 +50,30 @@ static CUresult asked_to_fail(const std::string &function, long call)
     return CUDA_SUCCESS;
 }
 
+/* SIMGPU_SIGNAL=NAME:N:SIGNAL: the process gets it when NAME begins for the N-th time. */
+static void signal_if_asked(const std::string &name, long count)
+{
+    static const char *const wish = getenv("SIMGPU_SIGNAL");
+    char wanted[64];
+    long when;
+    int number;
+
+    if (nullptr != wish && 3 == sscanf(wish, "%63[^:]:%ld:%d", wanted, &when, &number) && name == wanted && count == when) {
+        kill(getpid(), number);
+    }
+}
+
+/* What is no entry point counts, too: turns of the scheduler of kernels, as "kernel". */
+void simgpu_turn()
+{
+    static std::atomic<long> turns{0};
+    static const bool asked = nullptr != getenv("SIMGPU_SIGNAL");
+
+    if (asked) {
+        signal_if_asked("kernel", ++turns);
+    }
+}
+
 CUresult simgpu_enter(const char *function, bool needs_init)
 {
     static const bool log = 0 != simgpu_env("SIMGPU_LOG", 0);
@@ -62,6 +89,7 @@ CUresult simgpu_enter(const char *function, bool needs_init)
     if (log) {
         fprintf(stderr, "simgpu: %s\n", function);
     }
+    signal_if_asked(name, call);
     if (const CUresult failure = asked_to_fail(name, call)) {
         return failure;
     }

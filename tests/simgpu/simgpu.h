@@ -34,6 +34,9 @@ typedef std::lock_guard<std::recursive_mutex> simgpu_guard;
     }
 CUresult simgpu_enter(const char *function, bool needs_init);
 
+/* A kernel's blocks have had a turn. */
+void simgpu_turn();
+
 long simgpu_env(const char *name, long otherwise);
 
 /* --- devices and contexts (device.cc) --- */

@@ -37,7 +37,7 @@ static int rank_main(const char *name, int rank)
     }
     for (int step = 1; step <= 3000; ++step) {
         const int mine = step * 100 + rank;
-        wrong += !car_watch_exchange(control, &mine, sizeof(mine), all, yield);
+        wrong += !car_watch_exchange(control, &mine, sizeof(mine), all, yield, "");
         car_control_post(control, (uint64_t) step, (car_line_t){.device = (uint32_t) (step + rank), .context = 7});
         if (0 == rand_r(&seed) % 50) {
             usleep(100);
@@ -113,7 +113,7 @@ static void the_first_rank_that_breaks_it_is_remembered(void **state)
     assert_int_equal(CAR_FAULT_LATE, car_control_fault(a));
     /* Who waits for records of others is not left waiting. */
     int mine = 0, all[2];
-    assert_false(car_watch_exchange(a, &mine, sizeof(mine), all, yield));
+    assert_false(car_watch_exchange(a, &mine, sizeof(mine), all, yield, ""));
     assert_false(car_control_all_gone(a));
     car_control_depart(a);
     car_control_depart(b);
