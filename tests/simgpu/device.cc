@@ -1,4 +1,5 @@
 /* Devices, contexts, the calls that every entry point begins with, and what does not fit elsewhere. */
+#include <dlfcn.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@ long simgpu_env(const char *name, long otherwise)
 /* --- counting, logging, failing on command ---------------------------------------------------------------------- */
 
 static std::map<std::string, long> calls;
+static std::map<std::string, long> counted; /* of those, the ones that may fail on command */
 
 /* SIMGPU_FAIL=NAME:N[+][:CODE],... the N-th call of NAME fails, with + all from the N-th on. */
 static CUresult asked_to_fail(const std::string &function, long call)
@@ -74,7 +76,16 @@ void simgpu_turn()
     }
 }
 
-CUresult simgpu_enter(const char *function, bool needs_init)
+/* SIMGPU_FROM=TEXT: only calls from an object whose file has TEXT in its name are counted for failures and signals. */
+static bool from_whom(const void *caller)
+{
+    static const char *const wanted = getenv("SIMGPU_FROM");
+    Dl_info object;
+
+    return nullptr == wanted || (0 != dladdr(caller, &object) && nullptr != strstr(object.dli_fname, wanted));
+}
+
+CUresult simgpu_enter(const char *function, bool needs_init, const void *caller)
 {
     static const bool log = 0 != simgpu_env("SIMGPU_LOG", 0);
     simgpu_guard guard(simgpu_lock);
@@ -85,13 +96,16 @@ CUresult simgpu_enter(const char *function, bool needs_init)
     if (std::string::npos != version) {
         name.resize(version);
     }
-    const long call = ++calls[name];
-    if (log) {
-        fprintf(stderr, "simgpu: %s\n", function);
-    }
-    signal_if_asked(name, call);
-    if (const CUresult failure = asked_to_fail(name, call)) {
-        return failure;
+    ++calls[name];
+    if (from_whom(caller)) {
+        const long call = ++counted[name];
+        if (log) {
+            fprintf(stderr, "simgpu: %s\n", function);
+        }
+        signal_if_asked(name, call);
+        if (const CUresult failure = asked_to_fail(name, call)) {
+            return failure;
+        }
     }
     return needs_init && !initialised ? CUDA_ERROR_NOT_INITIALIZED : CUDA_SUCCESS;
 }
