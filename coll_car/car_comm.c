@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "car_pending.h"
 
@@ -28,6 +29,31 @@ void car_comm_broken(const car_comm_t *comm, const char *what, CUresult result)
 
     snprintf(reason, sizeof(reason), "rank %d: %s: %s", comm->rank, what, car_cuda_error(result));
     car_control_break(comm->control, CAR_FAULT_DRIVER, reason);
+}
+
+/* Many times coll_car_spin_us for kernels of which the driver says nothing, and time to get a turn on a GPU that is full. */
+#define CAR_DRAIN_SILENT_NS UINT64_C(100000000)
+#define CAR_DRAIN_NS UINT64_C(10000000000)
+
+bool car_comm_drained(const car_comm_t *comm, CUstream stream, uint64_t *since)
+{
+    const car_cuda_t *cuda = comm->device->cuda;
+    CUresult result = CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    car_cuda_guard_t guard;
+    struct timespec t;
+
+    if (NULL == stream || car_device_lost(comm->device)) {
+        return true;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    const uint64_t now = (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
+    *since = 0 == *since ? now : *since;
+    if (CUDA_SUCCESS == car_cuda_enter(cuda, comm->device->context, &guard)) {
+        result = cuda->StreamQuery(stream);
+        car_cuda_leave(cuda, &guard);
+    }
+    return CUDA_SUCCESS == result
+           || now - *since > (CUDA_ERROR_NOT_READY == result ? CAR_DRAIN_NS : CAR_DRAIN_SILENT_NS);
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */

@@ -79,6 +79,12 @@ void car_comm_abandon(car_comm_t *comm);
 void car_comm_broken(const car_comm_t *comm, const char *what, CUresult result);
 
 /*
+ * After a fault, before the application gets its buffers back and peers' memory is unmapped: whether what `stream` was given
+ * has ended, as kernels do by themselves. *since is 0 at first. Where the driver cannot tell, they get the time that it takes.
+ */
+bool car_comm_drained(const car_comm_t *comm, CUstream stream, uint64_t *since);
+
+/*
  * Exchanges the piece for one of `bytes`, or the largest below that which every rank has to spare. Collective, at the same
  * call on all ranks, with the context current. False if the communicator has broken; that there is nothing larger is no
  * failure.

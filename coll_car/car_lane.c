@@ -200,6 +200,12 @@ void car_lane_remove_first(car_lane_t *lane)
     car_lane_end_first(lane, false);
 }
 
+static bool drained(car_lane_t *lane)
+{
+    return NULL == lane->stream || car_lane_reached(lane, lane->ticket)
+           || car_comm_drained(lane->comm, lane->stream, &lane->draining_ns);
+}
+
 static void fail_all(car_lane_t *lane)
 {
     lane->broken = true;
@@ -232,8 +238,10 @@ bool car_lane_poll(car_lane_t *lane)
 
     do {
         if (lane->broken || car_control_broken(lane->control) >= 0) {
-            again = NULL != lane->first;
-            fail_all(lane);
+            again = NULL != lane->first && drained(lane);
+            if (again) {
+                fail_all(lane);
+            }
             return moved || again;
         }
         again = car_lane_agree(lane);

@@ -118,6 +118,7 @@ typedef struct car_lane {
     car_graph_t graphs[CAR_KERNELS];
 
     bool broken;
+    uint64_t draining_ns; /* since when kernels are waited for that were under way when it broke */
     car_watch_t watch; /* since something has moved */
     uint64_t looked_ns;
     uint32_t polls;

@@ -40,6 +40,7 @@ struct car_persistent {
     uint64_t looked_ns;
     uint32_t polls;
     car_watch_t watch; /* of this start */
+    uint64_t draining_ns;
 
     /* Otherwise: */
     car_lane_t lane;
@@ -605,7 +606,8 @@ bool car_persistent_poll(car_persistent_t *p, bool *failed)
 
     if (BY_KERNELS == p->how) {
         p->failed = p->failed || car_control_broken(p->comm->control) >= 0;
-        ended = p->failed || poll_kernels(p);
+        ended = p->failed ? LEFT == p->state || car_comm_drained(&p->branch, p->branch.stream, &p->draining_ns)
+                          : poll_kernels(p);
     } else {
         (void) car_lane_poll(&p->lane);
         ended = p->call.ended;

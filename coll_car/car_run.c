@@ -88,7 +88,12 @@ static bool wait_for_kernel(car_comm_t *comm, uint32_t ticket, uint32_t *left)
         next_look = now + CAR_LOOK_NS;
         const CUresult result = comm->device->cuda->StreamQuery(comm->stream);
         if (CUDA_SUCCESS != result && CUDA_ERROR_NOT_READY != result) {
-            return broken(comm, "the allreduce kernel failed", result);
+            uint64_t since = 0;
+            (void) broken(comm, "the allreduce kernel failed", result);
+            while (ticket != *word >> 32 && !car_comm_drained(comm, comm->stream, &since)) {
+                comm->progress();
+            }
+            return false;
         }
     }
     atomic_thread_fence(memory_order_acquire);

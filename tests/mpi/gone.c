@@ -3,7 +3,7 @@
  * patient with one that is late.
  *
  *   --how kill|exit|late|stop   it kills itself; ends by _exit; comes after --ms; stops itself, to be continued after --ms;
- *         driver                the environment makes it die at some call of the driver (SIMGPU_KILL)
+ *         driver                the environment makes it die, or stop, at some call of the driver (SIMGPU_SIGNAL)
  *   --ms N                      (2000)
  *   --form blocking|nonblocking|persistent
  *   --bytes N  --buffers device|host
@@ -76,10 +76,13 @@ static int checked_allreduce(const gpu_buffer_t *buffer, int count, MPI_Comm com
     return rc;
 }
 
+/* Whenever it may have stopped. */
 static void *continue_it(void *pid)
 {
-    usleep((useconds_t) test_number("ms", 2000) * 1000);
-    kill(*(pid_t *) pid, SIGCONT);
+    for (;;) {
+        usleep((useconds_t) test_number("ms", 2000) * 1000);
+        kill(*(pid_t *) pid, SIGCONT);
+    }
     return NULL;
 }
 
@@ -180,7 +183,7 @@ int main(int argc, char **argv)
     test_use_gpu();
     wanted_form = test_option("form", "blocking");
     const char *how = test_option("how", "kill");
-    const bool last = test.size - 1 == test.rank, stops = 0 == strcmp("stop", how);
+    const bool last = test.size - 1 == test.rank, driver = 0 == strcmp("driver", how);
     const bool error = 0 == strcmp("error", test_option("expect", "error"));
     const int count = (int) (test_number("bytes", 4000) / 4);
     gpu_buffer_t buffer = gpu_allocate(0 == strcmp("host", test_option("buffers", "device")) ? GPU_HOST : GPU_DEVICE,
@@ -188,32 +191,31 @@ int main(int argc, char **argv)
 
     MPI_Comm_dup(MPI_COMM_WORLD, &comm);
     MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
-    for (int call = 0; call < test_number("before", 3) && 0 != strcmp("driver", how); ++call) {
+    MPI_Bcast(&pid, sizeof(pid), MPI_BYTE, test.size - 1, MPI_COMM_WORLD);
+    if (0 == test.rank && !error) {
+        pthread_create(&thread, NULL, continue_it, &pid);
+    }
+    for (int call = 0; call < test_number("before", 3) && !driver; ++call) {
         CHECK(MPI_SUCCESS == checked_allreduce(&buffer, count, comm, call), "call %d gives an error", call);
     }
-    if (0 != strcmp("driver", how)) {
-        MPI_Bcast(&pid, sizeof(pid), MPI_BYTE, test.size - 1, MPI_COMM_WORLD);
-        if (0 == test.rank && stops && !error) {
-            pthread_create(&thread, NULL, continue_it, &pid);
-        }
-        MPI_Barrier(MPI_COMM_WORLD);
-        if (last) {
-            go(how);
-        }
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (last) {
+        go(how);
     }
     if (error && !last) {
         survive(comm, &buffer, count, pid);
     }
-    for (int call = 100; error && 0 == strcmp("driver", how) && call < 1000; ++call) {
+    for (int call = 100; error && driver && call < 1000; ++call) {
         (void) checked_allreduce(&buffer, count, comm, call); /* until the driver kills it */
     }
     if (error) {
         come_back(comm, &buffer, count);
     }
-    for (int call = 10; call < 13; ++call) {
+    for (int call = 10; call < 20; ++call) {
         CHECK(MPI_SUCCESS == checked_allreduce(&buffer, count, comm, call), "call %d gives an error", call);
     }
-    if (0 == test.rank && stops && !error) {
+    if (0 == test.rank) {
+        pthread_cancel(thread);
         pthread_join(thread, NULL);
     }
     MPI_Comm_free(&comm);
