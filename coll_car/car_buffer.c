@@ -123,7 +123,7 @@ CUresult car_buffer_wait(const car_cuda_t *cuda, const car_buffer_t *buffer)
     if (CUDA_SUCCESS == result) {
         result = car_cuda_legacy_stream(cuda);
         if (CUDA_SUCCESS == result) {
-            result = cuda->StreamSynchronize(CU_STREAM_LEGACY);
+            result = car_cuda_wait(cuda, CU_STREAM_LEGACY);
         }
         car_cuda_leave(cuda, &guard);
     }
@@ -147,7 +147,7 @@ CUresult car_buffer_copy(const car_cuda_t *cuda, void *to, const void *from, siz
         result = cuda->MemcpyAsync((CUdeviceptr) (uintptr_t) to, (CUdeviceptr) (uintptr_t) from, bytes, own);
     }
     if (CUDA_SUCCESS == result) {
-        result = cuda->StreamSynchronize(own);
+        result = car_cuda_wait(cuda, own);
     }
     if (NULL != own) {
         (void) cuda->StreamDestroy(own);

@@ -14,7 +14,7 @@ CUresult car_comm_clear(car_comm_t *comm)
     const car_cuda_t *cuda = comm->device->cuda;
     const CUdeviceptr piece = comm->peer[comm->rank].piece;
     CUresult result = cuda->MemsetD8Async(piece, 0, comm->limits.layout.staging_offset, comm->stream);
-    return CUDA_SUCCESS == result ? cuda->StreamSynchronize(comm->stream) : result;
+    return CUDA_SUCCESS == result ? car_cuda_wait(cuda, comm->stream) : result;
 }
 
 CUresult car_comm_clear_lanes(car_comm_t *comm)

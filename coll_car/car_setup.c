@@ -275,7 +275,7 @@ static void take_piece(car_comm_t *comm, car_verdict_t *verdict)
 static CUresult copy_word(car_comm_t *comm, CUdeviceptr to, CUdeviceptr from)
 {
     const CUresult result = comm->device->cuda->MemcpyAsync(to, from, sizeof(uint32_t), comm->stream);
-    return CUDA_SUCCESS == result ? comm->device->cuda->StreamSynchronize(comm->stream) : result;
+    return CUDA_SUCCESS == result ? car_cuda_wait(comm->device->cuda, comm->stream) : result;
 }
 
 static CUdeviceptr probe_word(const car_comm_t *comm, int owner, int writer)
