@@ -44,7 +44,9 @@ static int allreduce(void *buffer, int count, MPI_Comm comm)
     if (MPI_SUCCESS == rc) {
         rc = MPI_Start(&request);
         rc = MPI_SUCCESS == rc ? MPI_Wait(&request, MPI_STATUS_IGNORE) : rc;
-        MPI_Request_free(&request);
+        if (MPI_REQUEST_NULL != request) { /* Open MPI frees what has failed */
+            MPI_Request_free(&request);
+        }
     }
     return rc;
 }
