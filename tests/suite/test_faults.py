@@ -200,3 +200,25 @@ def test_any_call_of_the_driver_may_fail(build, check, cases):
         numbers = {1, 2, 3, most // 2, most - 1, most}
         table += [(name, number, good) for number in sorted(numbers) if 1 <= number <= most for good in ("", "+")]
     cases(quick, table, case)
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+def test_mpi_ends_in_whatever_state_it_is_left(build, check, cases):
+    def case(how, devices):
+        check(run(build, "finale", "--how", how, ranks=3, gpus=simulated(build, devices), timeout=40))
+
+    table = list(itertools.product(("reset", "outstanding", "started", "atexit", "unused"), (1, 3)))
+    cases(table[::2], table, case)
+
+
+# --- memory runs out --------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("what", ["device memory", "host memory", "descriptors"])
+def test_without_memory_the_old_path_does_the_calls(build, check, what):
+    """On one rank only, at the first communicator or at any time: all ranks leave coll/car together, or go on with it."""
+    more = {"device memory": {"rank_env": {1: {"SIMGPU_MEMORY": 40 << 20}}},
+            "host memory": {"env": OURS, "rank_env": {1: {"SIMGPU_FAIL": "cuMemHostAlloc:1+:2"}}},
+            "descriptors": {"under": ("sh", "-c", 'ulimit -n 80; exec "$@"', "few")}}[what]
+    result = check(run(build, "faulty", ranks=2, gpus=simulated(build), timeout=60, **more))
+    assert " 0 errors" in result.line("ok "), result
