@@ -194,11 +194,14 @@ int main(int argc, char **argv)
     MPI_Comm_dup(MPI_COMM_WORLD, &comm);
     MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
     MPI_Bcast(&pid, sizeof(pid), MPI_BYTE, test.size - 1, MPI_COMM_WORLD);
-    if (0 == test.rank && !error) {
+    if (0 == test.rank && !error && driver) {
         pthread_create(&thread, NULL, continue_it, &pid);
     }
     for (int call = 0; call < test_number("before", 3) && !driver; ++call) {
         CHECK(MPI_SUCCESS == checked_allreduce(&buffer, count, comm, call), "call %d gives an error", call);
+    }
+    if (0 == test.rank && !error && !driver) {
+        pthread_create(&thread, NULL, continue_it, &pid);
     }
     MPI_Barrier(MPI_COMM_WORLD);
     if (last) {
