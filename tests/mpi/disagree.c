@@ -40,7 +40,9 @@ static int allreduce(void *buffer, const call_t *call, MPI_Comm comm)
     }
     MPI_Start(&request);
     rc = MPI_Wait(&request, MPI_STATUS_IGNORE);
-    MPI_Request_free(&request);
+    if (MPI_REQUEST_NULL != request) { /* Open MPI frees what has failed */
+        MPI_Request_free(&request);
+    }
     return rc;
 }
 

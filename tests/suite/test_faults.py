@@ -61,7 +61,7 @@ def test_ranks_that_disagree_are_told_so(build, cases, form):
     buffers = [("device", size) for size in (4000, 100000, 3000000, 9000000)] + [("mixed", 4000), ("mixed", 9000000)]
     if form != "persistent":  # of host memory only, those are none of coll/car's
         buffers += [("host", 400), ("host", 300000)]
-    cases([(what, "device", 4000, 3) for what in wrong] + [("count", "device", 9000000, 0), ("op", "mixed", 4000, 3)],
+    cases([("count", "device", 4000, 3), ("order", "device", 4000, 3), ("type", "device", 9000000, 0), ("op", "mixed", 4000, 3)],
           [(what, *buffer, before) for what in wrong for buffer in buffers for before in (0, 3)], case)
 
 
@@ -110,8 +110,8 @@ def test_a_death_is_noticed_within_a_second(build, cases):
         assert_survived(result, 4)
         assert_death_told(result, 3)
 
-    cases([(form, "kill", 4000, "device") for form in FORMS] + [("blocking", "kill", 9000000, "device"),
-                                                                ("blocking", "exit", 400, "host")],
+    cases([("blocking", "kill", 9000000, "device"), ("nonblocking", "kill", 4000, "device"), ("persistent", "kill", 4000, "device"),
+           ("blocking", "exit", 400, "host")],
           [(form, how, size, buffers) for form in FORMS for how in ("kill", "exit") for size in (4000, 300000, 9000000)
            for buffers in ("device", "host") if (form, buffers) != ("persistent", "host") and (size, buffers) != (9000000, "host")],
           case)
@@ -187,16 +187,38 @@ def calls_of_the_driver(build):
     return {name: (number + 1) // 2 for name, number in collections.Counter(names).items()}
 
 
-def test_any_call_of_the_driver_may_fail(build, check, cases):
+def test_any_call_of_the_driver_may_fail(build, check, full, cases):
     """Once or for good, in set-up, in use and at the end: the old path, or an error of MPI's, and no wrong result."""
     def case(name, number, good):
         check(run(build, "faulty", ranks=2, gpus=simulated(build), env=OURS, timeout=40,
                   rank_env={1: {"SIMGPU_FAIL": f"{name}:{number}{good}"}}))
 
-    quick = [("cuPointerGetAttributes", 1, ""), ("cuMemAlloc", 1, ""), ("cuMemHostAlloc", 1, ""), ("cuIpcOpenMemHandle", 3, ""),
-             ("cuGraphLaunch", 9, ""), ("cuMemcpyAsync", 5, "+"), ("cuStreamCreateWithPriority", 4, ""), ("cuGraphExecDestroy", 2, "+")]
+    quick = [("cuPointerGetAttributes", 1, ""), ("cuMemAlloc", 1, ""), ("cuIpcOpenMemHandle", 3, ""), ("cuGraphLaunch", 9, ""),
+             ("cuStreamQuery", 3, "+"), ("cuStreamSynchronize", 3, "+")]
     table = []
-    for name, most in calls_of_the_driver(build).items():
+    for name, most in calls_of_the_driver(build).items() if full else ():
         numbers = {1, 2, 3, most // 2, most - 1, most}
         table += [(name, number, good) for number in sorted(numbers) if 1 <= number <= most for good in ("", "+")]
     cases(quick, table, case)
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+def test_mpi_ends_in_whatever_state_it_is_left(build, check, cases):
+    def case(how, devices):
+        check(run(build, "finale", "--how", how, ranks=3, gpus=simulated(build, devices), timeout=40))
+
+    table = list(itertools.product(("reset", "outstanding", "started", "atexit", "unused"), (1, 3)))
+    cases(table[::3], table, case)
+
+
+# --- memory runs out --------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("what", ["device memory", "host memory", "descriptors"])
+def test_without_memory_the_old_path_does_the_calls(build, check, what):
+    """On one rank only, at the first communicator or at any time: all ranks leave coll/car together, or go on with it."""
+    more = {"device memory": {"rank_env": {1: {"SIMGPU_MEMORY": 40 << 20}}},
+            "host memory": {"env": OURS, "rank_env": {1: {"SIMGPU_FAIL": "cuMemHostAlloc:1+:2"}}},
+            "descriptors": {"under": ("sh", "-c", 'ulimit -n 80; exec "$@"', "few")}}[what]
+    result = check(run(build, "faulty", ranks=2, gpus=simulated(build), timeout=60, **more))
+    assert " 0 errors" in result.line("ok "), result
