@@ -81,7 +81,7 @@ static void destroy_driver_objects(car_comm_t *comm)
     }
     if (NULL != comm->stream) {
         /* The host's word comes before what kernels have sent to peers has arrived there: that must not meet a closed mapping. */
-        (void) cuda->StreamSynchronize(comm->stream);
+        (void) car_cuda_wait(cuda, comm->stream);
         (void) cuda->StreamDestroy(comm->stream);
     }
     car_cuda_leave(cuda, &guard);

@@ -287,7 +287,7 @@ void car_lane_close(car_lane_t *lane, bool alive)
         for (int k = 0; k < CAR_KERNELS; ++k) {
             car_graph_destroy(cuda, &lane->graphs[k]);
         }
-        (void) cuda->StreamSynchronize(lane->stream);
+        (void) car_cuda_wait(cuda, lane->stream);
         (void) cuda->StreamDestroy(lane->stream);
         car_cuda_leave(cuda, &guard);
     }

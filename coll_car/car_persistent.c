@@ -487,7 +487,7 @@ static void undo(car_persistent_t *p, bool alive, bool known)
     if (BY_KERNELS == p->how && alive && NULL != p->branch.stream
         && CUDA_SUCCESS == car_cuda_enter(comm->device->cuda, comm->device->context, &guard)) {
         car_graph_destroy(comm->device->cuda, &p->graph);
-        (void) comm->device->cuda->StreamSynchronize(p->branch.stream);
+        (void) car_cuda_wait(comm->device->cuda, p->branch.stream);
         (void) comm->device->cuda->StreamDestroy(p->branch.stream);
         car_cuda_leave(comm->device->cuda, &guard);
     }

@@ -63,7 +63,7 @@ static uint64_t space(void)
 car_process_t car_process_self(void)
 {
     car_process_t self = {.pid = (uint32_t) getpid(), .space = space()};
-    facts_t facts;
+    facts_t facts = {0};
 
     if (0 != self.space && 0 == read_facts(self.pid, &facts)) {
         self.start = facts.start;
@@ -75,7 +75,7 @@ car_process_t car_process_self(void)
 
 car_process_state_t car_process_look(const car_process_t *self, const car_process_t *other)
 {
-    facts_t facts;
+    facts_t facts = {0};
 
     if (0 == self->space || self->space != other->space || 0 == other->pid) {
         return CAR_PROCESS_UNKNOWN;

@@ -104,8 +104,12 @@ static int error_of(const coll_car_request_t *request)
 
 void coll_car_request_complete(coll_car_request_t *request)
 {
-    request->super.super.req_status.MPI_ERROR = request->failed ? error_of(request) : MPI_SUCCESS;
-    request->super.super.req_type = request->failed ? COLL_CAR_REQUEST_FAILED : OMPI_REQUEST_COLL;
+    request->super.super.req_status.MPI_ERROR = MPI_SUCCESS;
+    request->super.super.req_type = OMPI_REQUEST_COLL;
+    if (request->failed) {
+        request->super.super.req_status.MPI_ERROR = error_of(request);
+        request->super.super.req_type = COLL_CAR_REQUEST_FAILED;
+    }
     (void) ompi_request_complete(&request->super.super, true);
 }
 

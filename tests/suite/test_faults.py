@@ -138,7 +138,7 @@ SIGKILL, SIGSTOP = 9, 19
 
 # What the last rank is about to do when it is killed or stopped: in set-up, before its first kernel, in one, later.
 MOMENTS = ("cuIpcGetMemHandle:1", "cuIpcOpenMemHandle:1", "cuMemsetD8Async:1", "cuMemcpyAsync:3", "cuGraphLaunch:1", "kernel:1",
-           "kernel:20", "kernel:300", "cuGraphLaunch:7")
+           "kernel:20", "kernel:100", "cuGraphLaunch:7")
 
 # Ways of doing the calls: (bytes, parameters of coll/car, of simulated GPUs).
 WAYS = {
@@ -163,7 +163,7 @@ def test_a_rank_may_be_killed_at_any_moment(build, cases):
         assert_death_told(result, 2)
 
     cases([("cuIpcOpenMemHandle:1", "push", "nonblocking"), ("cuGraphLaunch:1", "two shot", "blocking"),
-           ("kernel:20", "pull", "persistent"), ("kernel:300", "push", "blocking")],
+           ("kernel:20", "pull", "persistent"), ("kernel:100", "push", "blocking")],
           itertools.product(MOMENTS, WAYS, FORMS), case)
 
 
