@@ -354,7 +354,8 @@ static bool is_set(const car_lane_t *lane, const car_set_t *set)
  */
 static int sets_most(const car_lane_t *lane)
 {
-    const int most = (int) (lane->comm->map_max / (4 * (uint32_t) (lane->size - 1)));
+    const uint32_t peers = lane->size > 1 ? (uint32_t) lane->size - 1 : 1;
+    const int most = (int) (lane->comm->map_max / (4 * peers));
 
     return most < 1 ? 1 : most > CAR_LANE_SETS ? CAR_LANE_SETS : most;
 }
@@ -382,7 +383,7 @@ static car_set_t *find_set(car_lane_t *lane, const car_call_t *op, bool *seen)
 
 static bool map_set(car_lane_t *lane, car_set_t *set)
 {
-    const car_comm_t *comm = lane->comm;
+    car_comm_t *comm = lane->comm;
     bool mapped = true;
 
     set->let_go = false;
@@ -393,8 +394,7 @@ static bool map_set(car_lane_t *lane, car_set_t *set)
         const int r = i / 2;
         const car_said_t *theirs = &lane->said[r];
         if (r != lane->rank) {
-            set->held[i] = car_registry_hold(comm->device, &comm->peer[r].arena, 0 == i % 2 ? &theirs->in : &theirs->out,
-                                             comm->map_max, comm->params->map_bytes, &set->base[i]);
+            set->held[i] = car_comm_hold(comm, r, 0 == i % 2 ? &theirs->in : &theirs->out, &set->base[i]);
             mapped = NULL != set->held[i];
         }
     }

@@ -3,6 +3,7 @@
  */
 #include "car_comm.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -29,6 +30,24 @@ void car_comm_broken(const car_comm_t *comm, const char *what, CUresult result)
 
     snprintf(reason, sizeof(reason), "rank %d: %s: %s", comm->rank, what, car_cuda_error(result));
     car_control_break(comm->control, CAR_FAULT_DRIVER, reason);
+}
+
+car_import_t *car_comm_hold(car_comm_t *comm, int peer, const car_export_t *told, CUdeviceptr *base)
+{
+    const car_control_hooks_t *hooks = car_control_hooks(comm->control);
+    car_import_t *held = car_registry_hold(comm->device, &comm->peer[peer].arena, told, comm->map_max, comm->params->map_bytes, base);
+
+    if (NULL == held && !comm->told_unmapped && hooks->verbose && NULL != hooks->say) {
+        char text[CAR_REASON_BYTES];
+
+        comm->told_unmapped = true;
+        snprintf(text, sizeof(text),
+                 "rank %d cannot map a buffer of rank %d (%" PRIu64 " bytes): calls with it are copied. The driver refuses it, or "
+                 "coll_car_map_max or coll_car_map_bytes is too small",
+                 comm->rank, peer, told->bytes);
+        hooks->say(hooks->owner, text);
+    }
+    return held;
 }
 
 /* Many times coll_car_spin_us for kernels of which the driver says nothing, and time to get a turn on a GPU that is full. */

@@ -13,6 +13,7 @@
 #include "car_params.h"
 #include "car_plan.h"
 #include "car_reduction.h"
+#include "car_registry.h"
 #include "car_topology.h"
 
 typedef struct {
@@ -56,6 +57,7 @@ typedef struct car_comm {
     uint64_t zero_copy_again; /* the same for blocking calls with buffers that have come before */
     car_link_t worst_link;
     int gpus; /* different ones among the ranks */
+    bool told_unmapped; /* to the user, that a peer's buffer cannot be mapped */
     bool takes_turns; /* ranks share a GPU without MPS: their kernels do not run side by side, so none may wait for a peer */
     int shares;       /* in how many shares ranks divide what any of them could do; which is each one's, -1: none */
     int share[CAR_MAX_RANKS];
@@ -86,6 +88,12 @@ void car_comm_retire(car_comm_t *comm, int index, size_t offset);
 
 /* The same as car_comm_destroy for one whose set-up failed: the control segment stays the caller's. */
 void car_comm_abandon(car_comm_t *comm);
+
+/*
+ * car_registry_hold for the allocation of a peer within the limits that the user has set. The first that cannot be mapped is told
+ * to a user who asks for it: its calls are right, but not the fastest. Under the lock of car_pending.h.
+ */
+car_import_t *car_comm_hold(car_comm_t *comm, int peer, const car_export_t *told, CUdeviceptr *base);
 
 /* Breaks the communicator: something of the driver's has failed on this rank. */
 void car_comm_broken(const car_comm_t *comm, const char *what, CUresult result);

@@ -85,6 +85,7 @@ typedef struct {
     void (*say)(void *owner, const char *text); /* tells the user */
     car_fault_t (*look)(void *owner);           /* a fault that MPI knows of */
     void *owner;
+    bool verbose;                               /* the user asks for what is by choice, too */
     unsigned int warn_after, timeout; /* seconds that a rank may be late before a warning, before an error; 0: any number */
 } car_control_hooks_t;
 

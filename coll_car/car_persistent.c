@@ -326,8 +326,7 @@ static bool map_buffers(car_persistent_t *p, const offer_t *offers)
                 continue;
             }
             car_import_t **held = &p->call.held[2 * r + i];
-            *held = car_registry_hold(comm->device, &comm->peer[r].arena, told[i], comm->map_max,
-                                      comm->params->map_bytes, address[i]);
+            *held = car_comm_hold(comm, r, told[i], address[i]);
             *address[i] += told[i]->offset;
             mapped = NULL != *held;
         }

@@ -168,6 +168,7 @@ static void set_hooks(mca_coll_car_module_t *module)
     const car_control_hooks_t hooks = {.say = say,
                                        .look = look,
                                        .owner = module,
+                                       .verbose = mca_coll_car_component.verbose > 0,
                                        .warn_after = mca_coll_car_component.params.warn_after,
                                        .timeout = mca_coll_car_component.params.timeout};
 

@@ -117,9 +117,12 @@ def test_more_allocations_than_may_be_mapped(build, check, most, expect):
 
 @pytest.mark.parametrize("fails", ["cuIpcOpenMemHandle:3+", "cuIpcOpenMemHandle:3", "cuIpcGetMemHandle:2+"])
 def test_a_rank_whose_driver_maps_no_buffers_makes_all_stage(build, check, fails):
-    """Only arenas are mapped before: of two peers."""
-    check(run(build, "zero_copy", "--case", "refused", ranks=3, gpus=simulated(build), car=SMALL_ZERO_COPY,
-              rank_env={1: {"SIMGPU_FAIL": fails}}))
+    """Only arenas are mapped before: of two peers. Whoever asks is told of it."""
+    result = run(build, "zero_copy", "--case", "refused", ranks=3, gpus=simulated(build), car={**SMALL_ZERO_COPY, "verbose": 1},
+                 rank_env={1: {"SIMGPU_FAIL": fails}})
+    check(result)
+    told = result.output.count("cannot map a buffer of rank")
+    assert told == ("cuIpcOpenMemHandle" in fails), result.output
 
 
 # --- ranks that take turns on a GPU ---------------------------------------------------------------------------------------
