@@ -33,7 +33,7 @@ class Job:
     @property
     def name(self):
         case = [self.arguments[self.arguments.index("--case") + 1]] if "--case" in self.arguments else []
-        words = [self.program, *case, *(f"{value}" for value in self.car.values()), *(self.under[:3:2])]
+        words = [self.program, *case, *(f"{value}" for value in (*self.car.values(), *self.env.values())), *self.under[:3:2]]
         return " ".join(words)
 
 
@@ -83,6 +83,13 @@ def programs(ranks, big_bytes, limit_ms, fuzz_seconds=10):
         Job("stream_order", ("--expect", "after"), car={"stream_order": "legacy"}),
         Job("stream_order", ("--expect", "after", "--stream", "per-thread"), car={"stream_order": "legacy"}),
         Job("whole"),
+        *(Job("allreduce", ("--cases", 30, "--max-bytes", 1 << 20), env={"CAR_TEST_FORM": form}) for form in ("nonblocking", "persistent")),
+        Job("outstanding", ("--calls", 30)),
+        Job("idup"),
+        Job("persistent"),
+        Job("unsupported"),
+        Job("zero_copy"),
+        Job("reset", ("--who", "all")),
         Job("big", ("--bytes", big_bytes, "--overhead", 128 << 20)),
     ]
     if ranks == 2:  # more than 2^31 bytes, once
