@@ -45,6 +45,42 @@ def test_threads_post_and_others_may_complete(build, check, complete):
               gpus=simulated(build, devices=2)))
 
 
+# --- the programs of blocking calls, in the other forms (test_matrix.py has allreduce) ---------------------------------------
+
+PROGRAMS = {
+    "types": (),
+    "mixed": ("--cases", 60),
+    "big": ("--bytes", 12 << 20),
+    "derived": (),
+    "late": ("--limit-ms", 500, "--ms", 1000),
+    "context": (),
+    "lifecycle": ("--rounds", 20),
+    "communicators": (),
+    "erroneous": (),
+    "whole": (),
+}
+
+
+@pytest.mark.parametrize("which", OTHER_FORMS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_in_the_other_forms(build, check, program, which):
+    # types: its fold is compared with Open MPI's plain C loops. big: more than coll/car may use.
+    more = {"types": {"env": {"OMPI_MCA_op": "^avx", **form(which)}}, "big": {"car": {"memory": 1 << 20}}}
+    check(run(build, program, *PROGRAMS[program], **{"ranks": 3, "gpus": simulated(build, devices=2), "env": form(which),
+                                                     **more.get(program, {})}))
+
+
+@pytest.mark.parametrize("which", OTHER_FORMS)
+def test_the_default_stream_comes_first_in_the_other_forms(build, check, which):
+    check(run(build, "stream_order", "--expect", "after", gpus=simulated(build), car={"stream_order": "legacy"}, env=form(which)))
+    check(run(build, "stream_order", "--expect", "before", gpus=simulated(build), env=form(which)))
+
+
+@pytest.mark.parametrize("which", OTHER_FORMS)
+def test_mpi_goes_on_while_a_rank_waits_in_the_other_forms(build, check, which):
+    check(run(build, "progress", ranks=3, gpus=simulated(build), env={**launch.NO_SINGLE_COPY, **form(which)}, timeout=30))
+
+
 # --- communicators are made meanwhile -----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("ranks, devices, pml", [(2, 1, "ucx"), (4, 2, "ob1")])
