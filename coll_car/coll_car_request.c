@@ -42,6 +42,12 @@ static coll_car_request_t *take_spare(void)
     return NULL != request ? request : OBJ_NEW(coll_car_request_t);
 }
 
+void coll_car_request_sync(void)
+{
+    coll_car_lock();
+    coll_car_unlock();
+}
+
 static int cancel(struct ompi_request_t *request, int complete)
 {
     (void) request;
@@ -51,6 +57,7 @@ static int cancel(struct ompi_request_t *request, int complete)
 
 static int free_nonblocking(struct ompi_request_t **request)
 {
+    coll_car_request_sync();
     if (!REQUEST_COMPLETE(*request)) {
         return MPI_ERR_REQUEST;
     }
@@ -98,10 +105,19 @@ void coll_car_request_give(coll_car_request_t *request)
     OBJ_RELEASE(comm);
 }
 
-void coll_car_request_complete(coll_car_request_t *request)
+/* In the order in which they ended; from the moment that one is complete the user may free it. */
+int coll_car_requests_complete(coll_car_request_t *ended)
 {
-    request->super.super.req_status.MPI_ERROR = request->failed ? MPI_ERR_OTHER : MPI_SUCCESS;
-    (void) ompi_request_complete(&request->super.super, true);
+    int count = 0;
+
+    while (NULL != ended) {
+        coll_car_request_t *request = ended;
+        ended = request->next;
+        request->super.super.req_status.MPI_ERROR = request->failed ? MPI_ERR_OTHER : MPI_SUCCESS;
+        (void) ompi_request_complete(&request->super.super, true);
+        ++count;
+    }
+    return count;
 }
 
 /* --- moving on -------------------------------------------------------------------------------------------------------- */
