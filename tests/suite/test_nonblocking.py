@@ -163,7 +163,9 @@ def test_a_rank_whose_driver_maps_no_buffers_makes_all_stage(build, check, fails
 @pytest.mark.parametrize("which", FORMS)
 def test_ranks_that_share_a_gpu_without_mps(build, check, which):
     gpus = simulated(build, devices=1, mps=0)
-    check(run(build, "allreduce", "--cases", 30, ranks=3, gpus=gpus, env=form(which)))
+    result = check(run(build, "allreduce", "--cases", 30, ranks=3, gpus=gpus, env=form(which)))
+    # No kernel waits for a peer.
+    assert "by one_shot_push 0, one_shot_pull 0, two_shot 0" in result.line("ok "), result
     check(run(build, "mixed", "--cases", 40, ranks=4, gpus=gpus, env=form(which), car=SMALL_ZERO_COPY))
 
 
