@@ -61,6 +61,12 @@ static uint64_t own(void)
 
 /* --- making and freeing ---------------------------------------------------------------------------------------------- */
 
+static bool all_fit(void)
+{
+    return 2 * run.slots / 3 < LANES && 0 == strcmp("yes", test_option("room", "yes"))
+           && 0 == strcmp("car", test_option("expect", "car"));
+}
+
 /* Of all ranks alike: from what coll/car counts it follows whether it has the request. */
 static void make(int i, int round)
 {
@@ -83,6 +89,8 @@ static void make(int i, int round)
     PMPI_Allreduce(&mine, &any, 1, MPI_INT, MPI_LOR, run.control);
     CHECK(all == any || c->size < test.size, "request %d is served on this rank %d, elsewhere %d", i, mine, any);
     CHECK(c->device || !s->ours, "a request of host memory is served");
+    /* The lanes of requests that all ranks have freed are free again. */
+    CHECK(!all_fit() || c->device == s->ours, "request %d, made in round %d, is left", i, round);
     s->alive = true;
     s->freed = s->started = false;
     s->last = round + 2 + (int) (random >> 8) % 5;

@@ -99,15 +99,15 @@ def test_more_persistent_requests_than_there_are_lanes(build, check, ranks, devi
     check(run(build, "persistent", ranks=ranks, pml=pml, gpus=simulated(build, devices)))
 
 
-@pytest.mark.parametrize("more", [{"car": SMALL_ZERO_COPY, "ranks": 4},
+@pytest.mark.parametrize("more", [{"car": SMALL_ZERO_COPY, "ranks": 4, "requests": 150},
                                   {"car": {"push_max": 1000, "pull_max": 20000, "zero_copy_min": 0}, "ranks": 3},
                                   {"car": {"launch": "plain"}, "ranks": 2, "env": {"CUDA_LAUNCH_BLOCKING": "1"}},
                                   {"car": {"memory": 1 << 20}, "ranks": 3, "room": "no"}],
                          ids=["zero copy", "every algorithm", "launches block", "little memory"])
 def test_persistent_requests_in_every_way(build, check, more):
-    more = {"room": "yes", **more}
-    room = more.pop("room")
-    check(run(build, "persistent", "--requests", 60, "--room", room, gpus=simulated(build, devices=2), **more))
+    more = {"room": "yes", "requests": 60, **more}
+    room, requests = more.pop("room"), more.pop("requests")
+    check(run(build, "persistent", "--requests", requests, "--room", room, gpus=simulated(build, devices=2), **more))
 
 
 def test_epochs_of_persistent_requests_begin_again_without_blocking(build, check):
