@@ -83,9 +83,11 @@ def test_mpi_goes_on_while_a_rank_waits_in_the_other_forms(build, check, which):
 
 # --- communicators are made meanwhile -----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("ranks, devices, pml", [(2, 1, "ucx"), (4, 2, "ob1")])
-def test_communicators_are_made_while_calls_are_under_way(build, check, ranks, devices, pml):
-    check(run(build, "idup", ranks=ranks, pml=pml, gpus=simulated(build, devices)))
+@pytest.mark.parametrize("ranks, devices, pml, kinds", [(2, 1, "ucx", "device,managed,host"), (4, 2, "ob1", "device,host,other"),
+                                                        (3, 1, "ob1", "host")])
+def test_communicators_are_made_while_calls_are_under_way(build, check, ranks, devices, pml, kinds):
+    """Stock Open MPI gives wrong sums there, of host memory."""
+    check(run(build, "idup", "--kinds", kinds, ranks=ranks, pml=pml, gpus=simulated(build, devices)))
 
 
 def test_the_same_with_too_little_memory(build, check):
