@@ -41,6 +41,7 @@ typedef struct {
     data_op_t op;
     gpu_kind_t memory;
     bool in_place, activate, phases, overlap;
+    bool no_gpu; /* CUDA is left alone; the machine has 0 GPUs then */
     bool wanted[BENCH_WAYS];
     bench_way_t main;          /* the form that the table is about and ratios are taken of */
     int probes;                /* calls of MPI_Test during a computation */

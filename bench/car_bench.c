@@ -141,9 +141,13 @@ int main(int argc, char **argv)
     bench_prepare_environment(argc, argv);
     test_begin(&argc, &argv, "car_bench");
     bench_read_options(argc, argv, &options);
-    test_use_gpu();
-    check_possible(&options);
-    bench_measure_machine(&machine);
+    if (options.no_gpu) {
+        machine = (bench_machine_t){.gpu = "none"};
+    } else {
+        test_use_gpu();
+        check_possible(&options);
+        bench_measure_machine(&machine);
+    }
     bool written = NULL == options.links || bench_measure_all_links(&machine, options.links);
     if (options.activate) {
         activate();

@@ -60,6 +60,8 @@ static void time_calls(series_t *s)
     s->served.calls_one_shot_push += since.calls_one_shot_push;
     s->served.calls_one_shot_pull += since.calls_one_shot_pull;
     s->served.calls_two_shot += since.calls_two_shot;
+    s->served.calls_zero_copy += since.calls_zero_copy;
+    s->served.calls_two_phase += since.calls_two_phase;
     s->served.calls_host_small += since.calls_host_small;
 }
 
@@ -95,6 +97,8 @@ static const char *algorithm_of(const series_t *s)
            : calls == c->calls_one_shot_push ? "one_shot_push"
            : calls == c->calls_one_shot_pull ? "one_shot_pull"
            : calls == c->calls_two_shot      ? "two_shot"
+           : calls == c->calls_zero_copy     ? "zero_copy"
+           : calls == c->calls_two_phase     ? "two_phase"
                                              : "mixed";
 }
 

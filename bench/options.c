@@ -20,6 +20,7 @@ static const char usage[] =
     "  --form LIST                 of blocking (default), nonblocking, persistent, separated by commas: in turns in this run;\n"
     "                              ratios are to the first\n"
     "  --rotate N                  use N pairs of buffers in turn, so that caches do not flatter (default 1)\n"
+    "  --no-gpu                    never touch CUDA, as a program for CPUs; host buffers, and no floor\n"
     "  --activate                  one call with device memory first: what a GPU program's host buffers get\n"
     "  --time SECONDS              per size and way (default 0.2); --iterations N instead of that\n"
     "  --no-check                  do not check results; --check-max BYTES: only up to this size\n"
@@ -182,6 +183,9 @@ static void check_together(bench_options_t *o)
     if (GPU_KINDS == o->memory) {
         fail("unknown kind of buffers", NULL);
     }
+    if (o->no_gpu && (GPU_HOST != o->memory || o->activate || o->overlap || NULL != o->links)) {
+        fail("--no-gpu is for --buffers host, without what needs a GPU", NULL);
+    }
     if (!data_offered(o->type, o->op)) {
         fail("MPI does not allow, or this Open MPI does not have, the operation on the type; --type list prints all",
              o->type->mpi_name);
@@ -223,7 +227,7 @@ static const char *optional_word(int argc, char **argv, const char *otherwise)
 
 void bench_read_options(int argc, char **argv, bench_options_t *o)
 {
-    enum { MIN = 1, MAX, STEP, TYPE, OP, BUFFERS, IN_PLACE, FORM, ROTATE, BASELINE, BASELINE_MAX, REFERENCE, NCCL, ACTIVATE,
+    enum { MIN = 1, MAX, STEP, TYPE, OP, BUFFERS, IN_PLACE, FORM, ROTATE, BASELINE, BASELINE_MAX, REFERENCE, NCCL, ACTIVATE, NO_GPU,
            OVERLAP, PROBES, PHASES, TIME, ITERATIONS, NO_CHECK, CHECK_MAX, LINKS, CSV, JSON, PLOT, HELP };
     static const struct option names[] = {
         {"min", 1, NULL, MIN},           {"max", 1, NULL, MAX},           {"step", 1, NULL, STEP},
@@ -231,6 +235,7 @@ void bench_read_options(int argc, char **argv, bench_options_t *o)
         {"in-place", 0, NULL, IN_PLACE}, {"form", 1, NULL, FORM},         {"rotate", 1, NULL, ROTATE},
         {"baseline", 0, NULL, BASELINE}, {"baseline-max", 1, NULL, BASELINE_MAX},
         {"reference", 0, NULL, REFERENCE}, {"nccl", 2, NULL, NCCL},       {"activate", 0, NULL, ACTIVATE},
+        {"no-gpu", 0, NULL, NO_GPU},
         {"overlap", 0, NULL, OVERLAP},   {"probes", 1, NULL, PROBES},     {"phases", 0, NULL, PHASES},
         {"time", 1, NULL, TIME},         {"iterations", 1, NULL, ITERATIONS}, {"no-check", 0, NULL, NO_CHECK},
         {"check-max", 1, NULL, CHECK_MAX}, {"links", 1, NULL, LINKS},     {"csv", 1, NULL, CSV},
@@ -263,6 +268,7 @@ void bench_read_options(int argc, char **argv, bench_options_t *o)
             o->nccl_library = optional_word(argc, argv, "libnccl.so.2");
             break;
         case ACTIVATE: o->activate = true; break;
+        case NO_GPU: o->no_gpu = true; break;
         case OVERLAP: o->overlap = true; break;
         case PROBES: o->probes = count_of(optarg, 0, 100000); break;
         case PHASES: o->phases = true; break;

@@ -11,7 +11,9 @@ static void find_driver(char *text, size_t size)
     char line[256] = "";
     int cuda = 0;
 
-    (void) gpu.DriverGetVersion(&cuda);
+    if (gpu_in_use() >= 0) {
+        (void) gpu.DriverGetVersion(&cuda);
+    }
     if (NULL != f) {
         (void) !fgets(line, sizeof(line), f);
         fclose(f);
@@ -39,6 +41,10 @@ void bench_find_origin(bench_origin_t *origin)
 
 static void say_machine(const bench_machine_t *m)
 {
+    if (0 == m->gpus) {
+        printf("# no GPU is touched: no floor and no bound\n");
+        return;
+    }
     printf("# floor %.2f us (plain launch %.2f, graph %.2f); ", m->floor, m->floor_plain, m->floor_graph);
     if (m->link > 0) {
         printf("link %.0f GB/s each way, both at once; ", m->link);
@@ -129,7 +135,11 @@ void bench_report_row(const bench_options_t *o, const bench_machine_t *m, const 
             say_peer(&r->times[way], ours);
         }
     }
-    printf(" %9.2f %7.2f", bound, ours->median / bound);
+    if (bound > 0) {
+        printf(" %9.2f %7.2f", bound, ours->median / bound);
+    } else {
+        printf(" %9s %7s", "-", "-");
+    }
     for (int i = 0; i < BENCH_PHASES; ++i) {
         if (o->phases && bench_phase_known(i)) {
             printf(" %7.2f", ours->phases[i]);

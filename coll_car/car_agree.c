@@ -2,8 +2,10 @@
  * How the ranks agree on what becomes of a call of a lane: by a record that each posts, and where one round does not do,
  * by its second part. All ranks decide from the same records, in the order of the calls.
  */
+#include <stdio.h>
 #include <string.h>
 
+#include "car_check.h"
 #include "car_grow.h"
 #include "car_lane_parts.h"
 #include "car_pending.h"
@@ -16,10 +18,7 @@
 #define CAR_PAUSE 64
 
 typedef struct {
-    uint32_t device, context; /* of the rank's buffers, of the rank */
-    uint64_t gone[CAR_GONE_AT_ONCE];
-    uint64_t room; /* bytes of device memory that the rank could take for the queue */
-    car_export_t in, out;
+    car_said_t said;
     /* The second part: */
     _Atomic uint64_t second; /* the call whose second part this is */
     uint64_t offset;         /* of the piece that the rank has taken */
@@ -40,10 +39,9 @@ static uint64_t bytes_of(const car_call_t *op)
 
 /* --- what a call may want: the same on all ranks, when it is the next to be decided --------------------------------- */
 
-static bool may_be_zero_copy(const car_lane_t *lane, const car_call_t *op)
+static bool may_be_zero_copy(const car_lane_t *lane)
 {
-    return NULL != lane->comm && 0 != lane->comm->zero_copy_min && bytes_of(op) >= lane->comm->zero_copy_min
-           && 0 == lane->zero_pause;
+    return NULL != lane->comm && 0 != lane->comm->zero_copy_min;
 }
 
 static size_t slot_wanted(const car_call_t *op)
@@ -75,13 +73,12 @@ static bool may_grow(const car_lane_t *lane, const car_call_t *op)
 
 /* --- posting -------------------------------------------------------------------------------------------------------- */
 
-static void tell_buffers(car_lane_t *lane, car_call_t *op, record_t *mine)
+static void tell_buffers(car_lane_t *lane, car_call_t *op, car_said_t *mine)
 {
     car_comm_t *comm = lane->comm;
-    car_cuda_guard_t guard;
 
     if (!car_comm_usable(comm, &op->input, op->reduction.alignment)
-        || !car_comm_usable(comm, &op->output, op->reduction.alignment) || !car_lane_driver(lane, &guard)) {
+        || !car_comm_usable(comm, &op->output, op->reduction.alignment) || !car_lane_driver(lane)) {
         return;
     }
     car_devices_lock();
@@ -90,13 +87,13 @@ static void tell_buffers(car_lane_t *lane, car_call_t *op, record_t *mine)
     if (op->output.address != op->input.address) {
         car_registry_export(comm->device, &op->output, &mine->out);
     }
+    car_registry_forget_freed(comm->device, mine->in.id, mine->out.id);
     op->gone = lane->gone_heard;
     car_registry_gone(comm->device, &op->gone, mine->gone);
     car_devices_unlock();
     if (0 != mine->in.id && 0 != mine->out.id && !car_lane_settle_for_peers(lane, op)) {
         mine->in.id = 0;
     }
-    car_cuda_leave(comm->device->cuda, &guard);
 }
 
 static uint64_t room_for(const car_lane_t *lane, const car_call_t *op)
@@ -110,7 +107,7 @@ static uint64_t room_for(const car_lane_t *lane, const car_call_t *op)
 
 static void post(car_lane_t *lane, car_call_t *op)
 {
-    record_t *mine = record_of(lane, op, lane->rank);
+    car_said_t *mine = &record_of(lane, op, lane->rank)->said;
 
     mine->device = op->device;
     mine->context = NULL != lane->comm || car_cuda_in_use();
@@ -119,13 +116,13 @@ static void post(car_lane_t *lane, car_call_t *op)
     memset(mine->gone, 0, sizeof(mine->gone));
     op->gone = 0;
     op->read = false;
-    if (op->device && may_be_zero_copy(lane, op)) {
+    if (op->device && may_be_zero_copy(lane)) {
         tell_buffers(lane, op, mine);
     }
     if (may_grow(lane, op)) {
         mine->room = room_for(lane, op);
     }
-    op->exported = 0 != mine->in.id;
+    mine->exported = 0 != mine->in.id && 0 != mine->out.id;
     lane->entered = op->number;
     atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->entered, op->number,
                           memory_order_release);
@@ -157,6 +154,39 @@ static bool post_next(car_lane_t *lane)
     return true;
 }
 
+/* --- hearing -------------------------------------------------------------------------------------------------------- */
+
+static bool damaged(car_lane_t *lane, int r, const char *what)
+{
+    lane->broken = true;
+    car_control_break(lane->control);
+    snprintf(lane->reason, sizeof(lane->reason), "rank %d told of %s: its memory or the control segment is damaged, or it "
+             "passed another count, type or operation", r, what);
+    return false;
+}
+
+/* Copies everybody's record, and looks at the copies: they are what is used. False: broken. */
+static bool hear(car_lane_t *lane, const car_call_t *op)
+{
+    for (int r = 0; r < lane->size && op->number != lane->heard; ++r) {
+        car_said_t *said = &lane->said[r];
+        const car_said_t *theirs = &record_of(lane, op, r)->said;
+        /* One line of the cache, and more only where there is more. */
+        memcpy(said, theirs, offsetof(car_said_t, in));
+        said->in.id = said->out.id = 0;
+        if (said->exported) {
+            memcpy(&said->in, &theirs->in, sizeof(said->in) + sizeof(said->out));
+        }
+        const char *wrong = car_check_export(&said->in, bytes_of(op), op->reduction.alignment);
+        wrong = NULL == wrong ? car_check_export(&said->out, bytes_of(op), op->reduction.alignment) : wrong;
+        if (NULL != wrong) {
+            return damaged(lane, r, wrong);
+        }
+    }
+    lane->heard = op->number;
+    return true;
+}
+
 /* --- the second part ------------------------------------------------------------------------------------------------ */
 
 static void say_second(car_lane_t *lane, car_call_t *op, bool ok, uint64_t offset)
@@ -170,7 +200,7 @@ static void say_second(car_lane_t *lane, car_call_t *op, bool ok, uint64_t offse
 }
 
 /* 1: all ranks have said yes; 0: one has said no; -1: one has not said anything yet. */
-static int heard_second(const car_lane_t *lane, const car_call_t *op)
+static int heard_second(car_lane_t *lane, const car_call_t *op)
 {
     int all = 1;
 
@@ -180,80 +210,17 @@ static int heard_second(const car_lane_t *lane, const car_call_t *op)
             return -1;
         }
         all = all && record->ok;
+        lane->piece_said[r] = record->offset;
     }
     return all;
 }
 
 /* --- zero copy ------------------------------------------------------------------------------------------------------ */
 
-static bool hold(car_lane_t *lane, car_call_t *op, int r, const car_export_t *told, int place, CUdeviceptr *address)
-{
-    car_comm_t *comm = lane->comm;
-
-    op->held[place] = car_registry_hold(comm->device, &comm->peer[r].arena, told, comm->params->map_max,
-                                        comm->params->map_bytes, address);
-    return NULL != op->held[place];
-}
-
-static bool map_buffers(car_lane_t *lane, car_call_t *op)
-{
-    car_comm_t *comm = lane->comm;
-    car_cuda_guard_t guard;
-    bool mapped = true;
-
-    if (!car_lane_driver(lane, &guard)) {
-        return false;
-    }
-    car_devices_lock();
-    for (int r = 0; r < lane->size && mapped; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
-        if (r == lane->rank) {
-            op->source[r] = (CUdeviceptr) (uintptr_t) op->input.address;
-            op->dest[r] = (CUdeviceptr) (uintptr_t) op->output.address;
-            continue;
-        }
-        mapped = hold(lane, op, r, &theirs->in, 2 * r, &op->source[r])
-                 && hold(lane, op, r, &theirs->out, 2 * r + 1, &op->dest[r]);
-    }
-    for (int i = 0; i < 2 * CAR_MAX_RANKS && !mapped; ++i) {
-        if (NULL != op->held[i]) {
-            car_registry_release(op->held[i]);
-            op->held[i] = NULL;
-        }
-    }
-    car_devices_unlock();
-    car_cuda_leave(comm->device->cuda, &guard);
-    return mapped;
-}
-
-/* Whether the call is zero copy or not: what peers have freed is kept no longer. They tell it again until all have read it. */
-static void drop_gone(car_lane_t *lane, car_call_t *op)
-{
-    car_comm_t *comm = lane->comm;
-    car_cuda_guard_t guard;
-    bool any = false;
-
-    op->read = true;
-    for (int r = 0; r < lane->size; ++r) {
-        any = any || (r != lane->rank && 0 != record_of(lane, op, r)->gone[0]);
-    }
-    if (!any || !car_lane_driver(lane, &guard)) {
-        return;
-    }
-    car_devices_lock();
-    for (int r = 0; r < lane->size; ++r) {
-        if (r != lane->rank) {
-            car_registry_drop(comm->device, &comm->peer[r].arena, record_of(lane, op, r)->gone);
-        }
-    }
-    car_devices_unlock();
-    car_cuda_leave(comm->device->cuda, &guard);
-}
-
-static bool all_exported(const car_lane_t *lane, const car_call_t *op)
+static bool all_exported(const car_lane_t *lane)
 {
     for (int r = 0; r < lane->size; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
+        const car_said_t *theirs = &lane->said[r];
         if (0 == theirs->in.id || 0 == theirs->out.id) {
             return false;
         }
@@ -261,14 +228,177 @@ static bool all_exported(const car_lane_t *lane, const car_call_t *op)
     return true;
 }
 
+static void forget_set(car_set_t *set)
+{
+    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
+        if (NULL != set->held[i]) {
+            car_registry_release(set->held[i]);
+        }
+    }
+    memset(set, 0, sizeof(*set));
+}
+
+static bool contains(const car_set_t *set, int r, uint64_t id)
+{
+    return id == set->id[2 * r] || id == set->id[2 * r + 1];
+}
+
+/*
+ * What is gone is in no set any more, and not mapped longer than calls that are under way hold it, whether this call is zero copy or
+ * not. All ranks read this; a rank tells it again until they have.
+ */
+static void drop_gone(car_lane_t *lane, car_call_t *op)
+{
+    car_device_t *device = lane->comm->device;
+    bool any = false;
+
+    op->read = true;
+    for (int r = 0; r < lane->size; ++r) {
+        any = any || 0 != lane->said[r].gone[0];
+    }
+    if (!any || !car_lane_driver(lane)) {
+        return;
+    }
+    car_devices_lock();
+    for (int r = 0; r < lane->size; ++r) {
+        const car_said_t *theirs = &lane->said[r];
+        for (int g = 0; g < CAR_GONE_AT_ONCE && 0 != theirs->gone[g]; ++g) {
+            for (int s = 0; s < CAR_LANE_SETS; ++s) {
+                if (0 != lane->sets[s].id[0] && contains(&lane->sets[s], r, theirs->gone[g])) {
+                    forget_set(&lane->sets[s]);
+                }
+            }
+        }
+        if (r != lane->rank) {
+            car_registry_drop(device, &lane->comm->peer[r].arena, theirs->gone);
+        }
+    }
+    car_devices_unlock();
+}
+
+static bool is_set(const car_lane_t *lane, const car_set_t *set)
+{
+    for (int r = 0; r < lane->size; ++r) {
+        const car_said_t *theirs = &lane->said[r];
+        if (set->id[2 * r] != theirs->in.id || set->id[2 * r + 1] != theirs->out.id) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * How many sets a lane remembers: no more than may be mapped at a time, with as many for the communicator's other lane. The same on
+ * all ranks, or they would not remember the same ones.
+ */
+static int sets_most(const car_lane_t *lane)
+{
+    const int most = (int) (lane->comm->map_max / (4 * (uint32_t) (lane->size - 1)));
+
+    return most < 1 ? 1 : most > CAR_LANE_SETS ? CAR_LANE_SETS : most;
+}
+
+/* The set that a call's records are, and whether it has been seen before; else it takes the place of the one unused longest. */
+static car_set_t *find_set(car_lane_t *lane, const car_call_t *op, bool *seen)
+{
+    car_set_t *oldest = &lane->sets[0];
+
+    for (int s = 0; s < sets_most(lane); ++s) {
+        if (is_set(lane, &lane->sets[s])) {
+            *seen = lane->sets[s].last != op->number;
+            return &lane->sets[s];
+        }
+        oldest = lane->sets[s].last < oldest->last ? &lane->sets[s] : oldest;
+    }
+    forget_set(oldest);
+    for (int r = 0; r < lane->size; ++r) {
+        oldest->id[2 * r] = lane->said[r].in.id;
+        oldest->id[2 * r + 1] = lane->said[r].out.id;
+    }
+    *seen = false;
+    return oldest;
+}
+
+static bool map_set(car_lane_t *lane, car_set_t *set)
+{
+    const car_comm_t *comm = lane->comm;
+    bool mapped = true;
+
+    set->let_go = false;
+    if (!car_lane_driver(lane)) {
+        return false;
+    }
+    for (int i = 0; i < 2 * lane->size && mapped; ++i) {
+        const int r = i / 2;
+        const car_said_t *theirs = &lane->said[r];
+        if (r != lane->rank) {
+            set->held[i] = car_registry_hold(comm->device, &comm->peer[r].arena, 0 == i % 2 ? &theirs->in : &theirs->out,
+                                             comm->map_max, comm->params->map_bytes, &set->base[i]);
+            mapped = NULL != set->held[i];
+        }
+    }
+    return mapped;
+}
+
+static void unmap_set(car_set_t *set)
+{
+    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
+        if (NULL != set->held[i]) {
+            car_registry_release(set->held[i]);
+            set->held[i] = NULL;
+        }
+    }
+}
+
+void car_lane_let_go(car_lane_t *lane, int r, uint64_t id)
+{
+    for (int s = 0; s < CAR_LANE_SETS; ++s) {
+        car_set_t *set = &lane->sets[s];
+        if (0 != set->id[0] && contains(set, r, id)) {
+            unmap_set(set);
+            set->let_go = true;
+        }
+    }
+}
+
+/* A rank whose driver refused to free what it had told to be going brings it again: it is mapped anew. False: broken. */
+static bool map_again(car_lane_t *lane, car_set_t *set)
+{
+    if (set->let_go && !map_set(lane, set)) {
+        lane->broken = true;
+        car_control_break(lane->control);
+        snprintf(lane->reason, sizeof(lane->reason), "a buffer that a rank was about to free came again, and could not be mapped");
+        return false;
+    }
+    return true;
+}
+
+/* The call's own hold on everybody's buffers, and where these are. */
+static void use_set(const car_lane_t *lane, car_call_t *op, const car_set_t *set)
+{
+    for (int r = 0; r < lane->size; ++r) {
+        const car_said_t *theirs = &lane->said[r];
+        op->source[r] = set->base[2 * r] + theirs->in.offset;
+        op->dest[r] = set->base[2 * r + 1] + theirs->out.offset;
+    }
+    op->source[lane->rank] = (CUdeviceptr) (uintptr_t) op->input.address;
+    op->dest[lane->rank] = (CUdeviceptr) (uintptr_t) op->output.address;
+    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
+        op->held[i] = set->held[i];
+        if (NULL != set->held[i]) {
+            car_registry_hold_again(set->held[i]);
+        }
+    }
+}
+
 /* --- a larger piece for the queue ------------------------------------------------------------------------------------ */
 
-static uint64_t least_room(const car_lane_t *lane, const car_call_t *op)
+static uint64_t least_room(const car_lane_t *lane)
 {
     uint64_t least = UINT64_MAX;
 
     for (int r = 0; r < lane->size; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
+        const car_said_t *theirs = &lane->said[r];
         least = theirs->room < least ? theirs->room : least;
     }
     return least;
@@ -287,6 +417,7 @@ static void take_piece(car_lane_t *lane, car_call_t *op, uint64_t room)
     const bool taken = car_arena_take(&lane->comm->device->arena, room, CAR_ARENA_HIGH, &offset);
     car_devices_unlock();
     lane->piece_new = taken ? offset : CAR_NO_PIECE;
+    op->growing = true;
     say_second(lane, op, taken, offset);
 }
 
@@ -300,16 +431,28 @@ static void give_piece(car_lane_t *lane, size_t *offset)
     }
 }
 
-/* All ranks have taken one and are through with every step so far: from here on steps use it. */
-static void use_piece(car_lane_t *lane, const car_call_t *op, uint64_t room)
+static bool pieces_sane(car_lane_t *lane, uint64_t room)
 {
+    for (int r = 0; r < lane->size; ++r) {
+        const char *wrong = car_check_piece(lane->piece_said[r], room, lane->comm->peer[r].arena_bytes);
+        if (NULL != wrong) {
+            return damaged(lane, r, wrong);
+        }
+    }
+    return true;
+}
+
+/* All ranks have taken one and are through with every step so far: from here on steps use it. */
+static void use_piece(car_lane_t *lane, uint64_t room)
+{
+    lane->piece_said[lane->rank] = lane->piece_new;
     give_piece(lane, &lane->piece_offset);
     lane->piece_offset = lane->piece_new;
     lane->piece_new = CAR_NO_PIECE;
     lane->slot_bytes = slot_in(room);
     lane->shares = shares_wanted(lane);
     for (int r = 0; r < lane->size; ++r) {
-        lane->staging[r] = lane->comm->peer[r].memory + record_of(lane, op, r)->offset;
+        lane->staging[r] = lane->comm->peer[r].memory + lane->piece_said[r];
     }
 }
 
@@ -332,7 +475,6 @@ static void count_pauses(car_lane_t *lane, const car_call_t *op)
     if (NULL == lane->comm) {
         return;
     }
-    lane->zero_pause -= lane->zero_pause > 0 && bytes_of(op) >= lane->comm->zero_copy_min ? 1 : 0;
     lane->grow_pause -= lane->grow_pause > 0 && bytes_of(op) > lane->slot_bytes ? 1 : 0;
 }
 
@@ -360,40 +502,55 @@ static car_path_t without_zero_copy(const car_lane_t *lane, const car_call_t *op
 }
 
 /* What the ranks bring, from everybody's records. */
-static void read_kinds(const car_lane_t *lane, const car_call_t *op, bool *device, bool *context)
+static void read_kinds(const car_lane_t *lane, bool *device, bool *context)
 {
     *device = false;
     *context = true;
     for (int r = 0; r < lane->size; ++r) {
-        const record_t *theirs = record_of(lane, op, r);
+        const car_said_t *theirs = &lane->said[r];
         *device = *device || theirs->device;
         *context = *context && theirs->context;
     }
 }
 
-static bool decide_zero_copy(car_lane_t *lane, car_call_t *op)
+/* What is not mapped yet: a large call repays it at once, and so does one that would take turns on a GPU else. */
+static bool wants_mapping(const car_lane_t *lane, const car_call_t *op)
 {
-    if (!op->second) {
-        const bool mapped = map_buffers(lane, op);
-        say_second(lane, op, mapped, 0);
-    }
-    const int heard = heard_second(lane, op);
-    if (heard < 0) {
-        return false;
-    }
-    if (heard) {
-        return decided(lane, op, CAR_PATH_ZERO_COPY);
-    }
+    return bytes_of(op) >= lane->comm->zero_copy_min || lane->comm->takes_turns;
+}
+
+typedef enum { ZERO_COPY_NO, ZERO_COPY_YES, ZERO_COPY_WAIT } zero_copy_t;
+
+/* Mapping takes a millisecond: buffers of small calls are mapped when they come for the second time. */
+static zero_copy_t decide_zero_copy(car_lane_t *lane, car_call_t *op)
+{
+    bool seen;
+
     car_devices_lock();
-    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
-        if (NULL != op->held[i]) {
-            car_registry_release(op->held[i]);
-            op->held[i] = NULL;
+    car_set_t *set = find_set(lane, op, &seen);
+    set->last = op->number;
+    zero_copy_t answer = set->mapped ? ZERO_COPY_YES : ZERO_COPY_NO;
+    if (!set->mapped && set->pause > 0 && !op->second) {
+        --set->pause;
+    } else if (!set->mapped && (op->second || seen || wants_mapping(lane, op))) {
+        if (!op->second) {
+            say_second(lane, op, map_set(lane, set), 0);
+        }
+        const int heard = heard_second(lane, op);
+        answer = heard < 0 ? ZERO_COPY_WAIT : heard > 0 ? ZERO_COPY_YES : ZERO_COPY_NO;
+        set->mapped = ZERO_COPY_YES == answer;
+        if (ZERO_COPY_NO == answer) {
+            unmap_set(set);
+            set->pause = CAR_PAUSE;
         }
     }
+    if (ZERO_COPY_YES == answer && !map_again(lane, set)) {
+        answer = ZERO_COPY_WAIT;
+    } else if (ZERO_COPY_YES == answer) {
+        use_set(lane, op, set);
+    }
     car_devices_unlock();
-    lane->zero_pause = CAR_PAUSE + 1;
-    return decided(lane, op, without_zero_copy(lane, op));
+    return answer;
 }
 
 static bool decide_growth(car_lane_t *lane, car_call_t *op, uint64_t room)
@@ -405,8 +562,11 @@ static bool decide_growth(car_lane_t *lane, car_call_t *op, uint64_t room)
     if (heard < 0 || (heard > 0 && !car_lane_all_done(lane, lane->steps))) {
         return false;
     }
+    if (heard && !pieces_sane(lane, room)) {
+        return false;
+    }
     if (heard) {
-        use_piece(lane, op, room);
+        use_piece(lane, room);
     } else {
         give_piece(lane, &lane->piece_new);
         lane->grow_pause = CAR_PAUSE + 1;
@@ -414,10 +574,13 @@ static bool decide_growth(car_lane_t *lane, car_call_t *op, uint64_t room)
     return decided(lane, op, CAR_PATH_STAGED);
 }
 
-/* A rank with device memory in a lane that shares some knows at once what becomes of a call that wants nothing more. */
+/*
+ * A rank with device memory in a lane that shares some knows at once what becomes of a call that wants nothing more. Where there is
+ * zero copy all ranks read all records, as they keep the same sets.
+ */
 static bool plain(const car_lane_t *lane, const car_call_t *op)
 {
-    return NULL != lane->comm && op->device && !op->call && !may_be_zero_copy(lane, op) && !may_grow(lane, op);
+    return NULL != lane->comm && op->device && !op->call && !may_be_zero_copy(lane) && !may_grow(lane, op);
 }
 
 static bool decide(car_lane_t *lane)
@@ -431,10 +594,10 @@ static bool decide(car_lane_t *lane)
     if (plain(lane, op)) {
         return decided(lane, op, CAR_PATH_STAGED);
     }
-    if (!all_entered(lane, op->number)) {
+    if (!all_entered(lane, op->number) || !hear(lane, op)) {
         return false;
     }
-    read_kinds(lane, op, &device, &context);
+    read_kinds(lane, &device, &context);
     if (!device) {
         return decided(lane, op, op->call ? CAR_PATH_NONE : CAR_PATH_HOST);
     }
@@ -444,22 +607,38 @@ static bool decide(car_lane_t *lane)
             return CAR_ATTACH_NEVER == attached ? decided(lane, op, CAR_PATH_HOST) : false;
         }
     }
-    if (may_be_zero_copy(lane, op)) {
+    if (!op->growing && may_be_zero_copy(lane)) {
         if (!op->read) {
             drop_gone(lane, op);
         }
-        if (all_exported(lane, op)) {
-            return decide_zero_copy(lane, op);
+        if (all_exported(lane)) {
+            const zero_copy_t answer = decide_zero_copy(lane, op);
+            if (ZERO_COPY_NO != answer) {
+                return ZERO_COPY_YES == answer ? decided(lane, op, CAR_PATH_ZERO_COPY) : false;
+            }
+            if (op->second) {
+                /* The second part has been said: there is no other for this call. */
+                return decided(lane, op, without_zero_copy(lane, op));
+            }
         }
     }
     if (may_grow(lane, op)) {
-        const uint64_t room = least_room(lane, op);
+        const uint64_t room = least_room(lane);
         if (slot_in(room) > lane->slot_bytes) {
             return decide_growth(lane, op, room);
         }
         lane->grow_pause = CAR_PAUSE + 1;
     }
     return decided(lane, op, without_zero_copy(lane, op));
+}
+
+void car_lane_forget_sets(car_lane_t *lane, bool alive)
+{
+    car_devices_lock();
+    for (int s = 0; s < CAR_LANE_SETS && alive; ++s) {
+        forget_set(&lane->sets[s]);
+    }
+    car_devices_unlock();
 }
 
 bool car_lane_agree(car_lane_t *lane)

@@ -45,6 +45,8 @@ static void destroy_driver_objects(car_comm_t *comm)
         (void) cuda->EventDestroy(comm->event);
     }
     if (NULL != comm->stream) {
+        /* The host's word comes before what kernels have sent to peers has arrived there: that must not meet a closed mapping. */
+        (void) cuda->StreamSynchronize(comm->stream);
         (void) cuda->StreamDestroy(comm->stream);
     }
     car_cuda_leave(cuda, &guard);
@@ -60,6 +62,14 @@ static void release(car_comm_t *comm, bool alive)
     }
     if (comm->word >= 0) {
         car_device_give_word(comm->device, comm->word);
+    }
+}
+
+void car_comm_retire(car_comm_t *comm, int index, size_t offset)
+{
+    /* There is room: each request's lane has one, and after a fault there are no new ones. Else it is lost, which is safe. */
+    if (CAR_NO_PIECE != offset && comm->retired_count < CAR_LANES) {
+        comm->retired[comm->retired_count++] = (car_retired_t){index, offset};
     }
 }
 

@@ -19,12 +19,16 @@ typedef struct {
     CUdeviceptr memory; /* the arena, as mapped here; 0: not mapped */
     CUdeviceptr piece;  /* the part of it that is this communicator's */
     car_id_t arena;
+    uint64_t arena_bytes;
     int pid;
 } car_peer_t;
 
-/* Memory of a persistent request that this rank has freed, until all have. */
+/*
+ * Memory that peers may still use: of a persistent request that this rank has freed, until all have; of what a fault has
+ * stopped, until the communicator's end.
+ */
 typedef struct {
-    int index; /* of its lane */
+    int index; /* of the request's lane; one with records: until the end */
     size_t offset;
 } car_retired_t;
 
@@ -48,9 +52,13 @@ typedef struct car_comm {
     uint32_t grow_pause; /* grow_wait after the next attempt that falls short */
     car_limits_t limits;
     uint64_t zero_copy_min; /* bytes from which calls use the users' own buffers, where all ranks can; 0: never */
+    uint32_t map_max; /* allocations of peers that a rank may have mapped for that */
+    uint64_t zero_copy_again; /* the same for blocking calls with buffers that have come before */
     car_link_t worst_link;
     int gpus; /* different ones among the ranks */
     bool takes_turns; /* ranks share a GPU without MPS: their kernels do not run side by side, so none may wait for a peer */
+    int shares;       /* in how many shares ranks divide what any of them could do; which is each one's, -1: none */
+    int share[CAR_MAX_RANKS];
     car_peer_t peer[CAR_MAX_RANKS];
 
     CUstream stream;
@@ -73,7 +81,10 @@ typedef struct car_comm {
  */
 void car_comm_destroy(car_comm_t *comm, bool alive, size_t queue_piece);
 
-/* The same for one whose set-up failed: the control segment stays the caller's. */
+/* Keeps a piece of the arena until peers have left it, as car_retired_t says. Under the lock of car_pending.h. */
+void car_comm_retire(car_comm_t *comm, int index, size_t offset);
+
+/* The same as car_comm_destroy for one whose set-up failed: the control segment stays the caller's. */
 void car_comm_abandon(car_comm_t *comm);
 
 /*

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617233) /* the last digit is the version of this layout */
+#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617235) /* the last digit is the version of this layout */
 #define CAR_CONTROL_SLOTS 2
 
 typedef struct {
@@ -28,20 +28,31 @@ typedef struct {
     _Alignas(64) char bytes[CAR_LANE_RECORD_BYTES];
 } car_lane_slot_t;
 
+/* Who is further behind than that is told by records. */
+#define CAR_FREED 64
+
+typedef struct {
+    _Alignas(64) _Atomic uint64_t count;
+    _Atomic uint64_t id[CAR_FREED];
+} car_freed_t;
+
 typedef struct {
     car_line_slot_t line[CAR_CONTROL_SLOTS];
     car_record_slot_t record[CAR_CONTROL_SLOTS];
     car_lane_words_t lane[CAR_LANES];
     car_lane_slot_t lane_record[CAR_LANES_WITH_RECORDS][CAR_CONTROL_WINDOW];
+    car_freed_t freed;
 } car_rank_area_t;
 
 _Static_assert(sizeof(car_lane_slot_t) == CAR_LANE_RECORD_BYTES, "records fill whole lines");
 
 typedef struct {
     uint64_t magic;
+    uint64_t key[2]; /* the name's random part: the file is the one that got that name */
     uint32_t size;
     _Atomic uint32_t departed;
     _Atomic uint32_t broken; /* 1 + the rank that broke the communicator; 0: none */
+    _Atomic uint64_t freed;  /* ids that all ranks have told */
     car_rank_area_t rank[]; /* then, for each slot, the ranks' payloads, and then the lane's chunks */
 } car_segment_t;
 
@@ -51,6 +62,7 @@ struct car_control {
     int rank;
     int size;
     uint64_t exchanges;
+    char mine[CAR_RECORD_BYTES]; /* what this rank brings: nobody else can change that */
 };
 
 static size_t segment_bytes(int size)
@@ -59,52 +71,107 @@ static size_t segment_bytes(int size)
            + CAR_CONTROL_CHUNKS * CAR_CONTROL_CHUNK_ROOM;
 }
 
-int car_control_create(int size, char name[CAR_CONTROL_NAME_BYTES])
+/* "/coll_car." and 32 digits. */
+static void write_name(const uint64_t key[2], char name[CAR_CONTROL_NAME_BYTES])
 {
-    uint64_t random[2];
+    snprintf(name, CAR_CONTROL_NAME_BYTES, "/coll_car.%016llx%016llx", (unsigned long long) key[0],
+             (unsigned long long) key[1]);
+}
 
-    if (sizeof(random) != getrandom(random, sizeof(random), 0)) {
-        return errno;
+/* False for what is no name of ours. */
+static bool read_name(const char *name, uint64_t key[2])
+{
+    char again[CAR_CONTROL_NAME_BYTES];
+    unsigned long long high, low;
+
+    if (2 != sscanf(name, "/coll_car.%16llx%16llx", &high, &low)) {
+        return false;
     }
-    snprintf(name, CAR_CONTROL_NAME_BYTES, "/coll_car.%016llx%016llx", (unsigned long long) random[0],
-             (unsigned long long) random[1]);
-    const int fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR, 0600);
-    if (fd < 0) {
+    key[0] = high;
+    key[1] = low;
+    write_name(key, again);
+    return 0 == strcmp(name, again);
+}
+
+static int fill_new(int fd, int size, const uint64_t key[2])
+{
+    const uint64_t head[3] = {CAR_CONTROL_MAGIC, key[0], key[1]};
+    const uint32_t ranks = (uint32_t) size;
+
+    /* Whatever the umask is. */
+    if (0 != fchmod(fd, 0600)) {
         return errno;
     }
     /* Allocated now, so that a full /dev/shm is an error here and not a SIGBUS later. */
-    int error = posix_fallocate(fd, 0, (off_t) segment_bytes(size));
-    if (0 == error) {
-        const uint64_t magic = CAR_CONTROL_MAGIC;
-        const uint32_t ranks = (uint32_t) size;
-        if (sizeof(magic) != pwrite(fd, &magic, sizeof(magic), offsetof(car_segment_t, magic))
-            || sizeof(ranks) != pwrite(fd, &ranks, sizeof(ranks), offsetof(car_segment_t, size))) {
-            error = EIO;
-        }
+    const int error = posix_fallocate(fd, 0, (off_t) segment_bytes(size));
+    if (0 != error) {
+        return error;
     }
+    return sizeof(head) == pwrite(fd, head, sizeof(head), offsetof(car_segment_t, magic))
+                   && sizeof(ranks) == pwrite(fd, &ranks, sizeof(ranks), offsetof(car_segment_t, size))
+               ? 0
+               : EIO;
+}
+
+int car_control_create(int size, char name[CAR_CONTROL_NAME_BYTES])
+{
+    uint64_t key[2];
+
+    if (sizeof(key) != getrandom(key, sizeof(key), 0)) {
+        return EIO;
+    }
+    write_name(key, name);
+    const int fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR, 0600);
+    if (fd < 0) {
+        const int error = errno;
+        name[0] = '\0';
+        return error;
+    }
+    const int error = fill_new(fd, size, key);
     close(fd);
     if (0 != error) {
         shm_unlink(name);
+        name[0] = '\0';
     }
     return error;
+}
+
+/* A file of ours that nobody else can open, with no other name. */
+static int check_file(int fd, size_t bytes)
+{
+    struct stat status;
+
+    if (0 != fstat(fd, &status)) {
+        return errno;
+    }
+    return S_ISREG(status.st_mode) && 0600 == (status.st_mode & 07777) && status.st_uid == geteuid()
+                   && 1 == status.st_nlink && (size_t) status.st_size == bytes
+               ? 0
+               : EPERM;
+}
+
+static bool is_ours(const car_segment_t *segment, int size, const uint64_t key[2])
+{
+    return CAR_CONTROL_MAGIC == segment->magic && key[0] == segment->key[0] && key[1] == segment->key[1]
+           && (uint32_t) size == segment->size;
 }
 
 int car_control_attach(const char *name, int rank, int size, car_control_t **control)
 {
     const size_t bytes = segment_bytes(size);
-    struct stat status;
-    void *memory = MAP_FAILED;
-    int error = 0;
+    uint64_t key[2];
+    void *memory;
 
+    if (!read_name(name, key)) {
+        return EINVAL;
+    }
+    /* A link is not followed (shm_open(3)). */
     const int fd = shm_open(name, O_RDWR, 0);
     if (fd < 0) {
         return errno;
     }
-    if (0 != fstat(fd, &status)) {
-        error = errno;
-    } else if (status.st_uid != geteuid() || (size_t) status.st_size != bytes) {
-        error = EPERM;
-    } else {
+    int error = check_file(fd, bytes);
+    if (0 == error) {
         memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         error = MAP_FAILED == memory ? errno : 0;
     }
@@ -112,15 +179,17 @@ int car_control_attach(const char *name, int rank, int size, car_control_t **con
     if (0 != error) {
         return error;
     }
-    car_segment_t *segment = memory;
     car_control_t *c = calloc(1, sizeof(*c));
-    if (NULL == c || CAR_CONTROL_MAGIC != segment->magic || (uint32_t) size != segment->size) {
+    if (NULL == c || !is_ours(memory, size, key)) {
         error = NULL == c ? ENOMEM : EPROTO;
         free(c);
         munmap(memory, bytes);
         return error;
     }
-    *c = (car_control_t){.segment = segment, .bytes = bytes, .rank = rank, .size = size};
+    c->segment = memory;
+    c->bytes = bytes;
+    c->rank = rank;
+    c->size = size;
     *control = c;
     return 0;
 }
@@ -182,7 +251,10 @@ void car_control_break(car_control_t *control)
 
 int car_control_broken(const car_control_t *control)
 {
-    return (int) atomic_load_explicit(&control->segment->broken, memory_order_relaxed) - 1;
+    const uint32_t value = atomic_load_explicit(&control->segment->broken, memory_order_relaxed);
+
+    /* What is no rank is no less broken: whose doing it is nobody knows, but it was not this rank. */
+    return value <= (uint32_t) control->size ? (int) value - 1 : (control->rank + 1) % control->size;
 }
 
 void car_control_exchange_begin(car_control_t *control, const void *mine, size_t bytes)
@@ -190,6 +262,7 @@ void car_control_exchange_begin(car_control_t *control, const void *mine, size_t
     const uint64_t number = ++control->exchanges;
     car_record_slot_t *own = &control->segment->rank[control->rank].record[number % CAR_CONTROL_SLOTS];
 
+    memcpy(control->mine, mine, bytes);
     memcpy(own->bytes, mine, bytes);
     atomic_store_explicit(&own->number, number, memory_order_release);
 }
@@ -205,7 +278,8 @@ bool car_control_exchange_test(const car_control_t *control, size_t bytes, void 
         }
     }
     for (int r = 0; r < control->size; ++r) {
-        memcpy((char *) all + (size_t) r * bytes, areas[r].record[number % CAR_CONTROL_SLOTS].bytes, bytes);
+        memcpy((char *) all + (size_t) r * bytes,
+               r == control->rank ? control->mine : areas[r].record[number % CAR_CONTROL_SLOTS].bytes, bytes);
     }
     return true;
 }
@@ -220,6 +294,35 @@ bool car_control_exchange(car_control_t *control, const void *mine, size_t bytes
         progress();
     }
     return true;
+}
+
+/* --- memory that has been freed ------------------------------------------------------------------------------------- */
+
+void car_control_tell_freed(car_control_t *control, uint64_t id)
+{
+    car_freed_t *mine = &control->segment->rank[control->rank].freed;
+    const uint64_t count = atomic_load_explicit(&mine->count, memory_order_relaxed);
+
+    atomic_store_explicit(&mine->id[count % CAR_FREED], id, memory_order_relaxed);
+    atomic_store_explicit(&mine->count, count + 1, memory_order_release);
+    atomic_fetch_add_explicit(&control->segment->freed, 1, memory_order_release);
+}
+
+uint64_t car_control_freed_bell(const car_control_t *control)
+{
+    return atomic_load_explicit(&control->segment->freed, memory_order_acquire);
+}
+
+/* A place may be written again meanwhile: then it has the id of something else that is gone. */
+uint64_t car_control_freed(const car_control_t *control, int r, uint64_t *heard)
+{
+    const car_freed_t *theirs = &control->segment->rank[r].freed;
+    const uint64_t count = atomic_load_explicit(&theirs->count, memory_order_acquire);
+
+    if (count - *heard > CAR_FREED) {
+        *heard = count - CAR_FREED;
+    }
+    return *heard == count ? 0 : atomic_load_explicit(&theirs->id[(*heard)++ % CAR_FREED], memory_order_relaxed);
 }
 
 /* --- lanes ---------------------------------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /*
- * The control segment: host memory that all ranks of a communicator share. Four things go through it: the line that a
- * rank posts with every blocking call, the exchanges of set-up, the records and counters of lanes (car_lane.h), and the
- * count of those who have gone.
+ * The control segment: host memory that all ranks of a communicator share. Five things go through it: the line that a
+ * rank posts with every blocking call, the exchanges of set-up, the records and counters of lanes (car_lane.h), ids of
+ * memory that has been freed, and the count of those who have gone.
  *
  * Two slots per rank, used in turn, suffice for lines as for exchanges: nobody can end call c + 1 before everybody has
  * posted it, and nobody posts it before he is done reading the lines of call c (docs/protocol.md).
@@ -32,11 +32,14 @@ typedef struct car_control car_control_t;
 
 /*
  * Creates a segment for `size` ranks under a name that cannot be guessed, mode 0600, and writes the name, which the
- * other ranks need. One rank creates; all, it too, attach. Returns 0 or an errno value.
+ * other ranks need. One rank creates; all, it too, attach. Returns 0 or an errno value, and an empty name with that.
  */
 int car_control_create(int size, char name[CAR_CONTROL_NAME_BYTES]);
 
-/* Maps the segment. Refuses one of another owner, size or version. Returns 0 or an errno value. */
+/*
+ * Maps the segment. Refuses a name that is none of ours, and a file of another kind, owner, mode, size, version or name, or
+ * one that has two. Returns 0 or an errno value.
+ */
 int car_control_attach(const char *name, int rank, int size, car_control_t **control);
 
 /* Removes the name; the memory lives until the last one has unmapped it. */
@@ -64,18 +67,28 @@ bool car_control_posted(const car_control_t *control, uint64_t call, int r, car_
 /* Says that the communicator is broken: this rank can no longer do its part. The first to say so is remembered. */
 void car_control_break(car_control_t *control);
 
-/* The rank that broke the communicator, or -1. */
+/* The rank that broke the communicator, always one of its ranks, or -1. */
 int car_control_broken(const car_control_t *control);
 
 /*
  * All ranks bring `bytes` (at most CAR_RECORD_BYTES) and get everybody's, in rank order, `bytes` apart. Collective, and
- * waits for nobody: after the begin, test returns true once all have come. One exchange at a time.
+ * waits for nobody: after the begin, test returns true once all have come. One exchange at a time. What `all` gets are
+ * copies: a peer that writes again changes nothing in them, and this rank's own is what it brought.
  */
 void car_control_exchange_begin(car_control_t *control, const void *mine, size_t bytes);
 bool car_control_exchange_test(const car_control_t *control, size_t bytes, void *all);
 
 /* The same, and waits: true when all have come, false once the communicator is broken while somebody is missing. */
 bool car_control_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress);
+
+/*
+ * Allocations that this rank has freed, by their ids: a short memory for those who are quick to look. The bell counts what all
+ * ranks have told. car_control_freed: the next id of rank r's after *heard, which is a reader's own place, 0 at first; 0: no more.
+ * Who tells sees to it that he is alone.
+ */
+void car_control_tell_freed(car_control_t *control, uint64_t id);
+uint64_t car_control_freed_bell(const car_control_t *control);
+uint64_t car_control_freed(const car_control_t *control, int r, uint64_t *heard);
 
 /*
  * Lanes: sequences of calls that the host takes from phase to phase. Each lane of each rank has counters, which only its

@@ -54,7 +54,7 @@ void car_cuda_leave(const car_cuda_t *cuda, car_cuda_guard_t *guard);
  */
 static inline CUresult car_cuda_legacy_stream(const car_cuda_t *cuda)
 {
-    int status;
+    CUstreamCaptureStatus status;
     return cuda->StreamIsCapturing(CU_STREAM_LEGACY, &status);
 }
 

@@ -119,6 +119,8 @@ typedef enum {
     CU_STREAM_CAPTURE_MODE_RELAXED = 2
 } CUstreamCaptureMode;
 
+typedef enum { CU_STREAM_CAPTURE_STATUS_NONE = 0 } CUstreamCaptureStatus;
+
 enum {
     CU_MEMORYTYPE_HOST = 1,
     CU_MEMORYTYPE_DEVICE = 2,
@@ -232,7 +234,7 @@ typedef struct {
     X(IpcCloseMemHandle, cuIpcCloseMemHandle, (CUdeviceptr))                                                           \
     X(StreamCreateWithPriority, cuStreamCreateWithPriority, (CUstream *, unsigned int, int))                           \
     X(StreamDestroy, cuStreamDestroy_v2, (CUstream))                                                                   \
-    X(StreamIsCapturing, cuStreamIsCapturing, (CUstream, int *))                                                       \
+    X(StreamIsCapturing, cuStreamIsCapturing, (CUstream, CUstreamCaptureStatus *))                                     \
     X(StreamQuery, cuStreamQuery, (CUstream))                                                                          \
     X(StreamSynchronize, cuStreamSynchronize, (CUstream))                                                              \
     X(StreamWaitEvent, cuStreamWaitEvent, (CUstream, CUevent, unsigned int))                                           \

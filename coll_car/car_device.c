@@ -8,9 +8,6 @@
 
 #include "car_images.h"
 
-/* Kernels are written for blocks of up to 512 threads: 64 blocks of that size fill a Hopper link. */
-#define CAR_THREADS 512
-
 struct car_peer_arena {
     car_peer_arena_t *next;
     car_id_t id;
@@ -63,7 +60,7 @@ static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
         for (int a = 0; a < CAR_FILES; ++a) {
             for (int k = 0; k < CAR_KERNELS; ++k) {
                 int most = 0;
-                const CUfunction f = d->functions[a][k];
+                CUfunction f = d->functions[a][k];
                 if (0 == pass) {
                     if (failed(d->cuda->FuncGetAttribute(&most, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, f),
                                "cuFuncGetAttribute", reason)) {
@@ -292,7 +289,7 @@ int car_device_take_word(car_device_t *device)
     for (int i = 0; i < CAR_HOST_WORDS; ++i) {
         if (0 == (device->host_words_used[i / 64] >> i % 64 & 1)) {
             device->host_words_used[i / 64] |= UINT64_C(1) << i % 64;
-            device->host_words[i].word = 0;
+            memset((void *) &device->host_words[i], 0, sizeof(device->host_words[i]));
             return i;
         }
     }

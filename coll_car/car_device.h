@@ -7,24 +7,49 @@
 #ifndef CAR_DEVICE_H
 #define CAR_DEVICE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "car_arena.h"
 #include "car_cuda.h"
+#include "car_kernel_args.h"
 #include "car_params.h"
 #include "car_reduction.h"
 
 #define CAR_REASON_BYTES 240
 
+/* Kernels are written for blocks of up to 512 threads: 64 blocks of that size fill a Hopper link. */
+#define CAR_THREADS 512
+
 typedef struct {
     unsigned char bytes[16];
 } car_id_t;
 
-/* A word that kernels store to and the host polls, alone on its line. */
+/* What kernels of one stream store to and the host polls, alone on its lines: car_tell_host() in the kernels. */
 typedef struct {
-    _Alignas(64) volatile uint64_t word;
+    _Alignas(128) volatile uint64_t word[CAR_DONE_WORDS];
 } car_host_word_t;
+
+/*
+ * Whether every block of a launch of so many, with that ticket, has ended; *left is how many did not finish. What they wrote
+ * may be read then.
+ */
+static inline bool car_host_word_reached(const car_host_word_t *line, uint32_t ticket, uint32_t blocks, uint32_t *left)
+{
+    const uint32_t words = blocks <= CAR_DONE_WORDS ? blocks : 1;
+
+    *left = 0;
+    for (uint32_t w = 0; w < words; ++w) {
+        const uint64_t value = line->word[w];
+        if (ticket != value >> 32) {
+            return false;
+        }
+        *left += (uint32_t) value;
+    }
+    atomic_thread_fence(memory_order_acquire);
+    return true;
+}
 
 /* One for each communicator, each of its lanes in use and each persistent request, of this process on a GPU. */
 #define CAR_HOST_WORDS 4096
@@ -40,7 +65,7 @@ typedef struct car_device {
     CUuuid uuid;
     char name[64];
     int multiprocessors;
-    uint32_t threads;         /* largest block of any kernel here, at most 512 */
+    uint32_t threads;         /* largest block of any kernel here, at most CAR_THREADS */
     uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
     int priority;             /* of the streams: the highest */
     bool side_by_side;        /* kernels of several processes run at the same time: under MPS */

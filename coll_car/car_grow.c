@@ -3,6 +3,7 @@
  */
 #include <stdio.h>
 
+#include "car_check.h"
 #include "car_grow.h"
 #include "car_pending.h"
 
@@ -44,6 +45,21 @@ static uint64_t least_bytes(const car_growth_t *all, int size)
     return least;
 }
 
+/* Whether all have taken what they were to take; false, with the reason and a broken communicator, where that cannot be. */
+static bool sane(car_comm_t *comm, const car_growth_t *all, uint64_t bytes, char reason[CAR_REASON_BYTES])
+{
+    for (int r = 0; r < comm->size; ++r) {
+        const char *wrong = bytes != all[r].bytes ? "a piece of another size"
+                                                  : car_check_piece(all[r].offset, bytes, comm->peer[r].arena_bytes);
+        if (NULL != wrong) {
+            car_control_break(comm->control);
+            snprintf(reason, CAR_REASON_BYTES, "rank %d told of %s: its memory or the control segment is damaged", r, wrong);
+            return false;
+        }
+    }
+    return true;
+}
+
 static void use_piece(car_comm_t *comm, const car_growth_t *all)
 {
     comm->piece_offset = all[comm->rank].offset;
@@ -58,6 +74,14 @@ static void give_back(car_comm_t *comm, size_t offset)
 {
     car_devices_lock();
     car_arena_give(&comm->device->arena, offset);
+    car_devices_unlock();
+}
+
+/* On a broken communicator: somebody may have heard of the piece. */
+static void keep(car_comm_t *comm, size_t offset)
+{
+    car_devices_lock();
+    car_comm_retire(comm, CAR_LANE_CALL, offset);
     car_devices_unlock();
 }
 
@@ -101,6 +125,7 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
     car_devices_unlock();
     mine.offset = offset;
     if (!together(comm, &mine, all, reason)) {
+        keep(comm, 0 != mine.bytes ? offset : CAR_NO_PIECE);
         return false;
     }
     if (0 == least_bytes(all, comm->size)) {
@@ -109,6 +134,10 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
             give_back(comm, offset);
         }
         return true;
+    }
+    if (!sane(comm, all, wanted, reason)) {
+        keep(comm, offset);
+        return false;
     }
     use_piece(comm, all);
     /* The first piece holds what lanes use, too, which goes on meanwhile. */

@@ -40,18 +40,17 @@ void car_lane_use_home(car_lane_t *lane)
 bool car_lane_use_piece(car_lane_t *lane, uint64_t bytes)
 {
     car_comm_t *comm = lane->comm;
-    car_cuda_guard_t guard;
 
     if (bytes > comm->limits.layout.staging_slot / 2 && comm->piece_bytes < CAR_PIECE_MAX) {
         const uint64_t wanted = 8 * bytes < CAR_PIECE_MAX ? 8 * bytes : CAR_PIECE_MAX;
-        if (!car_lane_driver(lane, &guard)) {
+        if (!car_lane_driver(lane)) {
             return false;
         }
         if (wanted > comm->piece_bytes && !car_comm_grow(comm, wanted, lane->reason)) {
             lane->broken = true;
             car_control_break(lane->control);
         }
-        car_cuda_leave(comm->device->cuda, &guard);
+        car_lane_leave(lane);
         if (lane->broken) {
             return false;
         }
@@ -67,7 +66,7 @@ void car_lane_enter(car_lane_t *lane, car_call_t *op)
 {
     op->next = NULL;
     op->number = ++lane->calls;
-    op->ended = op->failed = op->exported = op->second = op->copied = false;
+    op->ended = op->failed = op->second = op->growing = op->copied = false;
     op->device = CAR_MEMORY_HOST != op->input.memory || CAR_MEMORY_HOST != op->output.memory;
     if (NULL == lane->first) {
         lane->first = op;
@@ -108,22 +107,33 @@ static CUresult make_stream(car_lane_t *lane)
                           : device->cuda->StreamCreateWithPriority(&lane->stream, CU_STREAM_NON_BLOCKING, device->priority);
 }
 
-bool car_lane_driver(car_lane_t *lane, car_cuda_guard_t *guard)
+bool car_lane_driver(car_lane_t *lane)
 {
     const car_comm_t *comm = lane->comm;
+    CUresult result;
 
-    if (car_device_lost(comm->device)) {
-        return car_lane_broken(lane, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
-    }
-    CUresult result = car_cuda_enter(comm->device->cuda, comm->device->context, guard);
-    if (CUDA_SUCCESS != result) {
-        return car_lane_broken(lane, "making the communicator's context current", result);
+    if (!lane->inside) {
+        if (car_device_lost(comm->device)) {
+            return car_lane_broken(lane, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+        }
+        result = car_cuda_enter(comm->device->cuda, comm->device->context, &lane->guard);
+        if (CUDA_SUCCESS != result) {
+            return car_lane_broken(lane, "making the communicator's context current", result);
+        }
+        lane->inside = true;
     }
     if (NULL == lane->stream && CUDA_SUCCESS != (result = make_stream(lane))) {
-        car_cuda_leave(comm->device->cuda, guard);
         return car_lane_broken(lane, "creating a stream", result);
     }
     return true;
+}
+
+void car_lane_leave(car_lane_t *lane)
+{
+    if (lane->inside) {
+        car_cuda_leave(lane->comm->device->cuda, &lane->guard);
+        lane->inside = false;
+    }
 }
 
 static uint64_t nanoseconds(void)
@@ -136,13 +146,11 @@ static uint64_t nanoseconds(void)
 /* Now and then, while kernels are under way: whether the driver has something to say. */
 static void look(car_lane_t *lane)
 {
-    car_cuda_guard_t guard;
-
     if (0 != ++lane->polls % CAR_LOOK_POLLS || car_lane_reached(lane, lane->ticket)) {
         return;
     }
     const uint64_t now = nanoseconds();
-    if (now - lane->looked_ns < CAR_LOOK_NS || !car_lane_driver(lane, &guard)) {
+    if (now - lane->looked_ns < CAR_LOOK_NS || !car_lane_driver(lane)) {
         return;
     }
     lane->looked_ns = now;
@@ -150,7 +158,6 @@ static void look(car_lane_t *lane)
     if (CUDA_SUCCESS != result && CUDA_ERROR_NOT_READY != result) {
         (void) car_lane_broken(lane, "a kernel of an allreduce failed", result);
     }
-    car_cuda_leave(lane->comm->device->cuda, &guard);
 }
 
 bool car_lane_reached(const car_lane_t *lane, uint32_t ticket)
@@ -158,7 +165,7 @@ bool car_lane_reached(const car_lane_t *lane, uint32_t ticket)
     if (0 == ticket || NULL == lane->stream) {
         return true;
     }
-    const uint32_t reached = (uint32_t) (lane->comm->device->host_words[lane->word].word >> 32);
+    const uint32_t reached = (uint32_t) (lane->comm->device->host_words[lane->word].word[0] >> 32);
     if ((int32_t) (reached - ticket) < 0) {
         return false;
     }
@@ -217,7 +224,7 @@ static void fail_all(car_lane_t *lane)
     }
 }
 
-bool car_lane_poll(car_lane_t *lane)
+static bool move(car_lane_t *lane)
 {
     bool moved = false, again;
 
@@ -237,6 +244,14 @@ bool car_lane_poll(car_lane_t *lane)
     return moved;
 }
 
+bool car_lane_poll(car_lane_t *lane)
+{
+    const bool moved = move(lane);
+
+    car_lane_leave(lane);
+    return moved;
+}
+
 void car_lane_close(car_lane_t *lane, bool alive)
 {
     car_cuda_guard_t guard;
@@ -250,10 +265,16 @@ void car_lane_close(car_lane_t *lane, bool alive)
         for (int k = 0; k < CAR_KERNELS; ++k) {
             car_graph_destroy(cuda, &lane->graphs[k]);
         }
+        (void) cuda->StreamSynchronize(lane->stream);
         (void) cuda->StreamDestroy(lane->stream);
         car_cuda_leave(cuda, &guard);
     }
     lane->stream = NULL;
+    car_lane_forget_sets(lane, alive);
+    car_devices_lock();
+    car_comm_retire(lane->comm, CAR_LANE_QUEUE, lane->piece_new);
+    car_devices_unlock();
+    lane->piece_new = CAR_NO_PIECE;
     if (lane->word >= 0) {
         car_devices_lock();
         car_device_give_word(lane->comm->device, lane->word);

@@ -44,7 +44,8 @@ typedef struct car_call {
     car_path_t path;
     bool ended;
     bool failed; /* ended, and the result is not there */
-    bool exported, second; /* the parts of the record */
+    bool second;           /* this rank has said the second part of its record */
+    bool growing;          /* the second part is about a larger piece, not about mappings */
     uint64_t gone;         /* where the allocations end that the record says are gone (car_registry_gone) */
     bool read;             /* all ranks read what the others' records say of those */
     bool device;           /* this rank's are not host memory */
@@ -56,6 +57,31 @@ typedef struct car_call {
     car_import_t *held[2 * CAR_MAX_RANKS];
     CUdeviceptr source[CAR_MAX_RANKS], dest[CAR_MAX_RANKS]; /* of zero copy: everybody's buffers */
 } car_call_t;
+
+/*
+ * Buffers that calls have brought before, as the allocations of all ranks: the same on all, as all read the same records.
+ * Those that have been mapped stay mapped, so that a call with them needs no second part of its record.
+ */
+typedef struct {
+    uint64_t id[2 * CAR_MAX_RANKS]; /* rank r's input and output: 2 r, 2 r + 1; id[0] 0: no set */
+    uint64_t last;                  /* call that brought it last */
+    bool mapped;
+    bool let_go;                    /* on this rank it is not, as memory of it was about to be freed: it should not come again */
+    uint32_t pause;                 /* calls until mapping it is tried again, after that has failed */
+    car_import_t *held[2 * CAR_MAX_RANKS];
+    CUdeviceptr base[2 * CAR_MAX_RANKS]; /* of the allocations, as mapped here */
+} car_set_t;
+
+#define CAR_LANE_SETS 8
+
+/* What a rank says of a call in the first part of its record. */
+typedef struct {
+    uint32_t device, context; /* of the rank's buffers, of the rank */
+    uint32_t exported;        /* peers can use the buffers: in and out say how */
+    uint64_t gone[CAR_GONE_AT_ONCE];
+    uint64_t room; /* bytes of device memory that the rank could take for the queue */
+    car_export_t in, out;
+} car_said_t;
 
 typedef enum { CAR_ATTACH_WAIT, CAR_ATTACH_DONE, CAR_ATTACH_NEVER } car_attach_t;
 
@@ -84,9 +110,14 @@ typedef struct car_lane {
     uint64_t calls, entered;
     uint64_t steps;             /* given to calls so far */
     uint64_t stage_next, reduce_next, gather_next;
+    uint64_t staged, reduced, done; /* what this rank's counters say: they are not read back */
     uint32_t stage_ticket[CAR_LANE_STEPS], reduce_ticket[CAR_LANE_STEPS], gather_ticket[CAR_LANE_STEPS];
-    uint32_t zero_pause, grow_pause; /* calls until that is tried again */
+    uint32_t grow_pause; /* calls until that is tried again */
+    car_set_t sets[CAR_LANE_SETS];
     uint64_t gone_heard; /* of this rank's allocations that are gone: all ranks have heard up to here */
+    uint64_t heard;      /* call of which the records have been heard */
+    car_said_t said[CAR_MAX_RANKS];
+    uint64_t piece_said[CAR_MAX_RANKS]; /* where everybody's piece_new lies */
 
     /* Device memory for steps: the same layout on all ranks. */
     CUdeviceptr staging[CAR_MAX_RANKS];
@@ -100,6 +131,8 @@ typedef struct car_lane {
     uint32_t ticket;
     car_graph_t graphs[CAR_KERNELS];
 
+    bool inside; /* the device's context is current, until the poll ends */
+    car_cuda_guard_t guard;
     bool broken;
     char reason[CAR_REASON_BYTES];
     uint64_t looked_ns;

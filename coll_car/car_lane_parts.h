@@ -9,6 +9,12 @@
 /* Posts records, reads everybody's, decides. True if anything moved. */
 bool car_lane_agree(car_lane_t *lane);
 
+/* At the lane's end: what it has kept mapped may go. */
+void car_lane_forget_sets(car_lane_t *lane, bool alive);
+
+/* Under the lock of car_pending.h: rank r is freeing that allocation, so what holds mappings for its sake need not any more. */
+void car_lane_let_go(car_lane_t *lane, int r, uint64_t id);
+
 /* Takes steps of decided calls on. True if anything moved. */
 bool car_lane_step(car_lane_t *lane);
 
@@ -25,8 +31,9 @@ bool car_lane_reached(const car_lane_t *lane, uint32_t ticket);
 /* Breaks the communicator, for that reason; returns false. */
 bool car_lane_broken(car_lane_t *lane, const char *what, CUresult result);
 
-/* Makes the device's context current, and the lane's stream exist. False: broken. Paired with car_cuda_leave. */
-bool car_lane_driver(car_lane_t *lane, car_cuda_guard_t *guard);
+/* Makes the device's context current, until car_lane_leave, and the lane's stream exist. False: broken. */
+bool car_lane_driver(car_lane_t *lane);
+void car_lane_leave(car_lane_t *lane);
 
 /*
  * Peers read and write a call's buffers as soon as they know of them: what the application has copied there must be complete

@@ -6,6 +6,8 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <time.h>
 
 /* The algorithms, in the order of the message sizes that they are for. */
 typedef enum {
@@ -33,11 +35,19 @@ typedef enum {
     CAR_STREAM_ORDER_LEGACY /* after what the caller's legacy default stream has been given */
 } car_stream_order_t;
 
+/* Whether blocking calls use kernels that wait for peers, or those of lanes, which do not. */
+typedef enum {
+    CAR_TWO_PHASE_AUTO, /* where ranks share a GPU without MPS */
+    CAR_TWO_PHASE_NEVER,
+    CAR_TWO_PHASE_ALWAYS
+} car_two_phase_t;
+
 typedef struct {
     int algorithm;         /* car_algorithm_t: forced, or AUTO */
     int links;             /* car_links_t */
     int launch;            /* car_launch_how_t */
     int stream_order;      /* car_stream_order_t */
+    int two_phase;         /* car_two_phase_t */
     size_t memory;         /* bytes of device memory that a process spends per device on all its communicators */
     int push_max;          /* bytes up to which one_shot_push is chosen; -1: from the table */
     int pull_max;          /* bytes up to which one_shot_pull is chosen; -1: from the table */
@@ -45,9 +55,12 @@ typedef struct {
     unsigned int spin_us;  /* microseconds a kernel waits for a peer before it leaves and is launched again later */
     unsigned int blocks;   /* blocks of a grid; 0: from occupancy and the table */
     unsigned int threads;  /* threads of a block; 0: from the table */
-    size_t zero_copy_min;   /* bytes from which the users' own buffers are used, where all ranks can; 0: never */
+    int zero_copy_min;     /* bytes from which the users' own buffers are used, where all ranks can; -1: from the table; 0: never */
+    int zero_copy_again;   /* the same for blocking calls with buffers that have come before; -1: from the table */
     unsigned int map_max;   /* allocations of other processes' users that this process keeps mapped, at most */
     size_t map_bytes;       /* and their bytes, at most */
+    char *ucx;              /* library whose events tell of memory that is freed; what cannot be loaded: none do */
+    bool timing;            /* count the nanoseconds of the phases of blocking calls */
     unsigned int first_epoch; /* at which a communicator starts; 1, but for tests of what happens at the last */
 } car_params_t;
 
@@ -66,6 +79,10 @@ typedef struct {
     X(calls_forwarded, "allreduce calls left to the saved module for their type, operation or communicator, and persistent requests")           \
     X(calls_bounced, "of the calls left to the saved module: those whose device buffers went through pinned memory")   \
     X(calls_staged, "calls served by kernels through a copy, as a buffer was not memory of the communicator's GPU")    \
+    X(ns_post, "with coll_car_timing: nanoseconds from entering a blocking call to having told the others of it")       \
+    X(ns_launch, "with coll_car_timing: nanoseconds in launching kernels")                                              \
+    X(ns_wait, "with coll_car_timing: nanoseconds from launches to their completion")                                  \
+    X(ns_other, "with coll_car_timing: nanoseconds of blocking calls besides")                                         \
     X(relaunches, "kernel launches beyond the first of a call, because a peer was not there in time")
 
 typedef struct {
@@ -76,5 +93,17 @@ typedef struct {
 
 /* Threads count at the same time, and MPI_T reads meanwhile. */
 #define CAR_COUNT(counter, n) ((void) __atomic_fetch_add(&(counter), (n), __ATOMIC_RELAXED))
+
+/* The time in nanoseconds where it is asked for, else 0. */
+static inline uint64_t car_timing_now(const car_params_t *params)
+{
+    struct timespec t;
+
+    if (!params->timing) {
+        return 0;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
+}
 
 #endif /* CAR_PARAMS_H */

@@ -15,14 +15,36 @@ typedef struct car_pending {
 
 static car_pending_t *pending;
 
+static _Atomic(void (*)(void)) after_unlock; /* NULL: there are no such events */
+
 void car_devices_lock(void)
 {
     pthread_mutex_lock(&lock);
 }
 
-void car_devices_unlock(void)
+bool car_devices_trylock(void)
+{
+    return 0 == pthread_mutex_trylock(&lock);
+}
+
+void car_devices_unlock_only(void)
 {
     pthread_mutex_unlock(&lock);
+}
+
+void car_devices_unlock(void)
+{
+    void (*const look)(void) = atomic_load_explicit(&after_unlock, memory_order_relaxed);
+
+    pthread_mutex_unlock(&lock);
+    if (NULL != look) {
+        look();
+    }
+}
+
+void car_devices_after_unlock(void (*look)(void))
+{
+    atomic_store_explicit(&after_unlock, look, memory_order_relaxed);
 }
 
 bool car_pending_add(car_device_t *device, const size_t *pieces, int count, car_control_t *control)

@@ -16,6 +16,11 @@
 void car_devices_lock(void);
 void car_devices_unlock(void);
 
+/* For events that may come from within anything, the lock held included: they never wait, and what they leave is looked at by who unlocks. */
+bool car_devices_trylock(void);
+void car_devices_unlock_only(void);
+void car_devices_after_unlock(void (*look)(void));
+
 /*
  * Under the lock: pieces of the device's arena, by their offsets; CAR_NO_PIECE and what stands twice count once or not at all.
  * The control segment goes along. False, and nothing has happened, without memory for the entry.

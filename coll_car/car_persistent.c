@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "car_check.h"
 #include "car_grow.h"
 #include "car_pending.h"
 
@@ -277,13 +278,12 @@ static bool poll_kernels(car_persistent_t *p)
         }
         return false;
     }
-    const uint64_t value = p->branch.device->host_words[p->branch.word].word;
-    if (p->args.ticket != value >> 32) {
+    uint32_t left;
+    if (!car_host_word_reached(&p->branch.device->host_words[p->branch.word], p->args.ticket, p->plan.blocks, &left)) {
         look(p);
         return false;
     }
-    atomic_thread_fence(memory_order_acquire);
-    if (0 != (uint32_t) value) {
+    if (0 != left) {
         p->state = LEFT;
         return false;
     }
@@ -308,8 +308,9 @@ static bool map_buffers(car_persistent_t *p, const offer_t *offers)
                 continue;
             }
             car_import_t **held = &p->call.held[2 * r + i];
-            *held = car_registry_hold(comm->device, &comm->peer[r].arena, told[i], comm->params->map_max,
+            *held = car_registry_hold(comm->device, &comm->peer[r].arena, told[i], comm->map_max,
                                       comm->params->map_bytes, address[i]);
+            *address[i] += told[i]->offset;
             mapped = NULL != *held;
         }
     }
@@ -376,6 +377,7 @@ static void make_offer(car_persistent_t *p, offer_t *offer)
             car_registry_export(comm->device, &call->output, &offer->out);
         }
     }
+    car_registry_forget_freed(comm->device, offer->in.id, offer->out.id);
     car_registry_gone(comm->device, &comm->gone_told, offer->gone);
     car_devices_unlock();
 }
@@ -438,7 +440,9 @@ static how_t first_way(const car_persistent_t *p, const agreed_t *a)
     if (a->index < 0) {
         return BY_NONE;
     }
-    if (kernels && CAR_ONE_SHOT_PUSH == plan.algorithm) {
+    const bool small = bytes_of(p) < comm->zero_copy_again;
+    const bool forced = CAR_ALGORITHM_AUTO != comm->limits.algorithm;
+    if (kernels && (forced || (small && CAR_ONE_SHOT_PUSH == plan.algorithm))) {
         return BY_KERNELS;
     }
     return a->exported && 0 != comm->zero_copy_min ? BY_ZERO_COPY : kernels ? BY_KERNELS : BY_STAGING;
@@ -465,6 +469,7 @@ static void undo(car_persistent_t *p, bool alive, bool known)
     if (BY_KERNELS == p->how && alive && NULL != p->branch.stream
         && CUDA_SUCCESS == car_cuda_enter(comm->device->cuda, comm->device->context, &guard)) {
         car_graph_destroy(comm->device->cuda, &p->graph);
+        (void) comm->device->cuda->StreamSynchronize(p->branch.stream);
         (void) comm->device->cuda->StreamDestroy(p->branch.stream);
         car_cuda_leave(comm->device->cuda, &guard);
     }
@@ -482,7 +487,7 @@ static void undo(car_persistent_t *p, bool alive, bool known)
     }
     if (CAR_NO_PIECE != p->piece) {
         if (known) {
-            comm->retired[comm->retired_count++] = (car_retired_t){p->index, p->piece};
+            car_comm_retire(comm, p->index, p->piece);
         } else {
             car_arena_give(&comm->device->arena, p->piece);
         }
@@ -519,8 +524,44 @@ static void use_lane(car_persistent_t *p)
     atomic_fetch_add_explicit(&mine->used, 1, memory_order_release);
 }
 
+static bool damaged(const car_persistent_t *p, int r, const char *what, char reason[CAR_REASON_BYTES])
+{
+    car_control_break(p->comm->control);
+    snprintf(reason, CAR_REASON_BYTES, "rank %d told of %s: its memory or the control segment is damaged, or it passed "
+             "another count, type or operation", r, what);
+    return false;
+}
+
+/* Whether what the ranks have said can be. False, with the reason: broken. */
+static bool offers_sane(const car_persistent_t *p, const offer_t *offers, char reason[CAR_REASON_BYTES])
+{
+    const uint64_t bytes = bytes_of(p), alignment = p->call.reduction.alignment;
+
+    for (int r = 0; r < p->comm->size; ++r) {
+        const char *wrong = car_check_export(&offers[r].in, bytes, alignment);
+        wrong = NULL == wrong ? car_check_export(&offers[r].out, bytes, alignment) : wrong;
+        if (NULL != wrong) {
+            return damaged(p, r, wrong, reason);
+        }
+    }
+    return true;
+}
+
+static bool pieces_sane(const car_persistent_t *p, const agreed_t *a, const verdict_t *all, char reason[CAR_REASON_BYTES])
+{
+    const uint64_t bytes = BY_KERNELS == p->how ? p->branch.piece_bytes : BY_STAGING == p->how ? a->room : 0;
+
+    for (int r = 0; r < p->comm->size; ++r) {
+        const char *wrong = car_check_piece(all[r].offset, bytes, p->comm->peer[r].arena_bytes);
+        if (NULL != wrong) {
+            return damaged(p, r, wrong, reason);
+        }
+    }
+    return true;
+}
+
 /* Tries the ways one after the other until all ranks have one; false if the communicator has broken. */
-static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offers)
+static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offers, char reason[CAR_REASON_BYTES])
 {
     car_comm_t *comm = p->comm;
     verdict_t mine, all[CAR_MAX_RANKS];
@@ -529,12 +570,17 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
         mine.ok = prepare(p, a, offers);
         mine.offset = CAR_NO_PIECE == p->piece ? 0 : p->piece;
         if (!car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress)) {
-            undo(p, true, false);
+            /* Some rank may have heard of the piece. */
+            undo(p, true, true);
             return false;
         }
         bool ok = true;
         for (int r = 0; r < comm->size; ++r) {
             ok = ok && all[r].ok;
+        }
+        if (ok && !pieces_sane(p, a, all, reason)) {
+            undo(p, true, true);
+            return false;
         }
         if (ok) {
             if (BY_KERNELS == p->how) {
@@ -552,27 +598,29 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
 car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call, char reason[CAR_REASON_BYTES])
 {
     car_persistent_t *p = calloc(1, sizeof(*p));
-    char no_memory = NULL == p, any[CAR_MAX_RANKS];
+    unsigned char no_memory = NULL == p, any[CAR_MAX_RANKS];
     offer_t mine, offers[CAR_MAX_RANKS];
 
     reason[0] = '\0';
     /* Without memory on one rank there is no request on any. */
     bool together = car_control_exchange(comm->control, &no_memory, 1, any, comm->progress);
     for (int r = 0; r < comm->size && together; ++r) {
-        no_memory = no_memory || any[r];
+        no_memory |= any[r];
     }
-    if (together && no_memory) {
+    if (!together) {
+        snprintf(reason, CAR_REASON_BYTES, "rank %d failed", car_control_broken(comm->control));
+    }
+    if (NULL == p || !together || no_memory) {
         free(p);
         return NULL;
     }
-    if (together) {
-        p->comm = comm;
-        p->call = *call;
-        p->piece = CAR_NO_PIECE;
-        p->branch.word = -1;
-        make_offer(p, &mine);
-        together = car_control_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress);
-    }
+    p->comm = comm;
+    p->call = *call;
+    p->piece = CAR_NO_PIECE;
+    p->branch.word = -1;
+    make_offer(p, &mine);
+    together = car_control_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress)
+               && offers_sane(p, offers, reason);
     if (together) {
         const agreed_t agreed = read_offers(p, offers);
         drop_gone(comm, offers);
@@ -580,12 +628,12 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
         if (p->index >= 0) {
             use_lane(p);
         }
-        together = find_way(p, &agreed, offers);
+        together = find_way(p, &agreed, offers, reason);
         if (p->index >= 0 && (!together || BY_NONE == p->how)) {
             atomic_fetch_add_explicit(&words(p, comm->rank)->used, 1, memory_order_release);
         }
     }
-    if (!together) {
+    if (!together && '\0' == reason[0]) {
         snprintf(reason, CAR_REASON_BYTES, "rank %d failed", car_control_broken(comm->control));
     }
     if (!together || BY_NONE == p->how) {

@@ -62,6 +62,12 @@ typedef struct {
  */
 car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t element, size_t unit);
 
+/* Bytes from which calls are zero copy, where all ranks can: from the table. */
+uint64_t car_plan_zero_copy_min(const car_limits_t *limits);
+
+/* The same for blocking calls with buffers that have been used before. */
+uint64_t car_plan_zero_copy_again(const car_limits_t *limits);
+
 /* Bytes of the smallest piece with which that call takes as few rounds as with the largest. */
 size_t car_plan_piece(const car_limits_t *limits, uint64_t count, size_t element, size_t unit);
 

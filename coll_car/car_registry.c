@@ -58,18 +58,34 @@ static void forget(car_registry_t *r, car_own_t *own)
     own->id = 0;
 }
 
-/* Those that have been freed: their address has another id, or none. */
-static void forget_freed(car_registry_t *r, const car_device_t *device)
+/* The address of what has been freed has another id, or none. */
+void car_registry_forget_freed(car_device_t *device, uint64_t there, uint64_t there_too)
 {
-    for (int i = 0; i < CAR_EXPORTS; ++i) {
+    car_registry_t *r = device->registry;
+
+    for (int i = 0; NULL != r && i < CAR_EXPORTS; ++i) {
         unsigned long long id = 0;
-        if (0 != r->own[i].id
+        if (0 != r->own[i].id && there != r->own[i].id && there_too != r->own[i].id
             && (CUDA_SUCCESS
                     != device->cuda->PointerGetAttribute(&id, CU_POINTER_ATTRIBUTE_BUFFER_ID, r->own[i].base)
                 || id != r->own[i].id)) {
             forget(r, &r->own[i]);
         }
     }
+}
+
+uint64_t car_registry_forget_range(car_device_t *device, CUdeviceptr from, CUdeviceptr end)
+{
+    car_registry_t *r = device->registry;
+
+    for (int i = 0; NULL != r && i < CAR_EXPORTS; ++i) {
+        const uint64_t id = r->own[i].id;
+        if (0 != id && !r->own[i].refused && r->own[i].base >= from && r->own[i].base < end) {
+            forget(r, &r->own[i]);
+            return id;
+        }
+    }
+    return 0;
 }
 
 static car_own_t *find_own(car_registry_t *r, uint64_t id)
@@ -118,7 +134,6 @@ void car_registry_export(car_device_t *device, const car_buffer_t *buffer, car_e
         return;
     }
     ++r->clock;
-    forget_freed(r, device);
     if (CAR_MEMORY_DEVICE != buffer->memory || !buffer->plain || 0 == buffer->id || buffer->ordinal != device->ordinal
         || buffer->context != device->context) {
         return;
@@ -159,9 +174,13 @@ void car_registry_gone(car_device_t *device, uint64_t *heard, uint64_t ids[CAR_G
 static void unmap(car_import_t **link)
 {
     car_import_t *import = *link;
+    car_cuda_guard_t guard;
 
-    if (0 != import->address) {
+    /* Whoever lets go last may be in any context; of a device that was lost nothing is mapped any more. */
+    if (0 != import->address && !car_device_lost(import->device)
+        && CUDA_SUCCESS == car_cuda_enter(import->device->cuda, import->device->context, &guard)) {
         (void) import->device->cuda->IpcCloseMemHandle(import->address);
+        car_cuda_leave(import->device->cuda, &guard);
     }
     *link = import->next;
     free(import);
@@ -219,7 +238,7 @@ static void limit_failures(car_registry_t *r)
 }
 
 car_import_t *car_registry_hold(car_device_t *device, const car_id_t *owner, const car_export_t *told, unsigned int most,
-                                size_t most_bytes, CUdeviceptr *address)
+                                size_t most_bytes, CUdeviceptr *base)
 {
     car_registry_t *r = registry_of(device);
 
@@ -245,8 +264,13 @@ car_import_t *car_registry_hold(car_device_t *device, const car_id_t *owner, con
     }
     import->last = ++r->clock;
     ++import->holders;
-    *address = import->address + told->offset;
+    *base = import->address;
     return import;
+}
+
+void car_registry_hold_again(car_import_t *import)
+{
+    ++import->holders;
 }
 
 static void drop_unheld(car_registry_t *r)

@@ -26,19 +26,25 @@ typedef struct {
 /* An allocation of a peer's, mapped here. It stays while it is held, and after that as long as there is room. */
 typedef struct car_import car_import_t;
 
-/*
- * Says how peers may use a buffer; id 0 where they may not: memory that cannot be exported, or of another context or device.
- * Allocations that have been freed since they were last told are forgotten on the way: car_registry_gone() tells the peers.
- */
+/* Says how peers may use a buffer; id 0 where they may not: memory that cannot be exported, or of another context or device. */
 void car_registry_export(car_device_t *device, const car_buffer_t *buffer, car_export_t *told);
 
+/* Forgets what has been freed since it was told, but for two allocations that are known to be there. */
+void car_registry_forget_freed(car_device_t *device, uint64_t there, uint64_t there_too);
+
+/* Forgets an allocation that is about to be freed, as it begins in [from, end): its id, 0 if peers know of none there. No driver. */
+uint64_t car_registry_forget_range(car_device_t *device, CUdeviceptr from, CUdeviceptr end);
+
 /*
- * Holds the mapping of a peer's allocation, and its address here; NULL where it cannot be mapped, or where more would be
+ * Holds the mapping of a peer's allocation, and where that begins here; NULL where it cannot be mapped, or where more would be
  * mapped than `most` allocations of `most_bytes` together, all of them held. A failure is remembered. `owner`: the peer's arena.
  */
 car_import_t *car_registry_hold(car_device_t *device, const car_id_t *owner, const car_export_t *told, unsigned int most,
-                                size_t most_bytes, CUdeviceptr *address);
+                                size_t most_bytes, CUdeviceptr *base);
 void car_registry_release(car_import_t *import);
+
+/* Holds once more what is held. */
+void car_registry_hold_again(car_import_t *import);
 
 /*
  * Allocations of this process that are gone, for peers that have not heard of them. *heard is a reader's own place in their

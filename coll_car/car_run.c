@@ -48,14 +48,14 @@ static CUresult launch(car_comm_t *comm, const car_plan_t *plan, car_kernel_t ke
                       comm->device->functions[plan->algorithm][kernel], plan->blocks, plan->threads, comm->stream, args);
 }
 
-/* Waits for the end of the launch that args->ticket numbers; *left is how many blocks did not finish. */
-static bool wait_for_kernel(car_comm_t *comm, uint32_t ticket, uint32_t *left, char reason[CAR_REASON_BYTES])
+/* Waits for the end of the launch of so many blocks that `ticket` numbers; *left is how many did not finish. */
+static bool wait_for_kernel(car_comm_t *comm, uint32_t ticket, uint32_t blocks, uint32_t *left,
+                            char reason[CAR_REASON_BYTES])
 {
-    const volatile uint64_t *word = &comm->device->host_words[comm->word].word;
+    const car_host_word_t *line = &comm->device->host_words[comm->word];
     uint64_t next_look = 0;
-    uint64_t value;
 
-    for (unsigned int polls = 1; ticket != (value = *word) >> 32; ++polls) {
+    for (unsigned int polls = 1; !car_host_word_reached(line, ticket, blocks, left); ++polls) {
         if (0 != polls % CAR_POLLS) {
             continue;
         }
@@ -73,8 +73,6 @@ static bool wait_for_kernel(car_comm_t *comm, uint32_t ticket, uint32_t *left, c
             return broken(comm, "the allreduce kernel failed", result, reason);
         }
     }
-    atomic_thread_fence(memory_order_acquire);
-    *left = (uint32_t) value;
     return true;
 }
 
@@ -103,12 +101,18 @@ static bool run(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_ker
     args->resume = 0;
     for (;;) {
         args->ticket = ++comm->ticket;
+        const uint64_t before = car_timing_now(comm->params);
         const CUresult result = launch(comm, plan, kernel, args);
         if (CUDA_SUCCESS != result) {
             return broken(comm, "launching the allreduce kernel", result, reason);
         }
-        if (!wait_for_kernel(comm, args->ticket, &left, reason)) {
+        const uint64_t launched = car_timing_now(comm->params);
+        if (!wait_for_kernel(comm, args->ticket, plan->blocks, &left, reason)) {
             return false;
+        }
+        if (comm->params->timing) {
+            CAR_COUNT(comm->counters->ns_launch, launched - before);
+            CAR_COUNT(comm->counters->ns_wait, car_timing_now(comm->params) - launched);
         }
         if (0 == left) {
             return true;

@@ -10,6 +10,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "car_check.h"
+#include "car_offer.h"
 #include "car_pending.h"
 
 /*
@@ -17,38 +19,6 @@
  * ranks on one H100 move 16 MB in 68 us with 128 blocks each, in 78 with 64 (November 2026).
  */
 #define CAR_BLOCKS_ENOUGH 128
-
-/* --- what the ranks tell each other, one step after the other ---------------------------------------------- */
-
-typedef struct {
-    int failed;
-    int by_choice; /* nothing is wrong: coll/car is not meant for these GPUs */
-    char reason[CAR_REASON_BYTES];
-} car_verdict_t;
-
-typedef struct {
-    car_verdict_t verdict;
-    int pid;
-    int node_processes;
-    int devices; /* that this rank can see */
-    uint32_t resident_blocks;
-    uint32_t threads;
-    CUuuid uuid;
-    car_id_t arena;
-    CUipcMemHandle handle;
-    int algorithm, push_max, pull_max;
-    uint32_t blocks_wanted, threads_wanted, first_epoch;
-    int side_by_side; /* kernels of processes that share this rank's GPU run at the same time */
-    uint64_t zero_copy_min;
-} car_offer_t;
-
-typedef struct {
-    car_verdict_t verdict;
-    uint64_t piece_offset;
-    uint32_t tag;
-} car_step_t;
-
-_Static_assert(sizeof(car_offer_t) <= CAR_RECORD_BYTES, "an offer fits a record");
 
 static bool fail(car_verdict_t *verdict, CUresult result, const char *what)
 {
@@ -135,6 +105,7 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
     offer->threads = comm->device->threads;
     offer->uuid = comm->device->uuid;
     offer->arena = comm->device->id;
+    offer->arena_bytes = comm->device->arena.bytes;
     offer->handle = comm->device->handle;
     offer->algorithm = comm->params->algorithm;
     offer->push_max = comm->params->push_max;
@@ -143,7 +114,10 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
     offer->threads_wanted = comm->params->threads;
     offer->first_epoch = comm->params->first_epoch;
     offer->side_by_side = comm->device->side_by_side;
+    offer->two_phase = comm->params->two_phase;
     offer->zero_copy_min = comm->params->zero_copy_min;
+    offer->zero_copy_again = comm->params->zero_copy_again;
+    offer->map_max = comm->params->map_max;
 }
 
 /* Processes that may run kernels on the GPU of rank r: those of this communicator, or the job's share of a GPU. */
@@ -189,17 +163,42 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/*
+ * All ranks work, unless those that share a GPU take turns on it: then the first on each does, so that no turns are taken.
+ */
+static void divide_work(car_comm_t *comm, const car_offer_t *offers)
+{
+    comm->shares = 0;
+    for (int r = 0; r < comm->size; ++r) {
+        bool first = true;
+        for (int q = 0; q < r; ++q) {
+            first = first && 0 != memcmp(&offers[q].uuid, &offers[r].uuid, sizeof(offers[r].uuid));
+        }
+        comm->share[r] = first || !comm->takes_turns ? comm->shares++ : -1;
+    }
+}
+
 /* From here on every rank has the same limits: rank 0's wishes, the least of what all can do. */
 static void agree(car_comm_t *comm, const car_offer_t *offers)
 {
     uint32_t blocks = CAR_BLOCKS_ENOUGH, threads = offers[0].threads;
     comm->gpus = count_gpus(offers, comm->size);
     for (int r = 0; r < comm->size; ++r) {
-        blocks = smaller(blocks, offers[r].resident_blocks / (uint32_t) sharing(offers, comm->size, r, comm->gpus));
-        threads = smaller(threads, offers[r].threads);
-        comm->takes_turns = comm->takes_turns || (shared(offers, comm->size, r) && !offers[r].side_by_side);
-        comm->peer[r] = (car_peer_t){.arena = offers[r].arena, .pid = offers[r].pid};
+        comm->takes_turns = comm->takes_turns
+                            || (CAR_TWO_PHASE_AUTO == offers[0].two_phase
+                                    ? shared(offers, comm->size, r) && !offers[r].side_by_side
+                                    : CAR_TWO_PHASE_ALWAYS == offers[0].two_phase);
     }
+    for (int r = 0; r < comm->size; ++r) {
+        /* Who takes turns on a GPU has all of it meanwhile. */
+        const int among = comm->takes_turns ? 1 : sharing(offers, comm->size, r, comm->gpus);
+        blocks = smaller(blocks, offers[r].resident_blocks / (uint32_t) among);
+        threads = smaller(threads, offers[r].threads);
+        comm->peer[r] = (car_peer_t){.arena = offers[r].arena,
+                                     .arena_bytes = offers[r].arena_bytes,
+                                     .pid = offers[r].pid};
+    }
+    divide_work(comm, offers);
     blocks = 0 == blocks ? 1 : blocks;
     if (0 != offers[0].blocks_wanted) {
         blocks = smaller(offers[0].blocks_wanted, CAR_MAX_BLOCKS);
@@ -214,7 +213,12 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
                                   .one_gpu = 1 == comm->gpus,
                                   .blocks = blocks,
                                   .threads = threads};
-    comm->zero_copy_min = offers[0].zero_copy_min;
+    comm->zero_copy_min = offers[0].zero_copy_min < 0 ? car_plan_zero_copy_min(&comm->limits)
+                                                      : (uint64_t) offers[0].zero_copy_min;
+    comm->map_max = offers[0].map_max;
+    comm->zero_copy_again = offers[0].zero_copy_again < 0 ? car_plan_zero_copy_again(&comm->limits)
+                                                          : (uint64_t) offers[0].zero_copy_again;
+    comm->zero_copy_again = comm->zero_copy_again < comm->zero_copy_min ? comm->zero_copy_again : comm->zero_copy_min;
     comm->piece_bytes = CAR_PIECE_MIN;
     comm->epoch = offers[0].first_epoch;
     car_layout_make(comm->piece_bytes, comm->size, &comm->limits.layout);
@@ -414,6 +418,25 @@ void car_setup_begin(car_setup_t *setup, const car_comm_config_t *config)
     car_control_exchange_begin(comm->control, &offer, sizeof(offer));
 }
 
+/* Whether what the ranks have said can be: it is used from here on. */
+static bool sane(car_setup_t *setup)
+{
+    car_verdict_t *verdict = &setup->mine.verdict;
+
+    for (int r = 0; r < setup->comm->size && !verdict->failed && setup->under_way <= PIECES; ++r) {
+        const char *wrong = OFFERS == setup->under_way
+                                ? car_check_offer(&setup->offers[r])
+                                : car_check_piece(setup->pieces[r].piece_offset, setup->comm->piece_bytes,
+                                                  setup->comm->peer[r].arena_bytes);
+        if (NULL != wrong) {
+            verdict->failed = 1;
+            snprintf(verdict->reason, CAR_REASON_BYTES, "rank %d told of %s: its memory or the control segment is damaged", r,
+                     wrong);
+        }
+    }
+    return !verdict->failed;
+}
+
 /* What a rank does between two exchanges, in the device's context; what fails stands in the verdict. */
 static void work(car_setup_t *setup)
 {
@@ -478,7 +501,9 @@ car_setup_state_t car_setup_poll(car_setup_t *setup, car_comm_t **result, car_fa
             }
             return failed ? CAR_SETUP_FAILED : CAR_SETUP_DONE;
         }
-        work(setup);
+        if (sane(setup)) {
+            work(setup);
+        }
         ++setup->under_way;
         car_control_exchange_begin(comm->control, &setup->mine, sizeof(setup->mine));
         all = records(setup, &bytes);

@@ -51,13 +51,18 @@ static part_t part_of(const car_call_t *op, uint64_t step)
     return (part_t){start, op->count - start < op->step_elements ? op->count - start : op->step_elements};
 }
 
-/* Rank r's share of so many elements: whole packs, but for the last. */
-static part_t share_of(const car_lane_t *lane, const car_call_t *op, uint64_t count, int r)
+/* The index-th of `shares` shares of so many elements: whole packs, but for the last. */
+static part_t share_number(const car_call_t *op, uint64_t count, int index, int shares)
 {
     const uint64_t pack = CAR_PACK_BYTES / op->reduction.element;
-    const uint64_t packs = (count + pack - 1) / pack, each = (packs + (uint64_t) lane->size - 1) / (uint64_t) lane->size * pack;
-    const uint64_t start = each * (uint64_t) r < count ? each * (uint64_t) r : count;
+    const uint64_t packs = (count + pack - 1) / pack, each = (packs + (uint64_t) shares - 1) / (uint64_t) shares * pack;
+    const uint64_t start = each * (uint64_t) index < count ? each * (uint64_t) index : count;
     return (part_t){start, count - start < each ? count - start : each};
+}
+
+static part_t share_of(const car_lane_t *lane, const car_call_t *op, uint64_t count, int r)
+{
+    return share_number(op, count, r, lane->size);
 }
 
 /* Whether ranks fold a share of each step, and so need each other's results. */
@@ -207,7 +212,7 @@ static void results_out(car_call_t *op, uint64_t start, uint64_t count, const ch
     char *to = (char *) op->output.address + start * element;
     char *merged;
 
-    if (CAR_NO_GAPS == op->reduction.data) {
+    if (CAR_NO_GAPS == op->reduction.data || 0 == bytes) {
         copy_host(op, to, results, bytes, &op->output);
         return;
     }
@@ -218,7 +223,9 @@ static void results_out(car_call_t *op, uint64_t start, uint64_t count, const ch
     }
     copy_host(op, merged, to, bytes, &op->output);
     for (size_t i = 0; i < bytes; ++i) {
-        merged[i] = 0 != (op->reduction.data >> i % CAR_PACK_BYTES & 1) ? results[i] : merged[i];
+        if (0 != (op->reduction.data >> i % CAR_PACK_BYTES & 1)) {
+            merged[i] = results[i];
+        }
     }
     copy_host(op, to, merged, bytes, &op->output);
     free(merged);
@@ -260,7 +267,6 @@ static bool stage(car_lane_t *lane)
 {
     const uint64_t step = lane->stage_next;
     uint32_t *ticket = &lane->stage_ticket[step % CAR_LANE_STEPS];
-    car_cuda_guard_t guard;
 
     if (step > lane->steps || (step > CAR_LANE_STEPS && !car_lane_all_done(lane, step - CAR_LANE_STEPS))) {
         return false;
@@ -270,12 +276,11 @@ static bool stage(car_lane_t *lane)
     if (CAR_PATH_HOST == op->path) {
         chunk_in(lane, op, step);
     } else {
-        if (!car_lane_driver(lane, &guard)) {
+        if (!car_lane_driver(lane)) {
             return false;
         }
         const bool ready = settle(lane, op)
                            && (CAR_PATH_ZERO_COPY == op->path || stage_on_device(lane, op, step, ticket));
-        car_cuda_leave(lane->comm->device->cuda, &guard);
         if (!ready) {
             return false;
         }
@@ -286,21 +291,39 @@ static bool stage(car_lane_t *lane)
 
 static bool tell_staged(car_lane_t *lane)
 {
-    car_lane_words_t *mine = words(lane, lane->rank);
-    const uint64_t step = atomic_load_explicit(&mine->staged, memory_order_relaxed) + 1;
+    const uint64_t step = lane->staged + 1;
 
     if (step >= lane->stage_next || !car_lane_reached(lane, lane->stage_ticket[step % CAR_LANE_STEPS])) {
         return false;
     }
-    atomic_store_explicit(&mine->staged, step, memory_order_release);
+    lane->staged = step;
+    atomic_store_explicit(&words(lane, lane->rank)->staged, step, memory_order_release);
     return true;
 }
 
 /* --- reduce --------------------------------------------------------------------------------------------------------- */
 
+/*
+ * A small call is one rank's: kernels of several processes on a GPU begin later than one's (8 ranks on an H100 under MPS: 8 B in 11 us
+ * by one, in 13 to 18 by several, November 2026), and the others need no launch. Each has its turn, so that none has all the work.
+ */
+#define CAR_ALONE_ONE_GPU ((uint64_t) 1 << 20)
+#define CAR_ALONE_SEVERAL ((uint64_t) 256 << 10)
+
+static part_t share_of_zero_copy(const car_lane_t *lane, const car_call_t *op)
+{
+    const car_comm_t *comm = lane->comm;
+    const uint64_t bytes = op->count * op->reduction.element * (uint64_t) comm->size;
+    const bool alone = bytes <= (1 == comm->gpus ? CAR_ALONE_ONE_GPU : CAR_ALONE_SEVERAL);
+    const int turn = comm->takes_turns ? 0 : (int) (op->number % (uint64_t) comm->size);
+    const int index = alone ? (turn == comm->rank ? 0 : -1) : comm->share[comm->rank];
+
+    return index < 0 ? (part_t){0, 0} : share_number(op, op->count, index, alone ? 1 : comm->shares);
+}
+
 static bool reduce_zero_copy(car_lane_t *lane, const car_call_t *op, uint32_t *ticket)
 {
-    const part_t share = share_of(lane, op, op->count, lane->rank);
+    const part_t share = share_of_zero_copy(lane, op);
     const uint64_t bytes = share.start * op->reduction.element;
     car_fold_args_t args = {.output_is_remote = lane->comm->gpus > 1};
 
@@ -355,23 +378,25 @@ static bool reduce(car_lane_t *lane)
 {
     const uint64_t step = lane->reduce_next;
     uint32_t *ticket = &lane->reduce_ticket[step % CAR_LANE_STEPS];
-    car_cuda_guard_t guard;
     bool launched = true;
 
-    if (step >= lane->stage_next || !car_lane_all_staged(lane, step)) {
+    if (step >= lane->stage_next) {
         return false;
     }
     car_call_t *op = op_of(lane, step);
+    /* Records of zero copy say as much as its counter would: who has posted one has his buffers ready. */
+    if (!(lane->records && CAR_PATH_ZERO_COPY == op->path) && !car_lane_all_staged(lane, step)) {
+        return false;
+    }
     *ticket = 0;
     if (CAR_PATH_HOST == op->path) {
         reduce_on_host(lane, op, step);
     } else {
-        if (!car_lane_driver(lane, &guard)) {
+        if (!car_lane_driver(lane)) {
             return false;
         }
         launched = CAR_PATH_ZERO_COPY == op->path ? reduce_zero_copy(lane, op, ticket)
                                                   : reduce_staged(lane, op, step, ticket);
-        car_cuda_leave(lane->comm->device->cuda, &guard);
     }
     lane->reduce_next += launched ? 1 : 0;
     return launched;
@@ -379,13 +404,13 @@ static bool reduce(car_lane_t *lane)
 
 static bool tell_reduced(car_lane_t *lane)
 {
-    car_lane_words_t *mine = words(lane, lane->rank);
-    const uint64_t step = atomic_load_explicit(&mine->reduced, memory_order_relaxed) + 1;
+    const uint64_t step = lane->reduced + 1;
 
     if (step >= lane->reduce_next || !car_lane_reached(lane, lane->reduce_ticket[step % CAR_LANE_STEPS])) {
         return false;
     }
-    atomic_store_explicit(&mine->reduced, step, memory_order_release);
+    lane->reduced = step;
+    atomic_store_explicit(&words(lane, lane->rank)->reduced, step, memory_order_release);
     return true;
 }
 
@@ -410,14 +435,13 @@ static bool gather_on_device(car_lane_t *lane, car_call_t *op, uint64_t step, ui
     const bool usable = car_comm_usable(lane->comm, &op->output, op->reduction.alignment);
     const part_t part = part_of(op, step);
     car_fold_args_t args = {.output_is_remote = !op->output.plain};
-    car_cuda_guard_t guard;
     bool done = true;
 
     *ticket = 0;
     if (CAR_PATH_ZERO_COPY == op->path || (usable && !lane->shares)) {
         return true;
     }
-    if (!car_lane_driver(lane, &guard)) {
+    if (!car_lane_driver(lane)) {
         return false;
     }
     if (usable) {
@@ -430,7 +454,6 @@ static bool gather_on_device(car_lane_t *lane, car_call_t *op, uint64_t step, ui
                                                   results_of(lane, step, lane->rank), part.count, &op->reduction);
         done = CUDA_SUCCESS == result || car_lane_broken(lane, "copying the result", result);
     }
-    car_cuda_leave(lane->comm->device->cuda, &guard);
     return done;
 }
 
@@ -438,7 +461,7 @@ static bool gather(car_lane_t *lane)
 {
     const uint64_t step = lane->gather_next;
 
-    if (step > atomic_load_explicit(&words(lane, lane->rank)->reduced, memory_order_relaxed)) {
+    if (step > lane->reduced) {
         return false;
     }
     car_call_t *op = op_of(lane, step);
@@ -460,13 +483,13 @@ static bool gather(car_lane_t *lane)
 
 static bool tell_done(car_lane_t *lane)
 {
-    car_lane_words_t *mine = words(lane, lane->rank);
-    const uint64_t step = atomic_load_explicit(&mine->done, memory_order_relaxed) + 1;
+    const uint64_t step = lane->done + 1;
 
     if (step >= lane->gather_next || !car_lane_reached(lane, lane->gather_ticket[step % CAR_LANE_STEPS])) {
         return false;
     }
-    atomic_store_explicit(&mine->done, step, memory_order_release);
+    lane->done = step;
+    atomic_store_explicit(&words(lane, lane->rank)->done, step, memory_order_release);
     if (step == lane->first->first_step + lane->first->steps - 1) {
         car_lane_end_first(lane, false);
     }

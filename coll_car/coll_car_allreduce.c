@@ -198,9 +198,9 @@ static where_t where_to(mca_coll_car_module_t *module, const call_t *call)
 static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
 {
     const coll_car_fold_t fold = {call->op, call->found->one, call->found->reduction.element};
-    const void *operands[CAR_MAX_RANKS];
+    const void *operands[CAR_MAX_RANKS] = {car_control_payload(module->control, module->call, 0)};
 
-    for (int r = 0; r < ompi_comm_size(module->comm); ++r) {
+    for (int r = 1; r < ompi_comm_size(module->comm); ++r) {
         operands[r] = car_control_payload(module->control, module->call, r);
     }
     coll_car_fold(&fold, operands, ompi_comm_size(module->comm), bytes_of(call) / fold.element, call->rbuf);
@@ -209,12 +209,31 @@ static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
 
 /* --- calls that the host takes from phase to phase -------------------------------------------------------------- */
 
-/* Whether a call goes to the lane first: it may be zero copy, or kernels may not wait for each other. */
-static bool for_lane(const mca_coll_car_module_t *module, const call_t *call)
+/* After so many small calls whose buffers had not come before, the next so many do not ask. */
+#define STRANGERS 16
+#define STRANGERS_PAUSE 256
+
+/*
+ * Whether a call goes to the lane first: it may be zero copy, or kernels may not wait for each other. The same on all ranks:
+ * what a call came to they all know.
+ */
+static bool for_lane(mca_coll_car_module_t *module, const call_t *call)
 {
     const car_comm_t *engine = module->engine;
+    const size_t bytes = bytes_of(call);
 
-    return engine->takes_turns || (0 != engine->zero_copy_min && bytes_of(call) >= engine->zero_copy_min);
+    if (engine->takes_turns) {
+        return true;
+    }
+    if (0 == engine->zero_copy_min || bytes < engine->zero_copy_again
+        || CAR_ALGORITHM_AUTO != engine->limits.algorithm) {
+        return false;
+    }
+    if (bytes < engine->zero_copy_min && module->strangers >= STRANGERS) {
+        module->strangers = module->strangers < STRANGERS + STRANGERS_PAUSE ? module->strangers + 1 : 0;
+        return false;
+    }
+    return true;
 }
 
 /* Polls of a lane between two calls of opal_progress(). */
@@ -247,12 +266,26 @@ static car_path_t lane_allreduce(mca_coll_car_module_t *module, const call_t *ca
     lane->ended = NULL;
     *failed = op.failed;
     coll_car_count(&op);
+    module->strangers = CAR_PATH_ZERO_COPY == op.path ? 0 : module->strangers + 1;
     return op.path;
+}
+
+/* `other` is what is left of a call that kernels have served when its phases are subtracted. */
+static void count_time(uint64_t before, uint64_t entered, uint64_t posted)
+{
+    car_counters_t *c = &mca_coll_car_component.counters;
+    const uint64_t all = car_timing_now(&mca_coll_car_component.params) - entered, post = posted - entered;
+    const uint64_t phases = post + c->ns_launch + c->ns_wait - before;
+
+    CAR_COUNT(c->ns_post, post);
+    CAR_COUNT(c->ns_other, all > phases ? all - phases : 0);
 }
 
 static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
                              struct ompi_datatype_t *dtype, struct ompi_op_t *op, const coll_car_reduction_t *found)
 {
+    const uint64_t entered = car_timing_now(&mca_coll_car_component.params);
+    const uint64_t before = mca_coll_car_component.counters.ns_launch + mca_coll_car_component.counters.ns_wait;
     const car_cuda_t *cuda = car_cuda();
     const bool in_place = MPI_IN_PLACE == sbuf || sbuf == rbuf;
     const car_buffer_t output = car_buffer_look(cuda, rbuf);
@@ -282,6 +315,7 @@ static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, vo
     default:
         break;
     }
+    const uint64_t posted = car_timing_now(&mca_coll_car_component.params);
     if (for_lane(module, &call) && CAR_PATH_NONE != lane_allreduce(module, &call, &failed)) {
         if (failed) {
             coll_car_break(module, module->calls.reason);
@@ -292,6 +326,9 @@ static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, vo
                             &found->reduction, reason)) {
         coll_car_break(module, reason);
         return OMPI_ERROR;
+    }
+    if (OPAL_UNLIKELY(mca_coll_car_component.params.timing)) {
+        count_time(before, entered, posted);
     }
     return OMPI_SUCCESS;
 }

@@ -15,7 +15,7 @@ static bool take(const car_cuda_t *cuda, coll_car_copy_t *copy, coll_car_count_t
         (void) cuda->ThreadExchangeStreamCaptureMode(&mode);
     }
     if (!copy->pinned) {
-        copy->memory = malloc(copy->bytes);
+        copy->memory = malloc(0 == copy->bytes ? 1 : copy->bytes);
     }
     return NULL != copy->memory;
 }

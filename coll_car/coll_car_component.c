@@ -6,6 +6,7 @@
 #include "car_control.h"
 #include "coll_car_include_list.h"
 #include "car_kernel_args.h"
+#include "car_ucx_library.h"
 
 #include <limits.h>
 #include <stdarg.h>
@@ -92,6 +93,13 @@ static const mca_base_var_enum_value_t stream_order_values[] = {
     {0, NULL},
 };
 
+static const mca_base_var_enum_value_t two_phase_values[] = {
+    {CAR_TWO_PHASE_AUTO, "auto"},
+    {CAR_TWO_PHASE_NEVER, "never"},
+    {CAR_TWO_PHASE_ALWAYS, "always"},
+    {0, NULL},
+};
+
 static void add(const char *name, const char *help, mca_base_var_type_t type,
                 mca_base_var_enum_t *names, mca_base_var_info_lvl_t level, void *storage)
 {
@@ -142,7 +150,8 @@ static void register_user_parameters(mca_coll_car_component_t *c)
 static void register_tuning_parameters(mca_coll_car_component_t *c)
 {
     add_choice("algorithm",
-               "Forces one algorithm for all messages; auto chooses by size and number of ranks. "
+               "Forces one algorithm for all messages of blocking and persistent calls, and none is zero copy; auto chooses by "
+               "size and number of ranks. "
                "All give the same bits",
                algorithm_values, OPAL_INFO_LVL_5, &c->params.algorithm);
     add("push_max",
@@ -167,18 +176,31 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.spin_us);
     add("zero_copy_min",
         "Smallest message in bytes for which kernels read and write the buffers of all ranks where they are, "
-        "if these are memory that can be shared; 0: never",
-        MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_5, &c->params.zero_copy_min);
+        "if these are memory that can be shared; -1: from the built-in table; 0: never",
+        MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.zero_copy_min);
+    add("zero_copy_again",
+        "The same for blocking calls with buffers that have been used before; -1: from the built-in table",
+        MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_6, &c->params.zero_copy_again);
     add("map_max", "Buffers of other processes that a process keeps mapped for that, at most",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.map_max);
     add("map_bytes",
         "And their bytes, at most: a buffer that is mapped elsewhere keeps its memory after it is freed, until the next "
         "large call of the communicator",
         MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_6, &c->params.map_bytes);
+    add("ucx",
+        "Library of UCX whose memory events tell at once what buffers have been freed, so that other processes do not keep "
+        "them until that call: a name or a path; none: no events",
+        MCA_BASE_VAR_TYPE_STRING, NULL, OPAL_INFO_LVL_5, &c->params.ucx);
+    add_choice("two_phase",
+               "Whether blocking calls use kernels that do not wait for each other, as nonblocking ones do: auto: "
+               "where ranks share a GPU without MPS and their kernels take turns",
+               two_phase_values, OPAL_INFO_LVL_6, &c->params.two_phase);
     add_choice("launch",
                "How kernels are launched: graph (a graph of one node with new arguments, quicker) "
                "or plain",
                launch_values, OPAL_INFO_LVL_8, &c->params.launch);
+    add("timing", "Count the nanoseconds of the phases of blocking calls (performance variables coll_car_ns_*)",
+        MCA_BASE_VAR_TYPE_BOOL, NULL, OPAL_INFO_LVL_5, &c->params.timing);
     add("first_epoch",
         "Number of a communicator's first exchange; for tests of what happens at the last one",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_9, &c->params.first_epoch);
@@ -217,6 +239,8 @@ static void correct_parameters(mca_coll_car_component_t *c)
     c->verbose = (int) in_range("verbose", c->verbose, 0, 100);
     p->push_max = (int) in_range("push_max", p->push_max, -1, INT_MAX);
     p->pull_max = (int) in_range("pull_max", p->pull_max, -1, INT_MAX);
+    p->zero_copy_again = (int) in_range("zero_copy_again", p->zero_copy_again, -1, INT_MAX);
+    p->zero_copy_min = (int) in_range("zero_copy_min", p->zero_copy_min, -1, INT_MAX);
     /* 0 is what cleared memory holds: it would pass for data that has arrived. */
     p->first_epoch = (unsigned int) in_range("first_epoch", p->first_epoch, 1, UINT_MAX);
     p->host_max = (unsigned int) in_range("host_max", p->host_max, 0, CAR_CONTROL_ROOM);
@@ -263,9 +287,11 @@ static int register_parameters(void)
         .pull_max = -1,
         .host_max = 65536,
         .spin_us = 300,
-        .zero_copy_min = 4 << 20,
-        .map_max = 64,
+        .zero_copy_min = -1,
+        .zero_copy_again = -1,
+        .map_max = 256,
         .map_bytes = (size_t) 64 << 30,
+        .ucx = CAR_UCX_LIBRARY,
         .first_epoch = 1,
     };
     register_user_parameters(c);

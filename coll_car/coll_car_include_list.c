@@ -2,6 +2,7 @@
 
 #include "coll_car_include_list.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /*
@@ -73,12 +74,11 @@ static bool loaded(mca_base_framework_t *framework, const char *name)
     return false;
 }
 
-static void append(char *list, const char *name)
+static void append(char *list, size_t room, const char *name)
 {
-    if ('\0' != *list) {
-        strcat(list, ",");
-    }
-    strcat(list, name);
+    const size_t used = strlen(list);
+
+    snprintf(list + used, room - used, "%s%s", 0 == used ? "" : ",", name);
 }
 
 /*
@@ -127,18 +127,19 @@ int coll_car_extend_include_list(void)
     if (NULL == selection || '\0' == *selection || '^' == *selection) {
         return OPAL_SUCCESS;
     }
-    list = malloc(strlen(selection) + 1 + sizeof(missing));
+    const size_t room = strlen(selection) + 1 + sizeof(missing);
+    list = malloc(room);
     if (NULL == list) {
         return OPAL_ERR_OUT_OF_RESOURCE;
     }
-    strcpy(list, selection);
+    memcpy(list, selection, strlen(selection) + 1);
     for (int i = 0; i < WANTED; ++i) {
         if (list_has(selection, wanted[i]) || !exists(framework, wanted[i])) {
             continue;
         }
-        append(list, wanted[i]);
+        append(list, room, wanted[i]);
         if (!loaded(framework, wanted[i])) {
-            append(missing, wanted[i]);
+            append(missing, sizeof(missing), wanted[i]);
         }
     }
     rc = set_selection(list);

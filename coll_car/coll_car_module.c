@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+#include "car_free_events.h"
 #include "coll_car_progress.h"
 #include "coll_car_types.h"
 
@@ -41,6 +42,7 @@ static void destruct(mca_coll_car_module_t *module)
 
     coll_car_idle(module);
     if (NULL != module->engine) {
+        car_free_events_unwatch(module->engine);
         car_lane_close(&module->queue, alive);
         car_lane_close(&module->calls, alive);
         car_comm_destroy(module->engine, alive, module->queue.piece_offset);
@@ -105,6 +107,17 @@ static void tell_active(const mca_coll_car_module_t *module)
                      car_link_name(engine->worst_link), engine->piece_bytes >> 10, engine->device->arena.bytes >> 20,
                      engine->limits.blocks, engine->limits.threads,
                      car_algorithm_name((car_algorithm_t) engine->limits.algorithm));
+    }
+}
+
+/* Once per process, whatever the verbosity: it is the one thing that a user can do about it. */
+static void hint_at_mps(const mca_coll_car_module_t *module)
+{
+    static atomic_bool told;
+
+    if (speaks(module) && module->engine->takes_turns && !atomic_exchange(&told, true)) {
+        coll_car_say("ranks share a GPU without MPS: their kernels take turns on it, and every allreduce waits for time slices. "
+                     "Under MPS they would run side by side, many times faster: nvidia-cuda-mps-control -d, before mpirun");
     }
 }
 
@@ -284,7 +297,11 @@ bool coll_car_activate_poll(mca_coll_car_module_t *module, CUdeviceptr buffer)
         module->state = COLL_CAR_ACTIVE;
         module->queue.comm = module->calls.comm = module->engine;
         car_lane_use_home(&module->queue);
+        if (car_free_events_watch(module->engine, &module->queue, &module->calls)) {
+            coll_car_hear_frees();
+        }
         tell_active(module);
+        hint_at_mps(module);
         break;
     default:
         module->engine = NULL;

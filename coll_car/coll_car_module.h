@@ -48,6 +48,8 @@ typedef struct mca_coll_car_module_t {
     struct coll_car_plain *plain;     /* the queue's first call, where there is no control segment */
     struct coll_car_request *started; /* persistent requests that are under way */
     struct coll_car_request *bounced; /* nonblocking calls that the saved module does on copies */
+    int look_score;         /* nonblocking calls that met their peers at once, against those that did not */
+    uint32_t strangers;     /* blocking calls in a row that asked for zero copy in vain, and then do not ask for a while */
     car_lane_t calls;       /* of blocking calls that the host takes from phase to phase */
     struct mca_coll_car_module_t *next_busy; /* in the list of coll_car_progress.c */
     bool busy;
@@ -69,7 +71,7 @@ void coll_car_plain_poll(mca_coll_car_module_t *module);
 /* What a rank can say of itself when the communicator leaves ASLEEP; and the state that follows from what all have said. */
 typedef struct {
     uint32_t host_max;
-    char possible, ready_made;
+    unsigned char possible, ready_made;
     char name[CAR_CONTROL_NAME_BYTES]; /* of the control segment, from rank 0, or empty */
     int error;                         /* of making it, or of mapping it */
 } coll_car_hello_t;

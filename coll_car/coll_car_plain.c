@@ -54,7 +54,9 @@ static void end(mca_coll_car_module_t *module, car_call_t *op, plain_t *plain)
     op->fold(op->fold_context, operands, size, op->count, result);
     op->failed = !copy(merged, op->output.address, plain->bytes, &op->output) || op->failed;
     for (size_t i = 0; i < plain->bytes; ++i) {
-        merged[i] = 0 != (op->reduction.data >> i % CAR_PACK_BYTES & 1) ? result[i] : merged[i];
+        if (0 != (op->reduction.data >> i % CAR_PACK_BYTES & 1)) {
+            merged[i] = result[i];
+        }
     }
     op->failed = !copy(op->output.address, merged, plain->bytes, &op->output) || op->failed;
 }

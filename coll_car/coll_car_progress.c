@@ -1,7 +1,9 @@
 #include "coll_car_progress.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
+#include "car_free_events.h"
 #include "coll_car_request.h"
 
 /* Recursive: what is called with it held may send a message, whose progress may free a communicator. */
@@ -34,6 +36,16 @@ void coll_car_make_busy(mca_coll_car_module_t *module)
     }
     if (!registered) {
         registered = OPAL_SUCCESS == opal_progress_register(coll_car_poll);
+    }
+}
+
+/* Registered once, too: only where there are such events. */
+void coll_car_hear_frees(void)
+{
+    static atomic_flag listening = ATOMIC_FLAG_INIT;
+
+    if (!atomic_flag_test_and_set(&listening)) {
+        (void) opal_progress_register_lp(car_free_events_hear);
     }
 }
 

@@ -19,6 +19,9 @@ void coll_car_make_busy(mca_coll_car_module_t *module);
 /* It has nothing any more. Takes the lock. */
 void coll_car_idle(mca_coll_car_module_t *module);
 
+/* What peers free is heard of from now on, now and then: by a callback that comes less often. */
+void coll_car_hear_frees(void);
+
 /* Moves everything on once, as the callback does; returns how many calls have ended. */
 int coll_car_poll(void);
 

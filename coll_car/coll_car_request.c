@@ -4,6 +4,8 @@
  */
 #include "coll_car_request.h"
 
+#include <time.h>
+
 #include "coll_car_progress.h"
 #include "coll_car_types.h"
 
@@ -280,6 +282,37 @@ static int forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, 
                                              module->saved.iallreduce.module);
 }
 
+/*
+ * Ranks often make a call at about the same time. A rank that looks for its peers a moment longer can then launch at once, and not only
+ * when it comes back to MPI; where it has looked in vain it does not for a while.
+ */
+#define LOOK_NS 1500
+#define LOOK_NS_MOST 6000 /* for calls that take ten times as long */
+#define LOOK_BYTES_PER_NS 4096
+#define LOOK_SCORE_MOST 8
+
+static void look_for_peers(mca_coll_car_module_t *module, const coll_car_request_t *request)
+{
+    const uint64_t more = LOOK_NS + request->op.count * request->op.reduction.element / LOOK_BYTES_PER_NS;
+    const long most = more < LOOK_NS_MOST ? (long) more : LOOK_NS_MOST;
+    struct timespec start, now;
+
+    if (module->look_score < 0) {
+        ++module->look_score;
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    do {
+        (void) coll_car_poll();
+        if (CAR_PATH_UNDECIDED != __atomic_load_n(&request->op.path, __ATOMIC_RELAXED)) {
+            module->look_score += module->look_score < LOOK_SCORE_MOST ? 1 : 0;
+            return;
+        }
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while ((now.tv_sec - start.tv_sec) * 1000000000 + now.tv_nsec - start.tv_nsec < most);
+    module->look_score = module->look_score > 1 ? module->look_score / 2 : -LOOK_SCORE_MOST;
+}
+
 static int queued(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
                   struct ompi_op_t *op, const coll_car_reduction_t *found, struct ompi_request_t **result)
 {
@@ -315,6 +348,9 @@ static int queued(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, c
     *result = &request->super.super;
     /* Whatever can begin begins now: the caller may not come back for long. */
     (void) coll_car_poll();
+    if (COLL_CAR_ACTIVE == module->state) {
+        look_for_peers(module, request);
+    }
     return OMPI_SUCCESS;
 }
 

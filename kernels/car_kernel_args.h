@@ -13,6 +13,9 @@
 #define CAR_MAX_BLOCKS 256
 #define CAR_LANES_MAX 128
 
+/* Words of the host's line that blocks tell their end by; a larger grid tells it by one of them, and counts. */
+#define CAR_DONE_WORDS 16
+
 /* Exchanges use their two slots in turn: epoch & 1. */
 #define CAR_SLOTS 2
 
@@ -72,7 +75,7 @@ typedef struct {
     uint64_t tile;          /* elements that a block takes in a round; two_shot: of each share */
     char *piece[CAR_MAX_RANKS]; /* every rank's piece, as mapped here */
     car_own_words_t *own;
-    uint64_t *done;         /* mapped host memory: ticket << 32 | blocks that left unfinished */
+    uint64_t *done;         /* mapped host memory, CAR_DONE_WORDS words: ticket << 32 | blocks that left unfinished */
     uint32_t push_offset;   /* bytes from the start of a piece, the same on all ranks: inbox of one_shot_push */
     uint32_t push_slot;     /* bytes of a slot of one source */
     uint32_t staging_offset; /* staging of one_shot_pull, and inboxes of two_shot */

@@ -88,35 +88,39 @@ CAR_DEVICE car_progress_t car_begin(const car_kernel_args_t &a)
     return p;
 }
 
-/*
- * The end of a block, called by one of its threads after a block barrier that came behind its output. The last block of
- * the grid stores the launch's word, ticket << 32 | blocks that left, where the host, who may then read the output or start
- * another kernel on it, polls it. What has to be ordered before that word is this rank's output: in this GPU's own memory
- * the fence at gpu scope puts it where every later reader of that memory finds it (docs/protocol.md says why that is
- * enough, and why packets on their way to peers need not be waited for); elsewhere (`remote`) it takes system scope.
- * `ended` counts the blocks of the grid; its high half, those that left.
- */
-CAR_DEVICE void car_tell_host(uint32_t *ended, uint64_t *word, uint32_t ticket, uint32_t left, bool remote)
+CAR_DEVICE void car_fence_for_host(bool remote)
 {
     if (remote) {
         car_fence_sys();
     } else {
         car_fence_gpu();
     }
-    uint32_t done = left << 16 | 1;
-    if (1 != car_blocks()) {
-        done += car_atomic_add_gpu(ended, done);
-        if ((done & 0xffff) != car_blocks()) {
-            return;
-        }
-        car_store(ended, 0u);
-        /* Pairs with the fences of the other blocks: their output, too, is before the word. */
-        if (remote) {
-            car_fence_sys();
-        } else {
-            car_fence_gpu();
-        }
+}
+
+/*
+ * The end of a block, called by one of its threads after a block barrier that came behind its output. The host, who may then
+ * read the output or start another kernel on it, polls words of mapped host memory, ticket << 32 | blocks that left. A small
+ * grid (`words` is how many the host looks at) has one for each block: an atomic round trip less. Otherwise the last block of the
+ * grid stores the first word for all; `ended` counts the blocks, in its high half those that left. What has to be ordered before
+ * the word is this rank's output: in this GPU's own memory the fence at gpu scope puts it where every later reader of that
+ * memory finds it (docs/protocol.md says why that is enough, and why packets on their way to peers need not be waited
+ * for); elsewhere (`remote`) it takes system scope.
+ */
+CAR_DEVICE void car_tell_host(uint32_t *ended, uint64_t *word, uint32_t words, uint32_t ticket, uint32_t left, bool remote)
+{
+    car_fence_for_host(remote);
+    if (car_blocks() <= words) {
+        car_store_relaxed_sys64(word + car_block(), (uint64_t) ticket << 32 | left);
+        return;
     }
+    uint32_t done = left << 16 | 1;
+    done += car_atomic_add_gpu(ended, done);
+    if ((done & 0xffff) != car_blocks()) {
+        return;
+    }
+    car_store(ended, 0u);
+    /* Pairs with the fences of the other blocks: their output, too, is before the word. */
+    car_fence_for_host(remote);
     car_store_relaxed_sys64(word, (uint64_t) ticket << 32 | done >> 16);
 }
 
@@ -127,13 +131,16 @@ CAR_DEVICE void car_end(const car_kernel_args_t &a, const car_progress_t &p)
     if (0 != car_thread()) {
         return;
     }
-    car_word16_t w;
-    w.w[0] = p.published;
-    w.w[1] = p.reduced;
-    w.w[2] = p.finished;
-    w.w[3] = 0;
-    car_store((car_word16_t *) &a.own->progress[car_block()], w);
-    car_tell_host(&a.own->blocks_done, a.done, a.ticket, p.finished != a.end, a.output_is_remote);
+    /* A grid of one block that has finished is not launched again. */
+    if (1 != car_blocks() || p.finished != a.end) {
+        car_word16_t w;
+        w.w[0] = p.published;
+        w.w[1] = p.reduced;
+        w.w[2] = p.finished;
+        w.w[3] = 0;
+        car_store((car_word16_t *) &a.own->progress[car_block()], w);
+    }
+    car_tell_host(&a.own->blocks_done, a.done, CAR_DONE_WORDS, a.ticket, p.finished != a.end, a.output_is_remote);
 }
 
 #endif /* CAR_SYNC_CUH */

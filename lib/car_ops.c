@@ -157,9 +157,9 @@ static void walk(const char *in, char *inout, int count, MPI_Datatype type, car_
         walk(in, inout, *count, *datatype, loop_##type##_##op);                                                        \
     }                                                                                                                  \
                                                                                                                        \
-    int CAR_Op_create_##type##_##op(MPI_Op *op)                                                                        \
+    int CAR_Op_create_##type##_##op(MPI_Op *made)                                                                      \
     {                                                                                                                  \
-        return NULL == op ? MPI_ERR_ARG : MPI_Op_create(function_##type##_##op, 1, op);                                \
+        return NULL == made ? MPI_ERR_ARG : MPI_Op_create(function_##type##_##op, 1, made);                            \
     }
 
 CAR_OPS(CAR_DEFINE)

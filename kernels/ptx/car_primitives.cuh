@@ -130,18 +130,24 @@ CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
 
 /* --- packets: single 16-byte accesses, of which the model promises that each 8-byte half arrives whole -------- */
 
+/* As two elements of 64 bits, since the model takes a vector for scalar accesses of its elements: a half is one of them. */
 CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
 {
+    unsigned long long low, high;
     car_word16_t p;
-    asm volatile("ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(p.w[0]), "=r"(p.w[1]), "=r"(p.w[2]), "=r"(p.w[3]) : "l"(address) : "memory");
+    asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];" : "=l"(low), "=l"(high) : "l"(address) : "memory");
+    p.w[0] = (uint32_t) low;
+    p.w[1] = (uint32_t) (low >> 32);
+    p.w[2] = (uint32_t) high;
+    p.w[3] = (uint32_t) (high >> 32);
     return p;
 }
 
 CAR_DEVICE void car_store_packet(car_word16_t *address, car_word16_t p)
 {
-    asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};"
-                 : : "l"(address), "r"(p.w[0]), "r"(p.w[1]), "r"(p.w[2]), "r"(p.w[3]) : "memory");
+    const unsigned long long low = (unsigned long long) p.w[1] << 32 | p.w[0];
+    const unsigned long long high = (unsigned long long) p.w[3] << 32 | p.w[2];
+    asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" : : "l"(address), "l"(low), "l"(high) : "memory");
 }
 
 /* --- data: weak accesses, ordered by flags and barriers only; T has 1, 2, 4, 8 or 16 bytes and is aligned ------ */

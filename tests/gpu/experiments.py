@@ -67,7 +67,7 @@ def programs(ranks, big_bytes, limit_ms, fuzz_seconds=10):
         Job("ops", ("--expect", "served")),
         Job("derived"),
         Job("erroneous"),
-        Job("alternate", ("--rounds", 500), car={"push_max": 0, "pull_max": 65536, "blocks": 8}),
+        Job("alternate", ("--rounds", 500), car={"push_max": 0, "pull_max": 65536, "blocks": 8, "zero_copy_min": 0}),
         Job("fuzz", ("--seconds", fuzz_seconds, "--seed", int(time.time()))),
         Job("communicators"),
         Job("communicators", ("--case", "halves")),

@@ -218,6 +218,10 @@ int main(int argc, char **argv)
     const left_t after = look(&buffer);
     check_left(&before, &after, rounds);
     check_names(names_before, number_before);
+    for (int i = 0; i < number_before; ++i) {
+        free(names_before[i]);
+    }
+    free(names_before);
     MPI_Comm_dup(MPI_COMM_WORLD, &alive);
     also_alive = half_of(alive);
     use(alive, &buffer, 3);

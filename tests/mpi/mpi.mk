@@ -2,7 +2,7 @@
 mpi_tests = \
 	tests/mpi/allreduce tests/mpi/alternate tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/context tests/mpi/derived \
 	tests/mpi/erroneous \
-	tests/mpi/fuzz tests/mpi/idup tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/outstanding \
+	tests/mpi/free_events tests/mpi/fuzz tests/mpi/idup tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/outstanding \
 	tests/mpi/persistent tests/mpi/progress tests/mpi/reset tests/mpi/sessions tests/mpi/spawn tests/mpi/stream_order tests/mpi/threads \
 	tests/mpi/types tests/mpi/unsupported tests/mpi/whole tests/mpi/zero_copy
 check_PROGRAMS += $(mpi_tests)
@@ -57,6 +57,9 @@ tests_mpi_derived_LDADD = $(mpi_test_libs)
 tests_mpi_erroneous_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_erroneous_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_erroneous_LDADD = $(mpi_test_libs)
+tests_mpi_free_events_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_free_events_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_free_events_LDADD = $(mpi_test_libs)
 tests_mpi_fuzz_SOURCES = tests/mpi/fuzz.c tests/mpi/fuzz.h tests/mpi/fuzz_draw.c tests/mpi/fuzz_pending.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
 tests_mpi_fuzz_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_fuzz_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
@@ -137,3 +140,44 @@ tests_tsan_threads_CPPFLAGS = $(mpi_test_cppflags) -UCAR_HAVE_FATBINS -DCAR_HAVE
 tests_tsan_threads_CFLAGS = $(tsan_cflags)
 tests_tsan_threads_LDADD = $(MPI_LIBS) -ldl -lm -lpthread
 CLEANFILES += tests/tsan/mca_coll_car.la tests/tsan/threads
+
+# The component and a few programs once more, for tests/suite/test_sanitizers.py: with AddressSanitizer, which looks for
+# leaks at the end, too, and UndefinedBehaviorSanitizer.
+asan_cflags = -std=gnu11 -ffp-contract=off $(CAR_WARNINGS) -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined \
+	-fno-sanitize-recover=undefined
+asan_cppflags = -UCAR_HAVE_FATBINS -DCAR_HAVE_FATBINS=0
+asan_programs = tests/asan/allreduce tests/asan/broken tests/asan/fuzz tests/asan/lifecycle
+EXTRA_LTLIBRARIES += tests/asan/mca_coll_car.la tests/asan/libcommon.la
+EXTRA_PROGRAMS += $(asan_programs)
+tests_asan_mca_coll_car_la_SHORTNAME = asan
+tests_asan_mca_coll_car_la_SOURCES = $(coll_car_mca_coll_car_la_SOURCES)
+tests_asan_mca_coll_car_la_CPPFLAGS = $(coll_car_mca_coll_car_la_CPPFLAGS) $(asan_cppflags)
+tests_asan_mca_coll_car_la_CFLAGS = $(asan_cflags) -fvisibility=hidden
+tests_asan_mca_coll_car_la_LDFLAGS = $(coll_car_mca_coll_car_la_LDFLAGS) -rpath /nowhere
+tests_asan_mca_coll_car_la_LIBADD = $(coll_car_mca_coll_car_la_LIBADD)
+tests_asan_libcommon_la_SHORTNAME = asan
+tests_asan_libcommon_la_SOURCES = $(mpi_test_common) tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
+tests_asan_libcommon_la_CPPFLAGS = $(mpi_test_cppflags) $(asan_cppflags)
+tests_asan_libcommon_la_CFLAGS = $(asan_cflags)
+asan_libs = tests/asan/libcommon.la $(MPI_LIBS) -ldl -lm -lpthread
+tests_asan_allreduce_SHORTNAME = asan
+tests_asan_allreduce_SOURCES = tests/mpi/allreduce.c
+tests_asan_allreduce_CPPFLAGS = $(mpi_test_cppflags)
+tests_asan_allreduce_CFLAGS = $(asan_cflags)
+tests_asan_allreduce_LDADD = $(asan_libs)
+tests_asan_broken_SHORTNAME = asan
+tests_asan_broken_SOURCES = tests/mpi/broken.c
+tests_asan_broken_CPPFLAGS = $(mpi_test_cppflags)
+tests_asan_broken_CFLAGS = $(asan_cflags)
+tests_asan_broken_LDADD = $(asan_libs)
+tests_asan_fuzz_SHORTNAME = asan
+tests_asan_fuzz_SOURCES = tests/mpi/fuzz.c tests/mpi/fuzz_draw.c tests/mpi/fuzz_pending.c
+tests_asan_fuzz_CPPFLAGS = $(mpi_test_cppflags)
+tests_asan_fuzz_CFLAGS = $(asan_cflags)
+tests_asan_fuzz_LDADD = $(asan_libs)
+tests_asan_lifecycle_SHORTNAME = asan
+tests_asan_lifecycle_SOURCES = tests/mpi/lifecycle.c
+tests_asan_lifecycle_CPPFLAGS = $(mpi_test_cppflags)
+tests_asan_lifecycle_CFLAGS = $(asan_cflags)
+tests_asan_lifecycle_LDADD = $(asan_libs)
+CLEANFILES += tests/asan/mca_coll_car.la tests/asan/libcommon.la $(asan_programs)

@@ -160,7 +160,7 @@ static void parts(void)
 static void many(void)
 {
     enum { BUFFERS = 12 };
-    const long most = atol(test_mca("map_max", "64"));
+    const long most = atol(test_mca("map_max", "256"));
     gpu_buffer_t buffer[BUFFERS];
 
     for (int i = 0; i < BUFFERS; ++i) {

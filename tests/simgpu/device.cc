@@ -165,6 +165,7 @@ SIMGPU_API cuInit(unsigned)
     if (!initialised) {
         find_devices();
         initialised = !simgpu_devices.empty();
+        simgpu_weak_init();
     }
     return initialised ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
 }

@@ -69,7 +69,9 @@ SIMGPU_API cuIpcOpenMemHandle_v2(CUdeviceptr *address, CUipcMemHandle handle, un
         close(fd);
         return CUDA_ERROR_MAP_FAILED;
     }
-    simgpu_add(at, h.bytes, KIND_IPC, context->device, context)->fd = fd;
+    simgpu_allocation *a = simgpu_add(at, h.bytes, KIND_IPC, context->device, context);
+    a->fd = fd;
+    a->physical = h.physical;
     *address = at;
     return CUDA_SUCCESS;
 }
@@ -77,11 +79,21 @@ SIMGPU_API cuIpcOpenMemHandle_v2(CUdeviceptr *address, CUipcMemHandle handle, un
 SIMGPU_API cuIpcCloseMemHandle(CUdeviceptr address)
 {
     SIMGPU_ENTER(true);
-    simgpu_guard guard(simgpu_lock);
-    const simgpu_allocation *a = simgpu_find(address);
-    if (nullptr == a || KIND_IPC != a->kind || a->address != address) {
-        return CUDA_ERROR_INVALID_VALUE;
+    CUctx_st *context;
+    {
+        simgpu_guard guard(simgpu_lock);
+        const simgpu_allocation *a = simgpu_find(address);
+        if (nullptr == a || KIND_IPC != a->kind || a->address != address) {
+            return CUDA_ERROR_INVALID_VALUE;
+        }
+        context = a->context;
     }
-    simgpu_release(*a);
+    if (simgpu_weak) {
+        simgpu_drain(context); /* a kernel that has told the host of its end may still have stores under way */
+    }
+    simgpu_guard guard(simgpu_lock);
+    if (const simgpu_allocation *a = simgpu_find(address)) {
+        simgpu_release(*a);
+    }
     return CUDA_SUCCESS;
 }

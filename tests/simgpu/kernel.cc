@@ -118,7 +118,7 @@ static void to_scheduler() { simgpu_switch(&self()->sp, here->sp); }
 
 void simgpu_pause() { to_scheduler(); }
 
-bool simgpu_barrier(bool predicate)
+bool simgpu_barrier(bool predicate, bool orders)
 {
     fiber *f = self();
     block *b = f->home;
@@ -128,6 +128,9 @@ bool simgpu_barrier(bool predicate)
     if (++b->at_barrier + b->ended == b->fibers.size()) {
         b->verdict = b->all;
         b->all = true;
+        if (simgpu_weak && orders) {
+            simgpu_weak_barrier(f->self.block);
+        }
         b->at_barrier = 0;
         for (fiber *other : b->fibers) {
             if (AT_BARRIER == other->now) {
@@ -199,6 +202,9 @@ static block *start_block(machine &m, unsigned number)
     block *b = new block();
     b->at_barrier = b->ended = 0;
     b->all = b->verdict = true;
+    if (simgpu_weak) {
+        simgpu_weak_start_block(number);
+    }
     for (unsigned t = 0; t < m.launch->block; ++t) {
         b->fibers.push_back(take_fiber(m, b, t, number));
     }
@@ -269,6 +275,9 @@ bool simgpu_run(const simgpu_launch &launch)
     m.launch = &launch;
     m.faulted = false;
     here = &m;
+    if (simgpu_weak) {
+        simgpu_weak_begin(launch);
+    }
     while (!m.faulted && (next < launch.grid || !blocks.empty())) {
         while (next < launch.grid && blocks.size() < resident) {
             blocks.push_back(start_block(m, next++));
@@ -290,14 +299,21 @@ bool simgpu_run(const simgpu_launch &launch)
                 ++i;
             }
         }
+        if (simgpu_weak) {
+            simgpu_self = nullptr;
+            simgpu_weak_deliver();
+        }
         if (!m.progress) {
             sched_yield(); /* all of them wait for somebody else */
         }
     }
+    simgpu_self = nullptr;
+    if (simgpu_weak) {
+        simgpu_weak_end(m.faulted);
+    }
     for (block *b : blocks) {
         end_block(m, b);
     }
-    simgpu_self = nullptr;
     here = nullptr;
     return !m.faulted;
 }

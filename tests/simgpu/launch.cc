@@ -77,7 +77,7 @@ static CUresult prepare(CUfunction function, unsigned grid, unsigned block, void
     return CUDA_SUCCESS;
 }
 
-static CUresult give(CUstream handle, const simgpu_launch &launch, simgpu_point *end)
+static CUresult give(CUstream handle, simgpu_launch launch, simgpu_point *end)
 {
     simgpu_guard guard(simgpu_lock);
     CUstream_st *stream = simgpu_stream(handle);
@@ -97,6 +97,7 @@ static CUresult give(CUstream handle, const simgpu_launch &launch, simgpu_point 
     if (CUresult result = simgpu_legacy_check(stream)) {
         return result;
     }
+    launch.context = context;
     *end = simgpu_give(stream, [context, launch] {
         if (CUDA_SUCCESS == context->sticky && !simgpu_run(launch)) {
             context->sticky = CUDA_ERROR_ILLEGAL_ADDRESS;

@@ -22,8 +22,13 @@ static void reserve_window()
     std::call_once(once, [] {
         /* ThreadSanitizer has put nothing but a barrier there, which may go. */
         const int fixed = nullptr != dlsym(RTLD_DEFAULT, "__tsan_init") ? MAP_FIXED : MAP_FIXED_NOREPLACE;
-        for (uint64_t start : {SIMGPU_WINDOW, SIMGPU_WINDOW + SIMGPU_SHADOW}) {
-            void *at = mmap((void *) start, SIMGPU_WINDOW_BYTES, PROT_NONE,
+        for (uint64_t start : {SIMGPU_WINDOW, SIMGPU_WINDOW + SIMGPU_SHADOW, SIMGPU_HISTORY_WINDOW}) {
+            if (SIMGPU_HISTORY_WINDOW == start && !simgpu_weak) {
+                continue;
+            }
+            void *at = mmap((void *) start,
+                            SIMGPU_HISTORY_WINDOW == start ? SIMGPU_HISTORY * SIMGPU_WINDOW_BYTES : SIMGPU_WINDOW_BYTES,
+                            PROT_NONE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0);
             if ((void *) start != at) {
                 fprintf(stderr, "simgpu: cannot reserve the window of device memory\n");
@@ -55,10 +60,19 @@ uint64_t simgpu_take_range(size_t bytes)
     return start;
 }
 
+/* Where the history of the memory at an address of the window is. */
+static void *history_at(uint64_t address)
+{
+    return (void *) (SIMGPU_HISTORY_WINDOW + (address - SIMGPU_WINDOW) * SIMGPU_HISTORY);
+}
+
 bool simgpu_map_shadow(uint64_t address, int fd, size_t bytes)
 {
-    void *at = (void *) (address + SIMGPU_SHADOW);
-    return at == mmap(at, pages(bytes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+    void *at = (void *) (address + SIMGPU_SHADOW), *history = history_at(address);
+    return at == mmap(at, pages(bytes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0)
+           && (!simgpu_weak
+               || history == mmap(history, SIMGPU_HISTORY * pages(bytes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                                  fd, (off_t) pages(bytes)));
 }
 
 bool simgpu_give_range(uint64_t address) { return 1 == taken.erase(address); }
@@ -67,14 +81,17 @@ unsigned long long simgpu_new_id() { return ++ids; }
 
 static void unmap_shadow(uint64_t address, size_t bytes)
 {
-    (void) mmap((void *) (address + SIMGPU_SHADOW), pages(bytes), PROT_NONE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    (void) mmap((void *) (address + SIMGPU_SHADOW), pages(bytes), PROT_NONE, flags, -1, 0);
+    if (simgpu_weak) {
+        (void) mmap(history_at(address), SIMGPU_HISTORY * pages(bytes), PROT_NONE, flags, -1, 0);
+    }
 }
 
 int simgpu_make_memory(size_t bytes)
 {
     const int fd = memfd_create("simgpu", MFD_CLOEXEC);
-    if (fd >= 0 && 0 != ftruncate(fd, (off_t) pages(bytes))) {
+    if (fd >= 0 && 0 != ftruncate(fd, (off_t) (pages(bytes) * (simgpu_weak ? 1 + SIMGPU_HISTORY : 1)))) {
         close(fd);
         return -1;
     }
@@ -98,6 +115,7 @@ simgpu_allocation *simgpu_add(uint64_t address, size_t bytes, simgpu_kind kind, 
     a.bytes = bytes;
     a.kind = kind;
     a.device = device;
+    a.physical = KIND_HOST == kind || KIND_MANAGED == kind ? -1 : simgpu_devices[(size_t) device].physical;
     a.context = context;
     a.id = simgpu_new_id();
     return &(allocations[address] = a);

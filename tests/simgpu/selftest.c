@@ -4,8 +4,10 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +18,7 @@
 #include <unistd.h>
 
 #include "car_cuda_api.h"
+#include "litmus.h"
 #include "test_kernel_args.h"
 
 /* The entry points that this program calls, linked as an application would. */
@@ -27,6 +30,7 @@ CUresult cuCtxDestroy_v2(CUcontext);
 CUresult cuCtxSetCurrent(CUcontext);
 CUresult cuCtxGetCurrent(CUcontext *);
 CUresult cuCtxSynchronize(void);
+CUresult cuMemHostAlloc(void **, size_t, unsigned int);
 CUresult cuMemAlloc_v2(CUdeviceptr *, size_t);
 CUresult cuMemFree_v2(CUdeviceptr);
 CUresult cuMemAllocManaged(CUdeviceptr *, size_t, unsigned int);
@@ -41,7 +45,7 @@ CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned int);
 CUresult cuStreamDestroy_v2(CUstream);
 CUresult cuStreamBeginCapture_v2(CUstream, CUstreamCaptureMode);
 CUresult cuStreamEndCapture(CUstream, CUgraph *);
-CUresult cuStreamIsCapturing(CUstream, int *);
+CUresult cuStreamIsCapturing(CUstream, CUstreamCaptureStatus *);
 CUresult cuEventCreate(CUevent *, unsigned int);
 CUresult cuEventRecord(CUevent, CUstream);
 CUresult cuEventDestroy_v2(CUevent);
@@ -275,7 +279,7 @@ static void a_capture_keeps_the_legacy_stream_shut_where_its_stream_is_blocking(
     CUevent event;
     CUstream stream;
     CUgraph graph;
-    int status;
+    CUstreamCaptureStatus status;
 
     (void) state;
     open_device();
@@ -370,6 +374,201 @@ static void kinds_of_memory_are_told_apart(void **state)
     assert_int_equal(before, simgpu_allocated_bytes());
 }
 
+/* --- weak memory ------------------------------------------------------------------------------------------------------- */
+
+/* A process of its own asks each question, with two GPUs, and says by its status that the answer was wrong. */
+#define WEAK_ROUNDS 200
+
+static CUcontext weak_contexts[2];
+static CUstream weak_streams[2];
+static CUmodule weak_module;
+
+static void weak_device(int device)
+{
+    if (CUDA_SUCCESS != cuDevicePrimaryCtxRetain(&weak_contexts[device], device)
+        || CUDA_SUCCESS != cuCtxSetCurrent(weak_contexts[device])
+        || CUDA_SUCCESS != cuStreamCreate(&weak_streams[device], CU_STREAM_NON_BLOCKING)) {
+        _exit(2);
+    }
+}
+
+static void weak_begin(void)
+{
+    setenv("SIMGPU_WEAK", "1", 1);
+    setenv("SIMGPU_DEVICES", "2", 1);
+    if (CUDA_SUCCESS != cuInit(0)) {
+        _exit(2);
+    }
+    weak_device(0);
+    weak_device(1);
+    if (CUDA_SUCCESS != cuModuleLoadData(&weak_module, "any image")) {
+        _exit(2);
+    }
+}
+
+static void *weak_memory(int device, size_t bytes)
+{
+    CUdeviceptr address;
+    if (CUDA_SUCCESS != cuCtxSetCurrent(weak_contexts[device]) || CUDA_SUCCESS != cuMemAlloc_v2(&address, bytes)
+        || CUDA_SUCCESS != cuMemsetD32_v2(address, 0, bytes / 4) || CUDA_SUCCESS != cuCtxSynchronize()) {
+        _exit(2);
+    }
+    return (void *) (uintptr_t) address;
+}
+
+static void weak_start(const char *name, CUstream stream, litmus_args_t args, unsigned int threads)
+{
+    void *parameters[] = {&args};
+    CUfunction function;
+    if (CUDA_SUCCESS != cuModuleGetFunction(&function, weak_module, name)
+        || CUDA_SUCCESS != cuLaunchKernel(function, 1, 1, 1, threads, 1, 1, 0, stream, parameters, NULL)) {
+        _exit(2);
+    }
+}
+
+typedef struct {
+    const char *what;
+    uint8_t send, receive; /* LITMUS_... */
+    bool send_barrier, receive_barrier;
+    bool other_gpu;        /* the receiver's; else there is one GPU */
+    bool words_there;      /* the words are in its memory */
+    bool ordered;          /* what must come out */
+} message_t;
+
+/* Two kernels at a time: one sends messages, the other looks whether they are whole. */
+static bool message_was_whole(const message_t *m)
+{
+    const int there = m->other_gpu ? 1 : 0;
+    litmus_args_t args = {.words = weak_memory(m->words_there ? there : 0, LITMUS_WORDS * 4),
+                          .flag = weak_memory(there, 4096),
+                          .answer = weak_memory(0, 4096),
+                          .old = weak_memory(there, 4096),
+                          .rounds = WEAK_ROUNDS};
+    uint32_t old = 0;
+
+    args.how = m->send;
+    args.barrier = m->send_barrier;
+    weak_start("litmus_send", weak_streams[0], args, 17);
+    args.how = m->receive;
+    args.barrier = m->receive_barrier;
+    CUstream receiver = weak_streams[there];
+    if (!m->other_gpu && CUDA_SUCCESS != cuStreamCreate(&receiver, CU_STREAM_NON_BLOCKING)) {
+        _exit(2);
+    }
+    weak_start("litmus_receive", receiver, args, 17);
+    if (CUDA_SUCCESS != cuStreamSynchronize(receiver) || CUDA_SUCCESS != cuStreamSynchronize(weak_streams[0])
+        || CUDA_SUCCESS != cuMemcpyDtoH_v2(&old, (CUdeviceptr) (uintptr_t) args.old, sizeof(old))) {
+        _exit(2);
+    }
+    return 0 == old;
+}
+
+static void send_messages(void)
+{
+    static const message_t messages[] = {
+        {"release, acquire", LITMUS_ORDERED, LITMUS_ORDERED, true, true, false, false, true},
+        {"release, acquire, to another GPU", LITMUS_ORDERED, LITMUS_ORDERED, true, true, true, true, true},
+        {"release, acquire, read from another GPU", LITMUS_ORDERED, LITMUS_ORDERED, true, true, true, false, true},
+        {"fences of system scope", LITMUS_FENCE_SYS, LITMUS_FENCE_SYS, true, true, true, true, true},
+        {"fences of GPU scope on one GPU", LITMUS_FENCE_GPU, LITMUS_FENCE_GPU, true, true, false, false, true},
+        {"relaxed store", LITMUS_RELAXED, LITMUS_ORDERED, true, true, false, false, false},
+        {"relaxed load", LITMUS_ORDERED, LITMUS_RELAXED, true, true, false, false, false},
+        {"no barrier before the release", LITMUS_ORDERED, LITMUS_ORDERED, false, true, false, false, false},
+        {"no barrier after the acquire", LITMUS_ORDERED, LITMUS_ORDERED, true, false, false, false, false},
+        {"fence of GPU scope, to another GPU", LITMUS_FENCE_GPU, LITMUS_ORDERED, true, true, true, true, false},
+        {"fence of GPU scope, read from another", LITMUS_FENCE_GPU, LITMUS_ORDERED, true, true, true, false, false},
+        {"acquired at GPU scope from another", LITMUS_ORDERED, LITMUS_FENCE_GPU, true, true, true, true, false},
+    };
+    weak_begin();
+    for (size_t i = 0; i < sizeof(messages) / sizeof(messages[0]); ++i) {
+        if (messages[i].ordered != message_was_whole(&messages[i])) {
+            fprintf(stderr, "%s: %s\n", messages[i].what, messages[i].ordered ? "out of order" : "always in order");
+            _exit(1);
+        }
+    }
+}
+
+static void weak_memory_orders_what_is_released_and_acquired_and_nothing_else(void **state)
+{
+    (void) state;
+    assert_int_equal(0, in_a_process(send_messages));
+}
+
+/* Whether all words were there, each time, when the host had seen the word that a kernel stores last. */
+static bool end_came_last(uint8_t how, bool barrier, CUdeviceptr words)
+{
+    litmus_args_t args = {.words = (uint32_t *) (uintptr_t) words, .how = how, .barrier = barrier};
+    uint32_t seen[LITMUS_WORDS];
+    bool last = true;
+    void *word;
+
+    if (CUDA_SUCCESS != cuMemHostAlloc(&word, 4096, 0)) {
+        _exit(2);
+    }
+    args.host_word = word;
+    for (args.rounds = 1; args.rounds <= WEAK_ROUNDS / 2; ++args.rounds) {
+        weak_start("litmus_end", weak_streams[0], args, 17);
+        while (args.rounds != *(volatile uint64_t *) word) {
+        }
+        if (CUDA_SUCCESS != cuMemcpyDtoH_v2(seen, words, sizeof(seen))) {
+            _exit(2);
+        }
+        for (int i = 0; i < LITMUS_WORDS; ++i) {
+            last = last && args.rounds == seen[i];
+        }
+        if (CUDA_SUCCESS != cuStreamSynchronize(weak_streams[0])
+            || CUDA_SUCCESS != cuMemcpyDtoH_v2(seen, words, sizeof(seen))) {
+            _exit(2);
+        }
+        for (int i = 0; i < LITMUS_WORDS; ++i) {
+            if (args.rounds != seen[i]) {
+                _exit(3); /* the end of a kernel publishes everything */
+            }
+        }
+    }
+    return last;
+}
+
+static void end_kernels(void)
+{
+    CUdeviceptr managed;
+
+    weak_begin();
+    const CUdeviceptr other = (CUdeviceptr) (uintptr_t) weak_memory(1, 4096);
+    const CUdeviceptr own = (CUdeviceptr) (uintptr_t) weak_memory(0, 4096);
+    if (CUDA_SUCCESS != cuMemAllocManaged(&managed, 4096, CU_MEM_ATTACH_GLOBAL)
+        || !end_came_last(LITMUS_FENCE_GPU, true, own) || !end_came_last(LITMUS_FENCE_SYS, true, own)
+        || !end_came_last(LITMUS_FENCE_SYS, true, managed) || !end_came_last(LITMUS_FENCE_SYS, true, other)
+        || end_came_last(LITMUS_RELAXED, true, own) || end_came_last(LITMUS_FENCE_SYS, false, own)
+        || end_came_last(LITMUS_FENCE_GPU, true, managed) || end_came_last(LITMUS_FENCE_GPU, true, other)) {
+        _exit(1);
+    }
+}
+
+static void weak_memory_tells_the_host_too_early_without_a_fence(void **state)
+{
+    (void) state;
+    assert_int_equal(0, in_a_process(end_kernels));
+}
+
+static void touch_nothing(void)
+{
+    litmus_args_t args = {.rounds = 1, .host_word = NULL};
+
+    weak_begin();
+    args.words = (uint32_t *) weak_memory(0, 4096) + (1 << 20); /* nothing is there */
+    weak_start("litmus_end", weak_streams[0], args, 17);
+    if (CUDA_ERROR_ILLEGAL_ADDRESS != cuStreamSynchronize(weak_streams[0])) {
+        _exit(1);
+    }
+}
+
+static void a_bad_address_is_an_error_with_weak_memory_too(void **state)
+{
+    (void) state;
+    assert_int_equal(0, in_a_process(touch_nothing));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -378,6 +577,9 @@ int main(void)
         cmocka_unit_test(calls_need_init_and_a_context),
         cmocka_unit_test(calls_fail_on_command),
         cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(weak_memory_orders_what_is_released_and_acquired_and_nothing_else),
+        cmocka_unit_test(weak_memory_tells_the_host_too_early_without_a_fence),
+        cmocka_unit_test(a_bad_address_is_an_error_with_weak_memory_too),
         cmocka_unit_test(memory_is_shared_by_ipc),
         cmocka_unit_test(streams_run_in_order_and_side_by_side),
         cmocka_unit_test(the_legacy_stream_waits_for_blocking_streams_only),

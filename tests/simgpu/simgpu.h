@@ -54,6 +54,12 @@ simgpu_link simgpu_link_between(int physical_a, int physical_b);
 int simgpu_physical_devices();
 CUuuid simgpu_uuid(int physical);
 
+/* A point in a stream's work: reached when `done` of the stream is at least `number`. */
+struct simgpu_point {
+    std::shared_ptr<struct simgpu_queue> queue;
+    uint64_t number = 0;
+};
+
 struct CUctx_st {
     CUdevice device;
     bool primary;
@@ -62,6 +68,7 @@ struct CUctx_st {
     CUresult sticky = CUDA_SUCCESS; /* an error that only the end of the context clears */
     std::unique_ptr<CUstream_st> legacy;
     std::vector<CUstream_st *> streams; /* the blocking and the non-blocking ones, without legacy */
+    std::vector<simgpu_point> destroyed; /* ends of streams whose work may still be under way */
 };
 
 /* The calling thread's context, or nullptr; and the result for calls that need one. */
@@ -70,11 +77,6 @@ CUresult simgpu_need_context(CUctx_st **context);
 
 /* --- streams (stream.cc) --- */
 
-/* A point in a stream's work: reached when `done` of the stream is at least `number`. */
-struct simgpu_point {
-    std::shared_ptr<struct simgpu_queue> queue;
-    uint64_t number = 0;
-};
 bool simgpu_reached(const simgpu_point &point);
 void simgpu_wait(const simgpu_point &point);
 
@@ -129,6 +131,7 @@ struct simgpu_allocation {
     size_t bytes;
     simgpu_kind kind;
     CUdevice device;
+    int physical; /* of the device whose memory it is; -1: the host's */
     CUctx_st *context; /* nullptr for pools and VMM */
     int fd = -1;
     unsigned long long id;
@@ -151,6 +154,10 @@ bool simgpu_has_room(CUdevice device, size_t bytes);
 unsigned long long simgpu_new_id();
 #define SIMGPU_PAGE ((size_t) 64 * 1024)
 
+/* With weak memory every allocation's file ends in its history, which is so many times as long, and mapped in a window. */
+#define SIMGPU_HISTORY 2
+#define SIMGPU_HISTORY_WINDOW (SIMGPU_WINDOW + 2 * SIMGPU_SHADOW)
+
 /* Frees what a context owns. Under the lock. */
 void simgpu_free_all(CUctx_st *context);
 
@@ -169,5 +176,14 @@ struct simgpu_launch {
 
 /* Runs all blocks; false if the kernel touched memory that is not there. Called by streams' threads. */
 bool simgpu_run(const simgpu_launch &launch);
+
+/* --- weak memory (weak.cc): the launch that this thread runs --- */
+
+void simgpu_weak_init();
+void simgpu_weak_begin(const simgpu_launch &launch);
+void simgpu_weak_start_block(unsigned block);
+void simgpu_weak_barrier(unsigned block);
+void simgpu_weak_deliver(); /* what is due; between the turns of fibers */
+void simgpu_weak_end(bool faulted);
 
 #endif /* SIMGPU_H */

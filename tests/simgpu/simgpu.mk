@@ -7,11 +7,12 @@
 simgpu_kernels = \
 	tests/simgpu/kernels/one_shot_push.cc tests/simgpu/kernels/one_shot_pull.cc tests/simgpu/kernels/two_shot.cc \
 	tests/simgpu/kernels/fold.cc \
-	tests/simgpu/kernels/test_kernels.cc tests/simgpu/kernels/bench_kernels.cc
+	tests/simgpu/kernels/test_kernels.cc tests/simgpu/kernels/bench_kernels.cc tests/simgpu/kernels/litmus.cc
 
 simgpu_sources = \
 	tests/simgpu/copy.cc tests/simgpu/device.cc tests/simgpu/ipc.cc tests/simgpu/kernel.cc tests/simgpu/launch.cc tests/simgpu/memory.cc \
-	tests/simgpu/stream.cc tests/simgpu/vmm.cc tests/simgpu/unsupported.cc tests/simgpu/unsupported.def tests/simgpu/simgpu.h tests/simgpu/simgpu_kernel.h \
+	tests/simgpu/stream.cc tests/simgpu/vmm.cc tests/simgpu/weak.cc tests/simgpu/unsupported.cc tests/simgpu/unsupported.def tests/simgpu/simgpu.h tests/simgpu/simgpu_kernel.h \
+	tests/simgpu/litmus.h \
 	tests/simgpu/device/car_primitives.cuh $(simgpu_kernels)
 
 EXTRA_DIST += tests/kernels/test_kernels.cu tests/kernels/test_kernel_args.h
@@ -50,7 +51,7 @@ if HAVE_CMOCKA
 check_PROGRAMS += tests/simgpu/selftest
 TESTS += tests/simgpu/selftest
 tests_simgpu_selftest_SOURCES = tests/simgpu/selftest.c
-tests_simgpu_selftest_CPPFLAGS = -I$(srcdir)/coll_car -I$(srcdir)/tests/kernels $(CMOCKA_CFLAGS)
+tests_simgpu_selftest_CPPFLAGS = -I$(srcdir)/coll_car -I$(srcdir)/tests/simgpu -I$(srcdir)/tests/kernels $(CMOCKA_CFLAGS)
 tests_simgpu_selftest_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_simgpu_selftest_LDADD = tests/simgpu/libcuda.la $(CMOCKA_LIBS)
 endif

@@ -34,8 +34,19 @@ template <class T> static inline T *simgpu_at(T *address)
     return a - SIMGPU_WINDOW < SIMGPU_WINDOW_BYTES ? (T *) (uintptr_t) (a + SIMGPU_SHADOW) : address;
 }
 
-/* Waits for all threads of the block; true if all brought true. */
-bool simgpu_barrier(bool predicate);
+/* Waits for all threads of the block; true if all brought true. Orders their accesses, unless told not to. */
+bool simgpu_barrier(bool predicate, bool orders = true);
+
+/*
+ * Weak memory: with SIMGPU_WEAK every access of a kernel goes through these (weak.cc). A store is of 1, 2, 4, 8 or 16 bytes,
+ * and aligned.
+ */
+extern bool simgpu_weak;
+enum simgpu_order { SIMGPU_PLAIN, SIMGPU_RELAXED, SIMGPU_ACQUIRE, SIMGPU_RELEASE };
+void simgpu_weak_load(const void *address, void *value, unsigned bytes, simgpu_order order);
+void simgpu_weak_store(void *address, const void *value, unsigned bytes, simgpu_order order);
+void simgpu_weak_fence(bool system);
+uint32_t simgpu_weak_add(uint32_t *address, uint32_t value);
 
 /* Lets the other threads of the device run. */
 void simgpu_pause();

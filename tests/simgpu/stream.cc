@@ -1,6 +1,7 @@
 /* Streams, events and captures. Work is closures, done in order by a thread per stream. */
 #include <time.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "simgpu.h"
@@ -101,6 +102,7 @@ void simgpu_drain(CUctx_st *context)
         for (const CUstream_st *stream : context->streams) {
             ends.push_back(end_of(stream));
         }
+        ends.insert(ends.end(), context->destroyed.begin(), context->destroyed.end());
     }
     for (const simgpu_point &point : ends) {
         simgpu_wait(point);
@@ -204,7 +206,9 @@ SIMGPU_API cuStreamDestroy_v2(CUstream stream)
         if (all[i] == stream) {
             all.erase(all.begin() + (long) i);
             if (stream->queue->started) {
-                (void) push(stream, nullptr);
+                std::vector<simgpu_point> &destroyed = stream->context->destroyed;
+                destroyed.erase(std::remove_if(destroyed.begin(), destroyed.end(), simgpu_reached), destroyed.end());
+                destroyed.push_back(push(stream, nullptr));
             }
             delete stream;
             return CUDA_SUCCESS;
@@ -300,7 +304,7 @@ SIMGPU_API cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
 }
 
 /* Of the legacy stream it tells, and invalidates nothing, whether the capture of a blocking one keeps it shut. */
-SIMGPU_API cuStreamIsCapturing(CUstream handle, int *status)
+SIMGPU_API cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus *status)
 {
     SIMGPU_ENTER(true);
     simgpu_guard guard(simgpu_lock);
@@ -308,7 +312,7 @@ SIMGPU_API cuStreamIsCapturing(CUstream handle, int *status)
     if (nullptr == stream) {
         return CUDA_ERROR_INVALID_CONTEXT;
     }
-    *status = stream->capturing;
+    *status = (CUstreamCaptureStatus) (stream->capturing ? 1 : 0);
     return shut(stream) ? CUDA_ERROR_STREAM_CAPTURE_IMPLICIT : CUDA_SUCCESS;
 }
 

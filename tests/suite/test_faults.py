@@ -22,8 +22,8 @@ def test_the_same_for_nonblocking_and_persistent_calls(build, check, call, how):
 @pytest.mark.parametrize("car", [{"algorithm": "one_shot_pull"}, {"first_epoch": (1 << 32) - 20}],
                          ids=["a larger piece", "the last epochs"])
 def test_a_rank_that_cannot_clear_its_memory_gives_all_an_error(build, check, car):
-    """The second time it clears memory is in a call: for a larger piece, or as the epochs end."""
-    check(run(build, "broken", ranks=3, gpus=simulated(build), rank_env={1: {"SIMGPU_FAIL": "cuMemsetD8Async:2"}},
+    """The third time it clears memory is in a call: for a larger piece, or as the epochs end."""
+    check(run(build, "broken", ranks=3, gpus=simulated(build), rank_env={1: {"SIMGPU_FAIL": "cuMemsetD8Async:3"}},
               car=car, timeout=40))
 
 

@@ -1,6 +1,6 @@
 # Unit tests of the engine's parts that need no driver, and of libcar's that need no MPI. Included by the top Makefile.am.
 if HAVE_CMOCKA
-engine_tests = tests/unit/test_arena tests/unit/test_control tests/unit/test_float16 tests/unit/test_plan
+engine_tests = tests/unit/test_arena tests/unit/test_check tests/unit/test_control tests/unit/test_float16 tests/unit/test_plan
 check_PROGRAMS += $(engine_tests)
 TESTS += $(engine_tests)
 
@@ -10,6 +10,11 @@ tests_unit_test_arena_SOURCES = tests/unit/test_arena.c coll_car/car_arena.c
 tests_unit_test_arena_CPPFLAGS = $(engine_cppflags)
 tests_unit_test_arena_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_unit_test_arena_LDADD = $(CMOCKA_LIBS)
+
+tests_unit_test_check_SOURCES = tests/unit/test_check.c coll_car/car_check.c
+tests_unit_test_check_CPPFLAGS = $(engine_cppflags)
+tests_unit_test_check_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_unit_test_check_LDADD = $(CMOCKA_LIBS)
 
 tests_unit_test_control_SOURCES = tests/unit/test_control.c coll_car/car_control.c
 tests_unit_test_control_CPPFLAGS = $(engine_cppflags)

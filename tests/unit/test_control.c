@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,13 +79,118 @@ static void everybody_reads_what_everybody_brought(void **state)
     car_control_unlink(name);
 }
 
+static const char nobodys_name[] = "/coll_car.0123456789abcdef0123456789abcdef";
+
+static void only_names_of_ours_are_opened(void **state)
+{
+    static const char *const names[] = {"", "/", "/coll_car.", "/coll_car.no-such-segment", "/../etc/passwd",
+                                        "/coll_car.0123456789ABCDEF0123456789abcdef",
+                                        "/coll_car.0123456789abcdef0123456789abcdef0",
+                                        "/coll_car.-123456789abcdef0123456789abcdef",
+                                        "/coll_car.0123456789abcdef 123456789abcdef",
+                                        "coll_car.0123456789abcdef0123456789abcdef"};
+    car_control_t *control = NULL;
+
+    (void) state;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); ++i) {
+        assert_int_equal(EINVAL, car_control_attach(names[i], 0, 2, &control));
+    }
+    assert_null(control);
+}
+
+static void the_path_of(const char *name, char path[128])
+{
+    snprintf(path, 128, "/dev/shm%s", name);
+}
+
+/* Somebody has been at the file between its creation and the moment when a rank maps it. */
+static void a_file_that_others_can_reach_is_refused(void **state)
+{
+    char name[CAR_CONTROL_NAME_BYTES], path[128], other[128];
+    car_control_t *control = NULL;
+
+    (void) state;
+    const mode_t before = umask(0777);
+    assert_int_equal(0, car_control_create(2, name));
+    umask(before);
+    the_path_of(name, path);
+    the_path_of(nobodys_name, other);
+    assert_int_equal(0, chmod(path, 0660));
+    assert_int_equal(EPERM, car_control_attach(name, 0, 2, &control));
+    assert_int_equal(0, chmod(path, 0600));
+    assert_int_equal(0, link(path, other));
+    assert_int_equal(EPERM, car_control_attach(name, 0, 2, &control));
+    assert_int_equal(0, unlink(path));
+    /* One name again, but not the one that the file was made with. */
+    assert_int_equal(EPROTO, car_control_attach(nobodys_name, 0, 2, &control));
+    assert_int_equal(0, symlink(other, path));
+    assert_int_equal(ELOOP, car_control_attach(name, 0, 2, &control));
+    assert_int_equal(0, unlink(path));
+    assert_int_equal(0, rename(other, path));
+    assert_int_equal(0, truncate(path, 4096));
+    assert_int_equal(EPERM, car_control_attach(name, 0, 2, &control));
+    car_control_unlink(name);
+    assert_null(control);
+}
+
+/* The first words of the segment, as in car_control.c. */
+typedef struct {
+    uint64_t magic, key[2];
+    uint32_t size, departed, broken;
+} head_t;
+
+static void whatever_stands_in_the_segment_a_fault_is_a_rank_of_it(void **state)
+{
+    static const uint32_t values[] = {3, 17, 1000, INT32_MAX, (uint32_t) INT32_MAX + 1, UINT32_MAX - 1, UINT32_MAX};
+    char name[CAR_CONTROL_NAME_BYTES];
+    car_control_t *control;
+    head_t head;
+
+    (void) state;
+    assert_int_equal(0, car_control_create(2, name));
+    assert_int_equal(0, car_control_attach(name, 1, 2, &control));
+    const int fd = shm_open(name, O_RDWR, 0);
+    car_control_unlink(name);
+    assert_int_equal(sizeof(head), pread(fd, &head, sizeof(head), 0));
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); ++i) {
+        head.broken = values[i];
+        assert_int_equal(sizeof(head), pwrite(fd, &head, sizeof(head), 0));
+        assert_int_equal(0, car_control_broken(control));
+    }
+    close(fd);
+    car_control_detach(control);
+}
+
+static void what_a_rank_brought_itself_nobody_changes(void **state)
+{
+    char name[CAR_CONTROL_NAME_BYTES];
+    car_control_t *a, *b, *hostile;
+    int mine = 7, other = 8, forged = 9, all[2];
+
+    (void) state;
+    assert_int_equal(0, car_control_create(2, name));
+    assert_int_equal(0, car_control_attach(name, 0, 2, &a));
+    assert_int_equal(0, car_control_attach(name, 1, 2, &b));
+    assert_int_equal(0, car_control_attach(name, 0, 2, &hostile));
+    car_control_unlink(name);
+    car_control_exchange_begin(a, &mine, sizeof(mine));
+    car_control_exchange_begin(hostile, &forged, sizeof(forged));
+    car_control_exchange_begin(b, &other, sizeof(other));
+    assert_true(car_control_exchange_test(a, sizeof(mine), all));
+    assert_int_equal(7, all[0]);
+    assert_int_equal(8, all[1]);
+    car_control_detach(a);
+    car_control_detach(b);
+    car_control_detach(hostile);
+}
+
 static void what_is_not_a_segment_of_this_communicator_is_refused(void **state)
 {
     char name[CAR_CONTROL_NAME_BYTES], text[64] = "not what it should be";
     car_control_t *control = NULL;
 
     (void) state;
-    assert_int_equal(ENOENT, car_control_attach("/coll_car.no-such-segment", 0, 2, &control));
+    assert_int_equal(ENOENT, car_control_attach(nobodys_name, 0, 2, &control));
     assert_int_equal(0, car_control_create(2, name));
     assert_int_not_equal(0, car_control_attach(name, 0, 3, &control));
     const int fd = shm_open(name, O_RDWR, 0);
@@ -124,6 +231,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everybody_reads_what_everybody_brought),
+        cmocka_unit_test(only_names_of_ours_are_opened),
+        cmocka_unit_test(a_file_that_others_can_reach_is_refused),
+        cmocka_unit_test(whatever_stands_in_the_segment_a_fault_is_a_rank_of_it),
+        cmocka_unit_test(what_a_rank_brought_itself_nobody_changes),
         cmocka_unit_test(what_is_not_a_segment_of_this_communicator_is_refused),
         cmocka_unit_test(the_first_rank_that_breaks_it_is_remembered),
     };

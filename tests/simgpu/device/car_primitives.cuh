@@ -92,44 +92,69 @@ CAR_DEVICE bool car_is_infinite(float f) { return isinf(f); }
 CAR_DEVICE bool car_is_infinite(double f) { return isinf(f); }
 template <class F> static inline F car_infinity() { return (F) INFINITY; }
 
-CAR_DEVICE uint32_t car_load_relaxed_sys(const uint32_t *address)
+/*
+ * Every access is one of these. With weak memory (SIMGPU_WEAK) it is late, early or old as the PTX model allows, otherwise
+ * as strong as the CPU's.
+ */
+template <class T> static inline T simgpu_load(const T *address, simgpu_order order)
 {
-    return __atomic_load_n(simgpu_at(address), __ATOMIC_RELAXED);
+    if (__builtin_expect(simgpu_weak, 0)) {
+        T value;
+        simgpu_weak_load(address, &value, sizeof(value), order);
+        return value;
+    }
+    if constexpr (sizeof(T) == 4 || sizeof(T) == 8) {
+        if (SIMGPU_PLAIN != order) {
+            T value;
+            __atomic_load(simgpu_at(address), &value, SIMGPU_ACQUIRE == order ? __ATOMIC_ACQUIRE : __ATOMIC_RELAXED);
+            return value;
+        }
+    }
+    return *simgpu_at(address);
 }
 
-CAR_DEVICE void car_store_relaxed_sys(uint32_t *address, uint32_t value)
+template <class T> static inline void simgpu_store(T *address, T value, simgpu_order order)
 {
-    __atomic_store_n(simgpu_at(address), value, __ATOMIC_RELAXED);
+    if (__builtin_expect(simgpu_weak, 0)) {
+        simgpu_weak_store(address, &value, sizeof(value), order);
+        return;
+    }
+    if constexpr (sizeof(T) == 4 || sizeof(T) == 8) {
+        if (SIMGPU_PLAIN != order) {
+            __atomic_store(simgpu_at(address), &value, SIMGPU_RELEASE == order ? __ATOMIC_RELEASE : __ATOMIC_RELAXED);
+            return;
+        }
+    }
+    *simgpu_at(address) = value;
 }
 
-CAR_DEVICE uint32_t car_load_acquire_sys(const uint32_t *address)
+static inline void simgpu_fence(bool system)
 {
-    return __atomic_load_n(simgpu_at(address), __ATOMIC_ACQUIRE);
+    if (__builtin_expect(simgpu_weak, 0)) {
+        simgpu_weak_fence(system);
+    }
+    __atomic_thread_fence(__ATOMIC_ACQ_REL);
 }
 
-CAR_DEVICE void car_store_release_sys(uint32_t *address, uint32_t value)
-{
-    __atomic_store_n(simgpu_at(address), value, __ATOMIC_RELEASE);
-}
+CAR_DEVICE uint32_t car_load_relaxed_sys(const uint32_t *address) { return simgpu_load(address, SIMGPU_RELAXED); }
+CAR_DEVICE void car_store_relaxed_sys(uint32_t *address, uint32_t value) { simgpu_store(address, value, SIMGPU_RELAXED); }
+CAR_DEVICE uint32_t car_load_acquire_sys(const uint32_t *address) { return simgpu_load(address, SIMGPU_ACQUIRE); }
+CAR_DEVICE void car_store_release_sys(uint32_t *address, uint32_t value) { simgpu_store(address, value, SIMGPU_RELEASE); }
+CAR_DEVICE void car_store_relaxed_sys64(uint64_t *address, uint64_t value) { simgpu_store(address, value, SIMGPU_RELAXED); }
 
-CAR_DEVICE void car_store_relaxed_sys64(uint64_t *address, uint64_t value)
-{
-    __atomic_store_n(simgpu_at(address), value, __ATOMIC_RELAXED);
-}
-
-CAR_DEVICE void car_fence_gpu() { __atomic_thread_fence(__ATOMIC_ACQ_REL); }
-CAR_DEVICE void car_fence_sys() { __atomic_thread_fence(__ATOMIC_ACQ_REL); }
+CAR_DEVICE void car_fence_gpu() { simgpu_fence(false); }
+CAR_DEVICE void car_fence_sys() { simgpu_fence(true); }
 
 CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
 {
-    return __atomic_fetch_add(simgpu_at(address), value, __ATOMIC_RELAXED);
+    return simgpu_weak ? simgpu_weak_add(address, value) : __atomic_fetch_add(simgpu_at(address), value, __ATOMIC_RELAXED);
 }
 
 /* Two accesses of 8 bytes: exactly what the model promises of a 16-byte vector access, and no more. */
 CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
 {
-    const uint64_t *half = (const uint64_t *) simgpu_at(address);
-    const uint64_t a = __atomic_load_n(half, __ATOMIC_RELAXED), b = __atomic_load_n(half + 1, __ATOMIC_RELAXED);
+    const uint64_t *half = (const uint64_t *) address;
+    const uint64_t a = simgpu_load(half, SIMGPU_RELAXED), b = simgpu_load(half + 1, SIMGPU_RELAXED);
     car_word16_t p;
     p.w[0] = (uint32_t) a;
     p.w[1] = (uint32_t) (a >> 32);
@@ -140,14 +165,14 @@ CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
 
 CAR_DEVICE void car_store_packet(car_word16_t *address, car_word16_t p)
 {
-    uint64_t *half = (uint64_t *) simgpu_at(address);
-    __atomic_store_n(half, (uint64_t) p.w[1] << 32 | p.w[0], __ATOMIC_RELAXED);
-    __atomic_store_n(half + 1, (uint64_t) p.w[3] << 32 | p.w[2], __ATOMIC_RELAXED);
+    uint64_t *half = (uint64_t *) address;
+    simgpu_store(half, (uint64_t) p.w[1] << 32 | p.w[0], SIMGPU_RELAXED);
+    simgpu_store(half + 1, (uint64_t) p.w[3] << 32 | p.w[2], SIMGPU_RELAXED);
 }
 
-template <class T> static inline T car_load(const T *address) { return *simgpu_at(address); }
-template <class T> static inline void car_store(T *address, T value) { *simgpu_at(address) = value; }
-template <class T> static inline T car_load_once(const T *address) { return *simgpu_at(address); }
-template <class T> static inline void car_store_once(T *address, T value) { *simgpu_at(address) = value; }
+template <class T> static inline T car_load(const T *address) { return simgpu_load(address, SIMGPU_PLAIN); }
+template <class T> static inline void car_store(T *address, T value) { simgpu_store(address, value, SIMGPU_PLAIN); }
+template <class T> static inline T car_load_once(const T *address) { return simgpu_load(address, SIMGPU_PLAIN); }
+template <class T> static inline void car_store_once(T *address, T value) { simgpu_store(address, value, SIMGPU_PLAIN); }
 
 #endif /* CAR_PRIMITIVES_CUH */
