@@ -2,7 +2,6 @@
  * How the ranks agree on what becomes of a call of a lane: by a record that each posts, and where one round does not do,
  * by its second part. All ranks decide from the same records, in the order of the calls.
  */
-#include <stdio.h>
 #include <string.h>
 
 #include "car_check.h"
@@ -19,6 +18,7 @@
 
 typedef struct {
     car_said_t said;
+    car_what_t what;
     /* The second part: */
     _Atomic uint64_t second; /* the call whose second part this is */
     uint64_t offset;         /* of the piece that the rank has taken */
@@ -27,9 +27,14 @@ typedef struct {
 
 _Static_assert(sizeof(record_t) <= CAR_LANE_RECORD_BYTES, "a record fits");
 
+static record_t *record_at(const car_lane_t *lane, uint64_t number, int r)
+{
+    return car_control_lane_record(lane->control, lane->index, number, r);
+}
+
 static record_t *record_of(const car_lane_t *lane, const car_call_t *op, int r)
 {
-    return car_control_lane_record(lane->control, lane->index, op->number, r);
+    return record_at(lane, op->number, r);
 }
 
 static uint64_t bytes_of(const car_call_t *op)
@@ -107,10 +112,12 @@ static uint64_t room_for(const car_lane_t *lane, const car_call_t *op)
 
 static void post(car_lane_t *lane, car_call_t *op)
 {
-    car_said_t *mine = &record_of(lane, op, lane->rank)->said;
+    record_t *record = record_of(lane, op, lane->rank);
+    car_said_t *mine = &record->said;
 
     mine->device = op->device;
     mine->context = NULL != lane->comm || car_cuda_in_use();
+    record->what = lane->what[op->number % CAR_CONTROL_WINDOW] = car_what_of(op->count, &op->reduction);
     mine->room = 0;
     mine->in.id = mine->out.id = 0;
     memset(mine->gone, 0, sizeof(mine->gone));
@@ -128,7 +135,7 @@ static void post(car_lane_t *lane, car_call_t *op)
                           memory_order_release);
 }
 
-/* The place of a record is free again when all ranks have decided on the call that had it before. */
+/* The place of a record is free again when all ranks have read the one that it had before. */
 static bool place_free(const car_lane_t *lane, uint64_t number)
 {
     for (int r = 0; r < lane->size && number > CAR_CONTROL_WINDOW; ++r) {
@@ -154,15 +161,69 @@ static bool post_next(car_lane_t *lane)
     return true;
 }
 
+/* The ranks that have not entered it. */
+static uint32_t not_entered(const car_lane_t *lane, uint64_t number)
+{
+    uint32_t missing = 0;
+
+    for (int r = 0; r < lane->size; ++r) {
+        const uint64_t entered = atomic_load_explicit(&car_control_lane(lane->control, lane->index, r)->entered,
+                                                      memory_order_acquire);
+        missing |= (uint32_t) (entered < number) << r;
+    }
+    return missing;
+}
+
+/* --- comparing ------------------------------------------------------------------------------------------------------ */
+
+static void tell_settled(const car_lane_t *lane)
+{
+    const uint64_t settled = lane->decided < lane->compared ? lane->decided : lane->compared;
+
+    atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->settled, settled, memory_order_release);
+}
+
+static bool all_the_same(const car_lane_t *lane, uint64_t number)
+{
+    const car_wait_kind_t kind = CAR_LANE_CALL == lane->index ? CAR_WAIT_CALL : CAR_WAIT_QUEUE;
+    const car_what_t mine = lane->what[number % CAR_CONTROL_WINDOW];
+
+    for (int r = 0; r < lane->size; ++r) {
+        const car_what_t theirs = record_at(lane, number, r)->what;
+        if (!car_watch_agree(lane->control, kind, number, &mine, r, &theirs)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * Whether all ranks have made the same calls, as far as all have entered them; decisions may have come before, where they
+ * needed no records. False: they have not, and the communicator is broken.
+ */
+static bool compare(car_lane_t *lane)
+{
+    const uint64_t before = lane->compared;
+
+    while (lane->compared < lane->entered && 0 == not_entered(lane, lane->compared + 1)) {
+        if (!all_the_same(lane, lane->compared + 1)) {
+            lane->broken = true;
+            return false;
+        }
+        ++lane->compared;
+    }
+    if (before != lane->compared) {
+        tell_settled(lane);
+    }
+    return true;
+}
+
 /* --- hearing -------------------------------------------------------------------------------------------------------- */
 
 static bool damaged(car_lane_t *lane, int r, const char *what)
 {
     lane->broken = true;
-    car_control_break(lane->control);
-    snprintf(lane->reason, sizeof(lane->reason), "rank %d told of %s: its memory or the control segment is damaged, or it "
-             "passed another count, type or operation", r, what);
-    return false;
+    return car_control_damaged(lane->control, r, what);
 }
 
 /* Copies everybody's record, and looks at the copies: they are what is used. False: broken. */
@@ -366,8 +427,8 @@ static bool map_again(car_lane_t *lane, car_set_t *set)
 {
     if (set->let_go && !map_set(lane, set)) {
         lane->broken = true;
-        car_control_break(lane->control);
-        snprintf(lane->reason, sizeof(lane->reason), "a buffer that a rank was about to free came again, and could not be mapped");
+        car_control_break(lane->control, CAR_FAULT_DRIVER,
+                          "a buffer that a rank was about to free came again, and could not be mapped");
         return false;
     }
     return true;
@@ -458,17 +519,6 @@ static void use_piece(car_lane_t *lane, uint64_t room)
 
 /* --- decisions ------------------------------------------------------------------------------------------------------ */
 
-static bool all_entered(const car_lane_t *lane, uint64_t number)
-{
-    for (int r = 0; r < lane->size; ++r) {
-        if (atomic_load_explicit(&car_control_lane(lane->control, lane->index, r)->entered, memory_order_acquire)
-            < number) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* The same on all ranks for the same call: pauses are counted in calls that would have liked something. */
 static void count_pauses(car_lane_t *lane, const car_call_t *op)
 {
@@ -486,8 +536,8 @@ static bool decided(car_lane_t *lane, car_call_t *op, car_path_t path)
         lane->gone_heard = op->gone;
     }
     lane->undecided = op->next;
-    atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->settled, op->number,
-                          memory_order_release);
+    lane->decided = op->number;
+    tell_settled(lane);
     if (CAR_PATH_NONE != path) {
         car_lane_give_steps(lane, op);
     } else {
@@ -594,7 +644,7 @@ static bool decide(car_lane_t *lane)
     if (plain(lane, op)) {
         return decided(lane, op, CAR_PATH_STAGED);
     }
-    if (!all_entered(lane, op->number) || !hear(lane, op)) {
+    if (op->number > lane->compared || !hear(lane, op)) {
         return false;
     }
     read_kinds(lane, &device, &context);
@@ -651,5 +701,35 @@ bool car_lane_agree(car_lane_t *lane)
     while (post_next(lane)) {
         moved = true;
     }
-    return decide(lane) || moved;
+    return (lane->compared == lane->entered || compare(lane)) && (decide(lane) || moved);
+}
+
+static uint32_t second_missing(const car_lane_t *lane, const car_call_t *op)
+{
+    uint32_t missing = 0;
+
+    for (int r = 0; r < lane->size; ++r) {
+        const uint64_t said = atomic_load_explicit(&record_of(lane, op, r)->second, memory_order_acquire);
+        missing |= (uint32_t) (op->number != said) << r;
+    }
+    return missing;
+}
+
+uint32_t car_lane_agree_missing(const car_lane_t *lane, const char **phase)
+{
+    const car_call_t *op = lane->undecided;
+
+    if (!lane->records || NULL == op) {
+        return 0;
+    }
+    if (op->number > lane->compared) {
+        *phase = "before all have entered it";
+        return not_entered(lane, op->number < lane->entered ? op->number : lane->entered);
+    }
+    if (op->second) {
+        *phase = "agreeing on memory";
+        return second_missing(lane, op);
+    }
+    *phase = "set-up";
+    return NULL == lane->comm ? car_control_exchange_missing(lane->control) : 0;
 }

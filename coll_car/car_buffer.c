@@ -1,6 +1,10 @@
+#define _GNU_SOURCE /* process_vm_readv */
 #include "car_buffer.h"
 
+#include <errno.h>
 #include <stdint.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "car_device.h"
 
@@ -18,6 +22,19 @@ static car_known_t *known(unsigned long long id)
     return &table[id % CAR_KNOWN];
 }
 
+/*
+ * The driver fails instead of answering, as it does for all pointers after a kernel of the application has failed. What the
+ * host can read it may treat as its own; anything else only the driver may be given, and an error will come of that.
+ */
+static car_buffer_t unknown(const void *address)
+{
+    char byte;
+    const struct iovec here = {&byte, 1}, there = {(void *) address, 1};
+    const bool readable = process_vm_readv(getpid(), &here, 1, &there, 1, 0) >= 0 || EFAULT != errno;
+
+    return (car_buffer_t){.address = (void *) address, .memory = readable ? CAR_MEMORY_HOST : CAR_MEMORY_DEVICE};
+}
+
 static car_buffer_t ask(const car_cuda_t *cuda, const void *address)
 {
     car_buffer_t buffer = {.address = (void *) address, .memory = CAR_MEMORY_HOST};
@@ -28,7 +45,7 @@ static car_buffer_t ask(const car_cuda_t *cuda, const void *address)
     void *values[] = {&memory, &managed, &buffer.ordinal, &buffer.context, &exportable, &buffer.id};
 
     if (CUDA_SUCCESS != cuda->PointerGetAttributes(6, attributes, values, (CUdeviceptr) (uintptr_t) address)) {
-        return buffer;
+        return unknown(address);
     }
     if (managed) {
         buffer.memory = CAR_MEMORY_MANAGED;
@@ -43,11 +60,17 @@ car_buffer_t car_buffer_look(const car_cuda_t *cuda, const void *address)
 {
     car_buffer_t buffer = {.address = (void *) address, .memory = CAR_MEMORY_HOST};
 
-    /* One attribute is cheaper than six, and tells host memory, which has no id, at once. */
-    if (NULL == cuda
-        || CUDA_SUCCESS != cuda->PointerGetAttribute(&buffer.id, CU_POINTER_ATTRIBUTE_BUFFER_ID,
-                                                     (CUdeviceptr) (uintptr_t) address)) {
+    if (NULL == cuda) {
         return buffer;
+    }
+    /* One attribute is cheaper than six, and tells host memory, which has no id, at once. */
+    const CUresult result = cuda->PointerGetAttribute(&buffer.id, CU_POINTER_ATTRIBUTE_BUFFER_ID,
+                                                      (CUdeviceptr) (uintptr_t) address);
+    if (CUDA_ERROR_INVALID_VALUE == result || CUDA_ERROR_NOT_INITIALIZED == result || CUDA_ERROR_DEINITIALIZED == result) {
+        return buffer;
+    }
+    if (CUDA_SUCCESS != result) {
+        return unknown(address);
     }
     car_known_t *k = known(buffer.id);
     if (0 != buffer.id && buffer.id == k->buffer.id) {
@@ -100,7 +123,7 @@ CUresult car_buffer_wait(const car_cuda_t *cuda, const car_buffer_t *buffer)
     if (CUDA_SUCCESS == result) {
         result = car_cuda_legacy_stream(cuda);
         if (CUDA_SUCCESS == result) {
-            result = cuda->StreamSynchronize(CU_STREAM_LEGACY);
+            result = car_cuda_wait(cuda, CU_STREAM_LEGACY);
         }
         car_cuda_leave(cuda, &guard);
     }
@@ -124,7 +147,7 @@ CUresult car_buffer_copy(const car_cuda_t *cuda, void *to, const void *from, siz
         result = cuda->MemcpyAsync((CUdeviceptr) (uintptr_t) to, (CUdeviceptr) (uintptr_t) from, bytes, own);
     }
     if (CUDA_SUCCESS == result) {
-        result = cuda->StreamSynchronize(own);
+        result = car_cuda_wait(cuda, own);
     }
     if (NULL != own) {
         (void) cuda->StreamDestroy(own);

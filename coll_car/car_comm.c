@@ -3,7 +3,9 @@
  */
 #include "car_comm.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "car_pending.h"
 
@@ -12,13 +14,46 @@ CUresult car_comm_clear(car_comm_t *comm)
     const car_cuda_t *cuda = comm->device->cuda;
     const CUdeviceptr piece = comm->peer[comm->rank].piece;
     CUresult result = cuda->MemsetD8Async(piece, 0, comm->limits.layout.staging_offset, comm->stream);
-    return CUDA_SUCCESS == result ? cuda->StreamSynchronize(comm->stream) : result;
+    return CUDA_SUCCESS == result ? car_cuda_wait(cuda, comm->stream) : result;
 }
 
 CUresult car_comm_clear_lanes(car_comm_t *comm)
 {
     return comm->device->cuda->MemsetD8Async(comm->home[comm->rank] + comm->queue_offset, 0,
                                              CAR_LANES * sizeof(uint32_t), comm->stream);
+}
+
+void car_comm_broken(const car_comm_t *comm, const char *what, CUresult result)
+{
+    char reason[CAR_REASON_BYTES];
+
+    snprintf(reason, sizeof(reason), "rank %d: %s: %s", comm->rank, what, car_cuda_error(result));
+    car_control_break(comm->control, CAR_FAULT_DRIVER, reason);
+}
+
+/* Many times coll_car_spin_us for kernels of which the driver says nothing, and time to get a turn on a GPU that is full. */
+#define CAR_DRAIN_SILENT_NS UINT64_C(100000000)
+#define CAR_DRAIN_NS UINT64_C(10000000000)
+
+bool car_comm_drained(const car_comm_t *comm, CUstream stream, uint64_t *since)
+{
+    const car_cuda_t *cuda = comm->device->cuda;
+    CUresult result = CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    car_cuda_guard_t guard;
+    struct timespec t;
+
+    if (NULL == stream || car_device_lost(comm->device)) {
+        return true;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    const uint64_t now = (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
+    *since = 0 == *since ? now : *since;
+    if (CUDA_SUCCESS == car_cuda_enter(cuda, comm->device->context, &guard)) {
+        result = cuda->StreamQuery(stream);
+        car_cuda_leave(cuda, &guard);
+    }
+    return CUDA_SUCCESS == result
+           || now - *since > (CUDA_ERROR_NOT_READY == result ? CAR_DRAIN_NS : CAR_DRAIN_SILENT_NS);
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */
@@ -46,7 +81,7 @@ static void destroy_driver_objects(car_comm_t *comm)
     }
     if (NULL != comm->stream) {
         /* The host's word comes before what kernels have sent to peers has arrived there: that must not meet a closed mapping. */
-        (void) cuda->StreamSynchronize(comm->stream);
+        (void) car_cuda_wait(cuda, comm->stream);
         (void) cuda->StreamDestroy(comm->stream);
     }
     car_cuda_leave(cuda, &guard);

@@ -87,12 +87,21 @@ void car_comm_retire(car_comm_t *comm, int index, size_t offset);
 /* The same as car_comm_destroy for one whose set-up failed: the control segment stays the caller's. */
 void car_comm_abandon(car_comm_t *comm);
 
+/* Breaks the communicator: something of the driver's has failed on this rank. */
+void car_comm_broken(const car_comm_t *comm, const char *what, CUresult result);
+
+/*
+ * After a fault, before the application gets its buffers back and peers' memory is unmapped: whether what `stream` was given
+ * has ended, as kernels do by themselves. *since is 0 at first. Where the driver cannot tell, they get the time that it takes.
+ */
+bool car_comm_drained(const car_comm_t *comm, CUstream stream, uint64_t *since);
+
 /*
  * Exchanges the piece for one of `bytes`, or the largest below that which every rank has to spare. Collective, at the same
- * call on all ranks, with the context current. False with the reason if a rank has failed; that there is nothing larger
- * is no failure.
+ * call on all ranks, with the context current. False if the communicator has broken; that there is nothing larger is no
+ * failure.
  */
-bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]);
+bool car_comm_grow(car_comm_t *comm, size_t bytes);
 
 /*
  * Clears this rank's flags and packets, with its context current; what peers write meanwhile may be lost, so all ranks
@@ -138,10 +147,10 @@ car_elements_t car_elements_of(const car_reduction_t *reduction, uint64_t count)
 /*
  * One allreduce of `count` > 0 elements, on all ranks; this rank's line for call number `call` has been posted, and
  * at least one rank's says device memory. `input` is NULL for MPI_IN_PLACE. Returns true when `output` holds the result;
- * false with the reason when the communicator is broken, by a fault here or on another rank: then some ranks may have
- * finished the call, and none may start another.
+ * false when the communicator is broken, by a fault here or on another rank: then some ranks may have finished the call,
+ * and none may start another.
  */
 bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *input, const car_buffer_t *output,
-                        uint64_t count, const car_reduction_t *reduction, char reason[CAR_REASON_BYTES]);
+                        uint64_t count, const car_reduction_t *reduction);
 
 #endif /* CAR_COMM_H */

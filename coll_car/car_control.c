@@ -37,6 +37,9 @@ typedef struct {
 } car_freed_t;
 
 typedef struct {
+    _Alignas(64) car_process_t process;
+    _Atomic uint32_t gone;    /* it has freed the communicator */
+    _Atomic uint64_t waiting; /* the call in which it has said so */
     car_line_slot_t line[CAR_CONTROL_SLOTS];
     car_record_slot_t record[CAR_CONTROL_SLOTS];
     car_lane_words_t lane[CAR_LANES];
@@ -50,9 +53,10 @@ typedef struct {
     uint64_t magic;
     uint64_t key[2]; /* the name's random part: the file is the one that got that name */
     uint32_t size;
-    _Atomic uint32_t departed;
-    _Atomic uint32_t broken; /* 1 + the rank that broke the communicator; 0: none */
-    _Atomic uint64_t freed;  /* ids that all ranks have told */
+    _Atomic uint32_t breaking; /* as `broken`: by whom, while he tells the user */
+    _Atomic uint32_t broken;   /* fault << 8 | 1 + the rank that broke the communicator; 0: none */
+    _Atomic uint64_t warned;   /* the last wait that somebody has warned of */
+    _Atomic uint64_t freed;    /* ids that all ranks have told */
     car_rank_area_t rank[]; /* then, for each slot, the ranks' payloads, and then the lane's chunks */
 } car_segment_t;
 
@@ -63,6 +67,7 @@ struct car_control {
     int size;
     uint64_t exchanges;
     char mine[CAR_RECORD_BYTES]; /* what this rank brings: nobody else can change that */
+    car_control_hooks_t hooks;
 };
 
 static size_t segment_bytes(int size)
@@ -190,6 +195,7 @@ int car_control_attach(const char *name, int rank, int size, car_control_t **con
     c->bytes = bytes;
     c->rank = rank;
     c->size = size;
+    c->segment->rank[rank].process = car_process_self();
     *control = c;
     return 0;
 }
@@ -201,12 +207,18 @@ void car_control_unlink(const char *name)
 
 void car_control_depart(car_control_t *control)
 {
-    atomic_fetch_add_explicit(&control->segment->departed, 1, memory_order_acq_rel);
+    atomic_store_explicit(&control->segment->rank[control->rank].gone, 1, memory_order_release);
 }
 
 bool car_control_all_gone(const car_control_t *control)
 {
-    return atomic_load_explicit(&control->segment->departed, memory_order_acquire) >= (uint32_t) control->size;
+    for (int r = 0; r < control->size; ++r) {
+        if (0 == atomic_load_explicit(&control->segment->rank[r].gone, memory_order_acquire)
+            && (car_control_broken(control) < 0 || CAR_PROCESS_DEAD != car_control_look(control, r))) {
+            return false;
+        }
+    }
+    return true;
 }
 
 void car_control_detach(car_control_t *control)
@@ -243,19 +255,108 @@ bool car_control_posted(const car_control_t *control, uint64_t call, int r, car_
     return true;
 }
 
-void car_control_break(car_control_t *control)
+/* --- faults --------------------------------------------------------------------------------------------------------- */
+
+/* Milliseconds for who breaks a communicator to tell the user; he may die meanwhile. */
+#define CAR_TELL_MS 1000
+
+void car_control_set_hooks(car_control_t *control, const car_control_hooks_t *hooks)
 {
-    uint32_t none = 0;
-    (void) atomic_compare_exchange_strong(&control->segment->broken, &none, (uint32_t) control->rank + 1);
+    control->hooks = *hooks;
+}
+
+const car_control_hooks_t *car_control_hooks(const car_control_t *control)
+{
+    return &control->hooks;
+}
+
+void car_control_break(car_control_t *control, car_fault_t fault, const char *reason)
+{
+    car_segment_t *segment = control->segment;
+    uint32_t before = 0, said = (uint32_t) fault << 8 | (uint32_t) (control->rank + 1);
+
+    if (atomic_compare_exchange_strong(&segment->breaking, &before, said)) {
+        if (NULL != control->hooks.say) {
+            control->hooks.say(control->hooks.owner, reason);
+        }
+    } else {
+        said = before;
+        for (int ms = 0; ms < CAR_TELL_MS && car_control_broken(control) < 0; ++ms) {
+            usleep(1000);
+        }
+    }
+    atomic_store_explicit(&segment->broken, said, memory_order_release);
+}
+
+bool car_control_damaged(car_control_t *control, int r, const char *what)
+{
+    char reason[200];
+
+    snprintf(reason, sizeof(reason), "rank %d told of %s: its memory or the control segment is damaged", r, what);
+    car_control_break(control, CAR_FAULT_DRIVER, reason);
+    return false;
 }
 
 int car_control_broken(const car_control_t *control)
 {
     const uint32_t value = atomic_load_explicit(&control->segment->broken, memory_order_relaxed);
+    const int r = (int) (value & 0xff) - 1;
 
+    if (0 == value) {
+        return -1;
+    }
     /* What is no rank is no less broken: whose doing it is nobody knows, but it was not this rank. */
-    return value <= (uint32_t) control->size ? (int) value - 1 : (control->rank + 1) % control->size;
+    return 0 <= r && r < control->size ? r : (control->rank + 1) % control->size;
 }
+
+car_fault_t car_control_fault(const car_control_t *control)
+{
+    const uint32_t value = atomic_load_explicit(&control->segment->broken, memory_order_relaxed), fault = value >> 8;
+
+    return 0 == value ? CAR_FAULT_NONE
+           : CAR_FAULT_NONE < fault && fault <= CAR_FAULT_REVOKED ? (car_fault_t) fault
+                                                                  : CAR_FAULT_DRIVER;
+}
+
+bool car_control_first_to_warn(car_control_t *control, uint64_t wait)
+{
+    return wait != atomic_exchange_explicit(&control->segment->warned, wait, memory_order_relaxed);
+}
+
+int car_control_rank(const car_control_t *control)
+{
+    return control->rank;
+}
+
+int car_control_pid(const car_control_t *control, int r)
+{
+    return (int) control->segment->rank[r].process.pid;
+}
+
+car_process_state_t car_control_look(const car_control_t *control, int r)
+{
+    const car_rank_area_t *ranks = control->segment->rank;
+    return car_process_look(&ranks[control->rank].process, &ranks[r].process);
+}
+
+void car_control_say_waiting(car_control_t *control, uint64_t call)
+{
+    atomic_store_explicit(&control->segment->rank[control->rank].waiting, call, memory_order_relaxed);
+}
+
+uint32_t car_control_not_waiting(const car_control_t *control, uint64_t call)
+{
+    uint32_t others = 0;
+
+    for (int r = 0; r < control->size; ++r) {
+        if (call != atomic_load_explicit(&control->segment->rank[r].waiting, memory_order_relaxed)) {
+            others |= UINT32_C(1) << r;
+        }
+    }
+    return others;
+}
+
+/* --- exchanges ------------------------------------------------------------------------------------------------------ */
 
 void car_control_exchange_begin(car_control_t *control, const void *mine, size_t bytes)
 {
@@ -284,16 +385,23 @@ bool car_control_exchange_test(const car_control_t *control, size_t bytes, void 
     return true;
 }
 
-bool car_control_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress)
+uint64_t car_control_exchanges(const car_control_t *control)
 {
-    car_control_exchange_begin(control, mine, bytes);
-    while (!car_control_exchange_test(control, bytes, all)) {
-        if (car_control_broken(control) >= 0) {
-            return false;
+    return control->exchanges;
+}
+
+uint32_t car_control_exchange_missing(const car_control_t *control)
+{
+    const uint64_t number = control->exchanges;
+    uint32_t missing = 0;
+
+    for (int r = 0; r < control->size; ++r) {
+        const car_record_slot_t *slot = &control->segment->rank[r].record[number % CAR_CONTROL_SLOTS];
+        if (number != atomic_load_explicit(&slot->number, memory_order_acquire)) {
+            missing |= UINT32_C(1) << r;
         }
-        progress();
     }
-    return true;
+    return missing;
 }
 
 /* --- memory that has been freed ------------------------------------------------------------------------------------- */

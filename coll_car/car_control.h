@@ -15,6 +15,8 @@
 #include <stdint.h>
 
 #include "car_kernel_args.h"
+#include "car_process.h"
+#include "car_what.h"
 
 #define CAR_RECORD_BYTES 512
 #define CAR_CONTROL_NAME_BYTES 48
@@ -26,6 +28,7 @@ typedef void (*car_progress_fn_t)(void);
 typedef struct {
     uint32_t device;  /* its buffers are device memory */
     uint32_t context; /* it has a CUDA context */
+    car_what_t what;
 } car_line_t;
 
 typedef struct car_control car_control_t;
@@ -45,7 +48,10 @@ int car_control_attach(const char *name, int rank, int size, car_control_t **con
 /* Removes the name; the memory lives until the last one has unmapped it. */
 void car_control_unlink(const char *name);
 
-/* Counts this rank as gone; the mapping stays for car_control_all_gone. */
+/*
+ * Counts this rank as gone; the mapping stays for car_control_all_gone. Those who have died in a communicator that has
+ * broken count as gone, too.
+ */
 void car_control_depart(car_control_t *control);
 bool car_control_all_gone(const car_control_t *control);
 void car_control_detach(car_control_t *control);
@@ -64,11 +70,51 @@ void car_control_post(car_control_t *control, uint64_t call, car_line_t line);
 /* Reads rank r's line for that call; false if it has not been posted yet. */
 bool car_control_posted(const car_control_t *control, uint64_t call, int r, car_line_t *line);
 
-/* Says that the communicator is broken: this rank can no longer do its part. The first to say so is remembered. */
-void car_control_break(car_control_t *control);
+/* Why a communicator is broken. */
+typedef enum {
+    CAR_FAULT_NONE,
+    CAR_FAULT_DRIVER,  /* something failed on a rank, which can no longer do its part */
+    CAR_FAULT_DIED,    /* a rank */
+    CAR_FAULT_LATE,    /* a rank did not come within the time that the user has set */
+    CAR_FAULT_DIFFER,  /* the ranks did not make the same call */
+    CAR_FAULT_REVOKED  /* by the program */
+} car_fault_t;
 
-/* The rank that broke the communicator, always one of its ranks, or -1. */
+/* What the owner of a segment adds to it on this rank. All of it may be left out. */
+typedef struct {
+    void (*say)(void *owner, const char *text); /* tells the user */
+    car_fault_t (*look)(void *owner);           /* a fault that MPI knows of */
+    void *owner;
+    unsigned int warn_after, timeout; /* seconds that a rank may be late before a warning, before an error; 0: any number */
+} car_control_hooks_t;
+
+void car_control_set_hooks(car_control_t *control, const car_control_hooks_t *hooks);
+const car_control_hooks_t *car_control_hooks(const car_control_t *control);
+
+/*
+ * Breaks the communicator. Of all ranks the first to do so tells the user why, and is remembered; only then does anybody
+ * see that it is broken, so that nobody ends the job before.
+ */
+void car_control_break(car_control_t *control, car_fault_t fault, const char *reason);
+
+/* The same, as rank r has told of `what`, which cannot be. Returns false. */
+bool car_control_damaged(car_control_t *control, int r, const char *what);
+
+/* The rank that broke the communicator, always one of its ranks, or -1; and why. */
 int car_control_broken(const car_control_t *control);
+car_fault_t car_control_fault(const car_control_t *control);
+
+/* True on the first rank that asks for this wait, by a number of the caller's. */
+bool car_control_first_to_warn(car_control_t *control, uint64_t wait);
+
+/* The ranks as processes, known once all have attached. */
+int car_control_rank(const car_control_t *control);
+int car_control_pid(const car_control_t *control, int r);
+car_process_state_t car_control_look(const car_control_t *control, int r);
+
+/* In blocking call `call` this rank has done its part as far as it could and waits for others; and who has not said so. */
+void car_control_say_waiting(car_control_t *control, uint64_t call);
+uint32_t car_control_not_waiting(const car_control_t *control, uint64_t call);
 
 /*
  * All ranks bring `bytes` (at most CAR_RECORD_BYTES) and get everybody's, in rank order, `bytes` apart. Collective, and
@@ -78,8 +124,9 @@ int car_control_broken(const car_control_t *control);
 void car_control_exchange_begin(car_control_t *control, const void *mine, size_t bytes);
 bool car_control_exchange_test(const car_control_t *control, size_t bytes, void *all);
 
-/* The same, and waits: true when all have come, false once the communicator is broken while somebody is missing. */
-bool car_control_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress);
+/* Exchanges so far, and which ranks have not come to the last (bit r: rank r). car_watch.h has a wait for that. */
+uint64_t car_control_exchanges(const car_control_t *control);
+uint32_t car_control_exchange_missing(const car_control_t *control);
 
 /*
  * Allocations that this rank has freed, by their ids: a short memory for those who are quick to look. The bell counts what all
@@ -110,7 +157,7 @@ car_lane_words_t *car_control_lane(const car_control_t *control, int lane, int r
 
 /* What rank r says of a call of a lane, in two parts; calls that are CAR_CONTROL_WINDOW apart have the same place. */
 #define CAR_CONTROL_WINDOW 16
-#define CAR_LANE_RECORD_BYTES 320
+#define CAR_LANE_RECORD_BYTES 384
 void *car_control_lane_record(const car_control_t *control, int lane, uint64_t call, int r);
 
 /* Room for operands of steps in host memory, of the queue's lane only: steps that are two apart have the same place. */

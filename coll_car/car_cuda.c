@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static car_cuda_t table;
@@ -118,6 +119,18 @@ int car_cuda_impossible(void)
         }
     }
     return 1;
+}
+
+CUresult car_cuda_wait(const car_cuda_t *cuda, CUstream stream)
+{
+    enum { TRIES = 10000 };
+    const struct timespec pause = {.tv_nsec = 100000};
+    const CUresult result = cuda->StreamSynchronize(stream);
+
+    for (int i = 0; CUDA_SUCCESS != result && i < TRIES && CUDA_ERROR_NOT_READY == cuda->StreamQuery(stream); ++i) {
+        nanosleep(&pause, NULL);
+    }
+    return result;
 }
 
 CUresult car_cuda_enter(const car_cuda_t *cuda, CUcontext context, car_cuda_guard_t *guard)

@@ -49,6 +49,12 @@ CUresult car_cuda_enter(const car_cuda_t *cuda, CUcontext context, car_cuda_guar
 void car_cuda_leave(const car_cuda_t *cuda, car_cuda_guard_t *guard);
 
 /*
+ * Waits for what a stream has been given. Where that fails, copies may still be under way on memory that the caller is about
+ * to give back: they get a second to end, unless the driver says that they have.
+ */
+CUresult car_cuda_wait(const car_cuda_t *cuda, CUstream stream);
+
+/*
  * CUDA_SUCCESS if the current context's legacy default stream can be used. While the application captures a stream that
  * it waits for it cannot be, and who tries ends that capture; to ask does no harm.
  */

@@ -8,15 +8,15 @@
 #include "car_pending.h"
 
 /* A communicator that is told and tells. The list is under the lock of car_pending.h. */
-typedef struct car_watch {
-    struct car_watch *next;
+typedef struct car_watched {
+    struct car_watched *next;
     car_comm_t *comm;
     car_lane_t *lanes[2];
     uint64_t bell;                 /* how often peers had rung when this rank last listened */
     uint64_t heard[CAR_MAX_RANKS]; /* of each peer's ids */
-} car_watch_t;
+} car_watched_t;
 
-static car_watch_t *_Atomic watches;
+static car_watched_t *_Atomic watches;
 
 /* --- events: from anywhere, so nothing is waited for --------------------------------------------------------------- */
 
@@ -49,7 +49,7 @@ static void put_range(uint64_t from, uint64_t end)
 static void tell(car_device_t *device, uint64_t from, uint64_t end)
 {
     for (uint64_t id; 0 != (id = car_registry_forget_range(device, from, end));) {
-        for (car_watch_t *w = watches; NULL != w; w = w->next) {
+        for (car_watched_t *w = watches; NULL != w; w = w->next) {
             if (device == w->comm->device) {
                 car_control_tell_freed(w->comm->control, id);
             }
@@ -63,7 +63,7 @@ static void take_ranges(void)
 
     for (int i = 0; i < RANGES && 0 != bits; ++i) {
         if (0 != (bits >> i & 1)) {
-            for (car_watch_t *w = watches; NULL != w; w = w->next) {
+            for (car_watched_t *w = watches; NULL != w; w = w->next) {
                 tell(w->comm->device, range[i].from, range[i].end);
             }
         }
@@ -123,7 +123,7 @@ bool car_free_events_watch(car_comm_t *comm, car_lane_t *queue, car_lane_t *call
     if (0 == comm->zero_copy_min || !start(comm->params->ucx)) {
         return false;
     }
-    car_watch_t *w = calloc(1, sizeof(*w));
+    car_watched_t *w = calloc(1, sizeof(*w));
     if (NULL == w) {
         return false;
     }
@@ -139,7 +139,7 @@ bool car_free_events_watch(car_comm_t *comm, car_lane_t *queue, car_lane_t *call
 
 void car_free_events_unwatch(const car_comm_t *comm)
 {
-    car_watch_t *gone = NULL, *before = NULL;
+    car_watched_t *gone = NULL, *before = NULL;
 
     car_devices_lock();
     for (gone = watches; NULL != gone && comm != gone->comm; gone = gone->next) {
@@ -154,7 +154,7 @@ void car_free_events_unwatch(const car_comm_t *comm)
     free(gone);
 }
 
-static void hear_peer(car_watch_t *w, int r)
+static void hear_peer(car_watched_t *w, int r)
 {
     uint64_t ids[CAR_GONE_AT_ONCE] = {0};
 
@@ -166,7 +166,7 @@ static void hear_peer(car_watch_t *w, int r)
     }
 }
 
-static void hear(car_watch_t *w)
+static void hear(car_watched_t *w)
 {
     const uint64_t bell = car_control_freed_bell(w->comm->control);
     const car_device_t *device = w->comm->device;
@@ -190,7 +190,7 @@ static void hear(car_watch_t *w)
 int car_free_events_hear(void)
 {
     if (NULL != atomic_load_explicit(&watches, memory_order_relaxed) && car_devices_trylock()) {
-        for (car_watch_t *w = watches; NULL != w; w = w->next) {
+        for (car_watched_t *w = watches; NULL != w; w = w->next) {
             hear(w);
         }
         car_devices_unlock();

@@ -1,16 +1,14 @@
 /*
  * A larger piece for a communicator whose calls would take many rounds with the one that it has.
  */
-#include <stdio.h>
-
 #include "car_check.h"
 #include "car_grow.h"
 #include "car_pending.h"
+#include "car_watch.h"
 
 typedef struct {
     uint64_t bytes; /* of the piece that the rank offers, then of the one that it has taken */
     uint64_t offset;
-    uint32_t cleared;
 } car_growth_t;
 
 /*
@@ -45,16 +43,14 @@ static uint64_t least_bytes(const car_growth_t *all, int size)
     return least;
 }
 
-/* Whether all have taken what they were to take; false, with the reason and a broken communicator, where that cannot be. */
-static bool sane(car_comm_t *comm, const car_growth_t *all, uint64_t bytes, char reason[CAR_REASON_BYTES])
+/* Whether all have taken what they were to take; false, with a broken communicator, where that cannot be. */
+static bool sane(car_comm_t *comm, const car_growth_t *all, uint64_t bytes)
 {
     for (int r = 0; r < comm->size; ++r) {
         const char *wrong = bytes != all[r].bytes ? "a piece of another size"
                                                   : car_check_piece(all[r].offset, bytes, comm->peer[r].arena_bytes);
         if (NULL != wrong) {
-            car_control_break(comm->control);
-            snprintf(reason, CAR_REASON_BYTES, "rank %d told of %s: its memory or the control segment is damaged", r, wrong);
-            return false;
+            return car_control_damaged(comm->control, r, wrong);
         }
     }
     return true;
@@ -86,16 +82,12 @@ static void keep(car_comm_t *comm, size_t offset)
 }
 
 /* Brings one step to all ranks; false if the communicator has broken meanwhile. */
-static bool together(car_comm_t *comm, const car_growth_t *mine, car_growth_t *all, char reason[CAR_REASON_BYTES])
+static bool together(car_comm_t *comm, const car_growth_t *mine, car_growth_t *all)
 {
-    if (car_control_exchange(comm->control, mine, sizeof(*mine), all, comm->progress)) {
-        return true;
-    }
-    snprintf(reason, CAR_REASON_BYTES, "rank %d failed", car_control_broken(comm->control));
-    return false;
+    return car_watch_exchange(comm->control, mine, sizeof(*mine), all, comm->progress, "a larger piece of device memory");
 }
 
-bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES])
+bool car_comm_grow(car_comm_t *comm, size_t bytes)
 {
     car_growth_t mine = {0}, all[CAR_MAX_RANKS];
     const size_t old_offset = comm->piece_offset;
@@ -110,7 +102,7 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
     mine.bytes = car_grow_offered(comm, comm->piece_offset, bytes);
     car_devices_unlock();
     /* Whoever is here has ended his earlier calls: from now on nobody touches the old pieces. */
-    if (!together(comm, &mine, all, reason)) {
+    if (!together(comm, &mine, all)) {
         return false;
     }
     const uint64_t wanted = least_bytes(all, comm->size);
@@ -124,7 +116,7 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
     mine.bytes = car_arena_take(&comm->device->arena, wanted, CAR_ARENA_HIGH, &offset) ? wanted : 0;
     car_devices_unlock();
     mine.offset = offset;
-    if (!together(comm, &mine, all, reason)) {
+    if (!together(comm, &mine, all)) {
         keep(comm, 0 != mine.bytes ? offset : CAR_NO_PIECE);
         return false;
     }
@@ -135,7 +127,7 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
         }
         return true;
     }
-    if (!sane(comm, all, wanted, reason)) {
+    if (!sane(comm, all, wanted)) {
         keep(comm, offset);
         return false;
     }
@@ -144,15 +136,10 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes, char reason[CAR_REASON_BYTES]
     if (old_offset != comm->home_offset) {
         give_back(comm, old_offset);
     }
-    mine.cleared = CUDA_SUCCESS == car_comm_clear(comm);
-    if (!together(comm, &mine, all, reason)) {
+    const CUresult result = car_comm_clear(comm);
+    if (CUDA_SUCCESS != result) {
+        car_comm_broken(comm, "clearing device memory", result);
         return false;
     }
-    for (int r = 0; r < comm->size; ++r) {
-        if (!all[r].cleared) {
-            snprintf(reason, CAR_REASON_BYTES, "rank %d could not clear its device memory", r);
-            return false;
-        }
-    }
-    return true;
+    return together(comm, &mine, all);
 }

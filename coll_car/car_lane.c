@@ -3,7 +3,6 @@
  */
 #include "car_lane.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -46,10 +45,7 @@ bool car_lane_use_piece(car_lane_t *lane, uint64_t bytes)
         if (!car_lane_driver(lane)) {
             return false;
         }
-        if (wanted > comm->piece_bytes && !car_comm_grow(comm, wanted, lane->reason)) {
-            lane->broken = true;
-            car_control_break(lane->control);
-        }
+        lane->broken = wanted > comm->piece_bytes && !car_comm_grow(comm, wanted);
         car_lane_leave(lane);
         if (lane->broken) {
             return false;
@@ -90,8 +86,7 @@ bool car_lane_broken(car_lane_t *lane, const char *what, CUresult result)
 {
     if (!lane->broken) {
         lane->broken = true;
-        car_control_break(lane->control);
-        snprintf(lane->reason, sizeof(lane->reason), "%s: %s", what, car_cuda_error(result));
+        car_comm_broken(lane->comm, what, result);
     }
     return false;
 }
@@ -212,16 +207,36 @@ void car_lane_remove_first(car_lane_t *lane)
     car_lane_end_first(lane, false);
 }
 
+static bool drained(car_lane_t *lane)
+{
+    return NULL == lane->stream || car_lane_reached(lane, lane->ticket)
+           || car_comm_drained(lane->comm, lane->stream, &lane->draining_ns);
+}
+
 static void fail_all(car_lane_t *lane)
 {
-    if (!lane->broken) {
-        const int r = car_control_broken(lane->control);
-        lane->broken = true;
-        snprintf(lane->reason, sizeof(lane->reason), "rank %d failed", r);
-    }
+    lane->broken = true;
     while (NULL != lane->first) {
         car_lane_end_first(lane, true);
     }
+}
+
+/* Nothing has moved: whom the oldest call waits for, and whether that is still there. */
+static void watch(car_lane_t *lane)
+{
+    const char *phase = "";
+    uint32_t missing = car_lane_agree_missing(lane, &phase);
+
+    if (0 == missing) {
+        missing = car_lane_step_missing(lane, &phase);
+    }
+    const car_wait_t wait = {.kind = !lane->records                    ? CAR_WAIT_START
+                                     : CAR_LANE_CALL == lane->index ? CAR_WAIT_CALL
+                                                                    : CAR_WAIT_QUEUE,
+                             .number = lane->first->number,
+                             .phase = phase,
+                             .missing = missing};
+    (void) car_watch_ask(&lane->watch, lane->control, &wait);
 }
 
 static bool move(car_lane_t *lane)
@@ -230,8 +245,10 @@ static bool move(car_lane_t *lane)
 
     do {
         if (lane->broken || car_control_broken(lane->control) >= 0) {
-            again = NULL != lane->first;
-            fail_all(lane);
+            again = NULL != lane->first && drained(lane);
+            if (again) {
+                fail_all(lane);
+            }
             return moved || again;
         }
         again = car_lane_agree(lane);
@@ -240,6 +257,11 @@ static bool move(car_lane_t *lane)
     } while (again);
     if (NULL != lane->first && NULL != lane->stream) {
         look(lane);
+    }
+    if (moved) {
+        lane->watch = (car_watch_t){0};
+    } else if (NULL != lane->first && car_watch_due(&lane->watch)) {
+        watch(lane);
     }
     return moved;
 }
@@ -265,7 +287,7 @@ void car_lane_close(car_lane_t *lane, bool alive)
         for (int k = 0; k < CAR_KERNELS; ++k) {
             car_graph_destroy(cuda, &lane->graphs[k]);
         }
-        (void) cuda->StreamSynchronize(lane->stream);
+        (void) car_cuda_wait(cuda, lane->stream);
         (void) cuda->StreamDestroy(lane->stream);
         car_cuda_leave(cuda, &guard);
     }

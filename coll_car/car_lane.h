@@ -11,6 +11,7 @@
 
 #include "car_comm.h"
 #include "car_registry.h"
+#include "car_watch.h"
 
 /*
  * Folds `elements` elements of all operands in their order into `result`, which may be one of them, on the host. `context`
@@ -108,6 +109,7 @@ typedef struct car_lane {
     car_call_t *first, *last, *undecided;
     car_call_t *ended; /* taken out of the lane, for the caller to fetch */
     uint64_t calls, entered;
+    uint64_t decided, compared; /* calls so far; of those, where records say that all ranks have made the same */
     uint64_t steps;             /* given to calls so far */
     uint64_t stage_next, reduce_next, gather_next;
     uint64_t staged, reduced, done; /* what this rank's counters say: they are not read back */
@@ -117,6 +119,7 @@ typedef struct car_lane {
     uint64_t gone_heard; /* of this rank's allocations that are gone: all ranks have heard up to here */
     uint64_t heard;      /* call of which the records have been heard */
     car_said_t said[CAR_MAX_RANKS];
+    car_what_t what[CAR_CONTROL_WINDOW]; /* of this rank's calls that have not been compared yet */
     uint64_t piece_said[CAR_MAX_RANKS]; /* where everybody's piece_new lies */
 
     /* Device memory for steps: the same layout on all ranks. */
@@ -134,7 +137,8 @@ typedef struct car_lane {
     bool inside; /* the device's context is current, until the poll ends */
     car_cuda_guard_t guard;
     bool broken;
-    char reason[CAR_REASON_BYTES];
+    uint64_t draining_ns; /* since when kernels are waited for that were under way when it broke */
+    car_watch_t watch; /* since something has moved */
     uint64_t looked_ns;
     uint32_t polls;
 } car_lane_t;

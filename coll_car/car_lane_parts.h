@@ -9,6 +9,10 @@
 /* Posts records, reads everybody's, decides. True if anything moved. */
 bool car_lane_agree(car_lane_t *lane);
 
+/* Which ranks the lane waits for before it can go on, and what for (bit r: rank r). */
+uint32_t car_lane_agree_missing(const car_lane_t *lane, const char **phase);
+uint32_t car_lane_step_missing(const car_lane_t *lane, const char **phase);
+
 /* At the lane's end: what it has kept mapped may go. */
 void car_lane_forget_sets(car_lane_t *lane, bool alive);
 
@@ -28,7 +32,7 @@ bool car_lane_all_done(const car_lane_t *lane, uint64_t value);
 /* Whether the kernel with that ticket, and so all before it, has ended; 0 is no kernel. */
 bool car_lane_reached(const car_lane_t *lane, uint32_t ticket);
 
-/* Breaks the communicator, for that reason; returns false. */
+/* Breaks the communicator: something has failed here. Returns false. */
 bool car_lane_broken(car_lane_t *lane, const char *what, CUresult result);
 
 /* Makes the device's context current, until car_lane_leave, and the lane's stream exist. False: broken. */

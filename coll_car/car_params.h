@@ -60,6 +60,8 @@ typedef struct {
     unsigned int map_max;   /* allocations of other processes' users that this process keeps mapped, at most */
     size_t map_bytes;       /* and their bytes, at most */
     char *ucx;              /* library whose events tell of memory that is freed; what cannot be loaded: none do */
+    unsigned int warn_after; /* seconds that others are waited for before a warning; 0: none */
+    unsigned int timeout;    /* and before that is an error; 0: never */
     bool timing;            /* count the nanoseconds of the phases of blocking calls */
     unsigned int first_epoch; /* at which a communicator starts; 1, but for tests of what happens at the last */
 } car_params_t;

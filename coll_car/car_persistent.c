@@ -1,6 +1,5 @@
 #include "car_persistent.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -30,7 +29,6 @@ struct car_persistent {
     int index; /* of its lane */
     size_t piece;
     bool failed;
-    char reason[CAR_REASON_BYTES];
     uint64_t starts;
 
     /* BY_KERNELS: the communicator once more, with a piece, a stream and a word of its own. */
@@ -42,6 +40,8 @@ struct car_persistent {
     uint64_t renewals;
     uint64_t looked_ns;
     uint32_t polls;
+    car_watch_t watch; /* of this start */
+    uint64_t draining_ns;
 
     /* Otherwise: */
     car_lane_t lane;
@@ -101,8 +101,7 @@ static void reclaim(car_comm_t *comm, const uint64_t *free_lanes)
 static bool broken(car_persistent_t *p, const char *what, CUresult result)
 {
     if (!p->failed) {
-        car_control_break(p->comm->control);
-        snprintf(p->reason, sizeof(p->reason), "%s: %s", what, car_cuda_error(result));
+        car_comm_broken(p->comm, what, result);
     }
     p->failed = true;
     return false;
@@ -256,25 +255,44 @@ static void look(car_persistent_t *p)
     car_cuda_leave(cuda, &guard);
 }
 
-static bool all_started(const car_persistent_t *p)
+/* The ranks that have not begun this start. */
+static uint32_t not_started(const car_persistent_t *p)
 {
+    uint32_t missing = 0;
+
     for (int r = 0; r < p->branch.size; ++r) {
-        if (atomic_load_explicit(&words(p, r)->entered, memory_order_acquire) < p->starts) {
-            return false;
-        }
+        const uint64_t entered = atomic_load_explicit(&words(p, r)->entered, memory_order_acquire);
+        missing |= (uint32_t) (entered < p->starts) << r;
     }
-    return true;
+    return missing;
+}
+
+/* This start waits for others: whether those are still there. Kernels do not say whose data they lack. */
+static void watch(car_persistent_t *p)
+{
+    const uint32_t late = not_started(p), others = ((UINT32_C(1) << p->branch.size) - 1) & ~(UINT32_C(1) << p->branch.rank);
+    const car_wait_t wait = {.kind = CAR_WAIT_START,
+                             .number = p->starts,
+                             .phase = 0 != late ? "before all have started it" : "after all have started it",
+                             .missing = 0 != late ? late : others};
+
+    (void) car_watch_ask(&p->watch, p->comm->control, &wait);
 }
 
 static bool poll_kernels(car_persistent_t *p)
 {
     if (CLEARING == p->state || CLEARED == p->state) {
-        (void) renew(p);
+        if (!renew(p) && car_watch_due(&p->watch)) {
+            watch(p);
+        }
         return false;
     }
     if (LEFT == p->state) {
-        if (all_started(p)) {
+        if (0 == not_started(p)) {
             (void) launch(p, true);
+        }
+        if (car_watch_due(&p->watch)) {
+            watch(p);
         }
         return false;
     }
@@ -469,7 +487,7 @@ static void undo(car_persistent_t *p, bool alive, bool known)
     if (BY_KERNELS == p->how && alive && NULL != p->branch.stream
         && CUDA_SUCCESS == car_cuda_enter(comm->device->cuda, comm->device->context, &guard)) {
         car_graph_destroy(comm->device->cuda, &p->graph);
-        (void) comm->device->cuda->StreamSynchronize(p->branch.stream);
+        (void) car_cuda_wait(comm->device->cuda, p->branch.stream);
         (void) comm->device->cuda->StreamDestroy(p->branch.stream);
         car_cuda_leave(comm->device->cuda, &guard);
     }
@@ -524,16 +542,8 @@ static void use_lane(car_persistent_t *p)
     atomic_fetch_add_explicit(&mine->used, 1, memory_order_release);
 }
 
-static bool damaged(const car_persistent_t *p, int r, const char *what, char reason[CAR_REASON_BYTES])
-{
-    car_control_break(p->comm->control);
-    snprintf(reason, CAR_REASON_BYTES, "rank %d told of %s: its memory or the control segment is damaged, or it passed "
-             "another count, type or operation", r, what);
-    return false;
-}
-
-/* Whether what the ranks have said can be. False, with the reason: broken. */
-static bool offers_sane(const car_persistent_t *p, const offer_t *offers, char reason[CAR_REASON_BYTES])
+/* Whether what the ranks have said can be. False: broken. */
+static bool offers_sane(const car_persistent_t *p, const offer_t *offers)
 {
     const uint64_t bytes = bytes_of(p), alignment = p->call.reduction.alignment;
 
@@ -541,27 +551,27 @@ static bool offers_sane(const car_persistent_t *p, const offer_t *offers, char r
         const char *wrong = car_check_export(&offers[r].in, bytes, alignment);
         wrong = NULL == wrong ? car_check_export(&offers[r].out, bytes, alignment) : wrong;
         if (NULL != wrong) {
-            return damaged(p, r, wrong, reason);
+            return car_control_damaged(p->comm->control, r, wrong);
         }
     }
     return true;
 }
 
-static bool pieces_sane(const car_persistent_t *p, const agreed_t *a, const verdict_t *all, char reason[CAR_REASON_BYTES])
+static bool pieces_sane(const car_persistent_t *p, const agreed_t *a, const verdict_t *all)
 {
     const uint64_t bytes = BY_KERNELS == p->how ? p->branch.piece_bytes : BY_STAGING == p->how ? a->room : 0;
 
     for (int r = 0; r < p->comm->size; ++r) {
         const char *wrong = car_check_piece(all[r].offset, bytes, p->comm->peer[r].arena_bytes);
         if (NULL != wrong) {
-            return damaged(p, r, wrong, reason);
+            return car_control_damaged(p->comm->control, r, wrong);
         }
     }
     return true;
 }
 
 /* Tries the ways one after the other until all ranks have one; false if the communicator has broken. */
-static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offers, char reason[CAR_REASON_BYTES])
+static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offers)
 {
     car_comm_t *comm = p->comm;
     verdict_t mine, all[CAR_MAX_RANKS];
@@ -569,7 +579,7 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
     for (p->how = first_way(p, a); BY_NONE != p->how; p->how = next_way(p, a)) {
         mine.ok = prepare(p, a, offers);
         mine.offset = CAR_NO_PIECE == p->piece ? 0 : p->piece;
-        if (!car_control_exchange(comm->control, &mine, sizeof(mine), all, comm->progress)) {
+        if (!car_watch_exchange(comm->control, &mine, sizeof(mine), all, comm->progress, "MPI_Allreduce_init")) {
             /* Some rank may have heard of the piece. */
             undo(p, true, true);
             return false;
@@ -578,7 +588,7 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
         for (int r = 0; r < comm->size; ++r) {
             ok = ok && all[r].ok;
         }
-        if (ok && !pieces_sane(p, a, all, reason)) {
+        if (ok && !pieces_sane(p, a, all)) {
             undo(p, true, true);
             return false;
         }
@@ -595,20 +605,16 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
     return true;
 }
 
-car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call, char reason[CAR_REASON_BYTES])
+car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call)
 {
     car_persistent_t *p = calloc(1, sizeof(*p));
     unsigned char no_memory = NULL == p, any[CAR_MAX_RANKS];
     offer_t mine, offers[CAR_MAX_RANKS];
 
-    reason[0] = '\0';
     /* Without memory on one rank there is no request on any. */
-    bool together = car_control_exchange(comm->control, &no_memory, 1, any, comm->progress);
+    bool together = car_watch_exchange(comm->control, &no_memory, 1, any, comm->progress, "MPI_Allreduce_init");
     for (int r = 0; r < comm->size && together; ++r) {
         no_memory |= any[r];
-    }
-    if (!together) {
-        snprintf(reason, CAR_REASON_BYTES, "rank %d failed", car_control_broken(comm->control));
     }
     if (NULL == p || !together || no_memory) {
         free(p);
@@ -619,8 +625,8 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
     p->piece = CAR_NO_PIECE;
     p->branch.word = -1;
     make_offer(p, &mine);
-    together = car_control_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress)
-               && offers_sane(p, offers, reason);
+    together = car_watch_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress, "MPI_Allreduce_init")
+               && offers_sane(p, offers);
     if (together) {
         const agreed_t agreed = read_offers(p, offers);
         drop_gone(comm, offers);
@@ -628,13 +634,10 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
         if (p->index >= 0) {
             use_lane(p);
         }
-        together = find_way(p, &agreed, offers, reason);
+        together = find_way(p, &agreed, offers);
         if (p->index >= 0 && (!together || BY_NONE == p->how)) {
             atomic_fetch_add_explicit(&words(p, comm->rank)->used, 1, memory_order_release);
         }
-    }
-    if (!together && '\0' == reason[0]) {
-        snprintf(reason, CAR_REASON_BYTES, "rank %d failed", car_control_broken(comm->control));
     }
     if (!together || BY_NONE == p->how) {
         free(p);
@@ -648,6 +651,7 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
 void car_persistent_start(car_persistent_t *p)
 {
     ++p->starts;
+    p->watch = (car_watch_t){0};
     if (BY_KERNELS == p->how) {
         atomic_store_explicit(&words(p, p->comm->rank)->entered, p->starts, memory_order_release);
         start_kernels(p);
@@ -662,11 +666,9 @@ bool car_persistent_poll(car_persistent_t *p, bool *failed)
     bool ended;
 
     if (BY_KERNELS == p->how) {
-        if (car_control_broken(p->comm->control) >= 0 && !p->failed) {
-            p->failed = true;
-            snprintf(p->reason, sizeof(p->reason), "rank %d failed", car_control_broken(p->comm->control));
-        }
-        ended = p->failed || poll_kernels(p);
+        p->failed = p->failed || car_control_broken(p->comm->control) >= 0;
+        ended = p->failed ? LEFT == p->state || car_comm_drained(&p->branch, p->branch.stream, &p->draining_ns)
+                          : poll_kernels(p);
     } else {
         (void) car_lane_poll(&p->lane);
         ended = p->call.ended;
@@ -677,11 +679,6 @@ bool car_persistent_poll(car_persistent_t *p, bool *failed)
     }
     *failed = p->failed;
     return ended;
-}
-
-const char *car_persistent_reason(const car_persistent_t *p)
-{
-    return BY_KERNELS == p->how ? p->reason : p->lane.reason;
 }
 
 const car_call_t *car_persistent_call(const car_persistent_t *p)

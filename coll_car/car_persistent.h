@@ -12,16 +12,15 @@ typedef struct car_persistent car_persistent_t;
 /*
  * Collective over the ranks of `comm`, at the same place among its blocking calls. The request is for `call`, of which only
  * the caller's part is read; its fold_context must live as long as the request. On all ranks a request, or on all NULL: then it is
- * left to others, or, with a reason, the communicator has broken.
+ * left to others, or the communicator has broken.
  */
-car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call, char reason[CAR_REASON_BYTES]);
+car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call);
 
 /* Starts one that is not under way: local, waits for nobody. */
 void car_persistent_start(car_persistent_t *request);
 
-/* Moves it on; true once it has ended. *failed: the communicator is broken, and the reason stands in the request. */
+/* Moves it on; true once it has ended. *failed: the communicator is broken. */
 bool car_persistent_poll(car_persistent_t *request, bool *failed);
-const char *car_persistent_reason(const car_persistent_t *request);
 
 /* What it does, and, where a lane does it, how: for counting. */
 const car_call_t *car_persistent_call(const car_persistent_t *request);

@@ -2,12 +2,11 @@
  * One allreduce: launch, wait for the word that the kernel leaves in host memory, launch again for a late peer.
  */
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "car_comm.h"
+#include "car_watch.h"
 
 /* Polls of the completion word between two calls of the progress function. */
 #define CAR_POLLS 16
@@ -22,21 +21,9 @@ static uint64_t nanoseconds(void)
     return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
 }
 
-static bool broken(car_comm_t *comm, const char *what, CUresult result, char reason[CAR_REASON_BYTES])
+static bool broken(car_comm_t *comm, const char *what, CUresult result)
 {
-    car_control_break(comm->control);
-    snprintf(reason, CAR_REASON_BYTES, "%s: %s", what, car_cuda_error(result));
-    return false;
-}
-
-/* True, with the reason, if another rank has broken the communicator. */
-static bool broken_elsewhere(const car_comm_t *comm, char reason[CAR_REASON_BYTES])
-{
-    const int r = car_control_broken(comm->control);
-    if (r >= 0 && r != comm->rank) {
-        snprintf(reason, CAR_REASON_BYTES, "rank %d (pid %d) failed", r, comm->peer[r].pid);
-        return true;
-    }
+    car_comm_broken(comm, what, result);
     return false;
 }
 
@@ -48,9 +35,39 @@ static CUresult launch(car_comm_t *comm, const car_plan_t *plan, car_kernel_t ke
                       comm->device->functions[plan->algorithm][kernel], plan->blocks, plan->threads, comm->stream, args);
 }
 
+/* One call, as its waits know it. */
+typedef struct {
+    car_comm_t *comm;
+    uint64_t number;
+    car_what_t what;
+    uint32_t agreed; /* bit r: rank r has posted its line, and has made the same call */
+    car_watch_t watch;
+} car_wait_for_t;
+
+/* Reads the lines that have been posted since. False: a rank has made another call, and the communicator is broken. */
+static bool compare_lines(car_wait_for_t *w)
+{
+    const car_comm_t *comm = w->comm;
+    car_line_t line;
+
+    for (int r = 0; r < comm->size; ++r) {
+        if (0 == (w->agreed >> r & 1) && car_control_posted(comm->control, w->number, r, &line)) {
+            if (!car_watch_agree(comm->control, CAR_WAIT_CALL, w->number, &w->what, r, &line.what)) {
+                return false;
+            }
+            w->agreed |= UINT32_C(1) << r;
+        }
+    }
+    return true;
+}
+
+static uint32_t everybody(const car_comm_t *comm)
+{
+    return (UINT32_C(1) << comm->size) - 1;
+}
+
 /* Waits for the end of the launch of so many blocks that `ticket` numbers; *left is how many did not finish. */
-static bool wait_for_kernel(car_comm_t *comm, uint32_t ticket, uint32_t blocks, uint32_t *left,
-                            char reason[CAR_REASON_BYTES])
+static bool wait_for_kernel(car_comm_t *comm, uint32_t ticket, uint32_t blocks, uint32_t *left)
 {
     const car_host_word_t *line = &comm->device->host_words[comm->word];
     uint64_t next_look = 0;
@@ -70,32 +87,56 @@ static bool wait_for_kernel(car_comm_t *comm, uint32_t ticket, uint32_t blocks, 
         next_look = now + CAR_LOOK_NS;
         const CUresult result = comm->device->cuda->StreamQuery(comm->stream);
         if (CUDA_SUCCESS != result && CUDA_ERROR_NOT_READY != result) {
-            return broken(comm, "the allreduce kernel failed", result, reason);
+            uint64_t since = 0;
+            (void) broken(comm, "the allreduce kernel failed", result);
+            while (!car_host_word_reached(line, ticket, blocks, left) && !car_comm_drained(comm, comm->stream, &since)) {
+                comm->progress();
+            }
+            return false;
         }
     }
     return true;
 }
 
-/* After a kernel has left: there is no use in launching it again before all peers have entered the call. */
-static bool wait_for_peers(car_comm_t *comm, uint64_t call, char reason[CAR_REASON_BYTES])
+/*
+ * After a kernel has left: there is no use in launching it again before all peers have entered the call, and none if they
+ * have entered another.
+ */
+static bool wait_for_peers(car_wait_for_t *w)
 {
-    car_line_t line;
+    car_comm_t *comm = w->comm;
 
-    for (int r = 0; r < comm->size; ++r) {
-        while (!car_control_posted(comm->control, call, r, &line)) {
-            if (broken_elsewhere(comm, reason)) {
-                return false;
-            }
-            comm->progress();
+    while (compare_lines(w) && everybody(comm) != w->agreed && car_control_broken(comm->control) < 0) {
+        comm->progress();
+        if (car_watch_due(&w->watch)) {
+            const car_wait_t wait = {CAR_WAIT_CALL, w->number, "before all have entered it", everybody(comm) & ~w->agreed, 0};
+            (void) car_watch_ask(&w->watch, comm->control, &wait);
         }
     }
-    return !broken_elsewhere(comm, reason);
+    return car_control_broken(comm->control) < 0;
+}
+
+/*
+ * All have entered the call, and yet a kernel has left once more: one of them does not do its part, or is slow. Who waits,
+ * too, is not the one; but he may have died since he said so.
+ */
+static bool still_there(car_wait_for_t *w)
+{
+    car_comm_t *comm = w->comm;
+
+    car_control_say_waiting(comm->control, w->number);
+    if (car_watch_due(&w->watch)) {
+        const car_wait_t wait = {CAR_WAIT_CALL, w->number, "after all have entered it",
+                                 car_control_not_waiting(comm->control, w->number), everybody(comm)};
+        return car_watch_ask(&w->watch, comm->control, &wait);
+    }
+    return true;
 }
 
 /* The exchanges from args->first to args->end, until every block has finished. */
-static bool run(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_kernel_t kernel, car_kernel_args_t *args,
-                char reason[CAR_REASON_BYTES])
+static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, car_kernel_args_t *args)
 {
+    car_comm_t *comm = w->comm;
     uint32_t left;
 
     args->resume = 0;
@@ -104,20 +145,21 @@ static bool run(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_ker
         const uint64_t before = car_timing_now(comm->params);
         const CUresult result = launch(comm, plan, kernel, args);
         if (CUDA_SUCCESS != result) {
-            return broken(comm, "launching the allreduce kernel", result, reason);
+            return broken(comm, "launching the allreduce kernel", result);
         }
         const uint64_t launched = car_timing_now(comm->params);
-        if (!wait_for_kernel(comm, args->ticket, plan->blocks, &left, reason)) {
+        if (!wait_for_kernel(comm, args->ticket, plan->blocks, &left)) {
             return false;
         }
         if (comm->params->timing) {
             CAR_COUNT(comm->counters->ns_launch, launched - before);
             CAR_COUNT(comm->counters->ns_wait, car_timing_now(comm->params) - launched);
         }
+        /* Whoever has sent us data had posted his line before: by now, each is one read of a line of the cache. */
         if (0 == left) {
-            return true;
+            return compare_lines(w);
         }
-        if (!wait_for_peers(comm, call, reason)) {
+        if (!wait_for_peers(w) || !still_there(w)) {
             return false;
         }
         args->resume = 1;
@@ -145,9 +187,9 @@ static bool aligned(const void *address)
  * The usual call is one launch. Where a buffer has to be staged, the exchanges are done as many at a time as the
  * staging holds; the peers neither know nor care.
  */
-static bool run_staged(car_comm_t *comm, uint64_t call, const car_plan_t *plan, car_kernel_args_t *args,
-                       const car_data_t *data, char reason[CAR_REASON_BYTES])
+static bool run_staged(car_wait_for_t *w, const car_plan_t *plan, car_kernel_args_t *args, const car_data_t *data)
 {
+    car_comm_t *comm = w->comm;
     const size_t element = data->reduction->element;
     const CUdeviceptr local = comm->peer[comm->rank].piece + comm->limits.layout.local_offset;
     const uint64_t at_once = comm->limits.layout.local_bytes / (plan->round * element);
@@ -168,7 +210,7 @@ static bool run_staged(car_comm_t *comm, uint64_t call, const car_plan_t *plan, 
                                    (CUdeviceptr) (uintptr_t) data->input->address + start * element, elements * element,
                                    data->input);
             if (CUDA_SUCCESS != result) {
-                return broken(comm, "copying the input", result, reason);
+                return broken(comm, "copying the input", result);
             }
             args->input = (const void *) (uintptr_t) biased;
             args->vector_input = aligned(args->input);
@@ -178,13 +220,13 @@ static bool run_staged(car_comm_t *comm, uint64_t call, const car_plan_t *plan, 
             args->vector_output = aligned(args->output);
             args->output_is_remote = 0;
         }
-        if (!run(comm, call, plan, data->reduction->kernel, args, reason)) {
+        if (!run(w, plan, data->reduction->kernel, args)) {
             return false;
         }
         if (data->stage_output) {
             result = car_comm_copy_out(comm, comm->stream, data->output, start, local, elements, data->reduction);
             if (CUDA_SUCCESS != result) {
-                return broken(comm, "copying the result", result, reason);
+                return broken(comm, "copying the result", result);
             }
         }
     }
@@ -229,19 +271,19 @@ void car_comm_fill_args(const car_comm_t *comm, const car_plan_t *plan, const ca
  * The last epochs: all ranks clear their flags and packets together and begin again at 1. The first exchange says
  * that every kernel of the calls before has ended; the second, that all memory is clear.
  */
-static bool renew(car_comm_t *comm, char reason[CAR_REASON_BYTES])
+static bool renew(car_comm_t *comm)
 {
     char nothing = 0, all[CAR_MAX_RANKS];
 
-    if (!car_control_exchange(comm->control, &nothing, 1, all, comm->progress)) {
-        return !broken_elsewhere(comm, reason);
+    if (!car_watch_exchange(comm->control, &nothing, 1, all, comm->progress, "the end of the epochs")) {
+        return false;
     }
     const CUresult result = car_comm_clear(comm);
     if (CUDA_SUCCESS != result) {
-        return broken(comm, "clearing device memory", result, reason);
+        return broken(comm, "clearing device memory", result);
     }
-    if (!car_control_exchange(comm->control, &nothing, 1, all, comm->progress)) {
-        return !broken_elsewhere(comm, reason);
+    if (!car_watch_exchange(comm->control, &nothing, 1, all, comm->progress, "the end of the epochs")) {
+        return false;
     }
     comm->epoch = 1;
     return true;
@@ -255,31 +297,44 @@ void car_comm_count(const car_comm_t *comm, const car_plan_t *plan)
     CAR_COUNT(*by_algorithm[plan->algorithm], 1);
 }
 
-static bool run_call(car_comm_t *comm, uint64_t call, const car_data_t *data, char reason[CAR_REASON_BYTES])
+/*
+ * What takes an exchange of all ranks before the call itself: a larger piece, the end of the epochs. Who makes another call
+ * might want no exchange, or one of another kind, so all lines are read first: the exchange would wait for them anyway.
+ */
+static bool prepare(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
 {
+    car_comm_t *comm = w->comm;
     const car_reduction_t *reduction = data->reduction;
-    car_plan_t plan = car_plan_make(&comm->limits, data->count, reduction->element, reduction->unit);
-    car_kernel_args_t args;
 
-    if (plan.rounds > 1 && comm->piece_bytes < CAR_PIECE_MAX) {
+    *plan = car_plan_make(&comm->limits, data->count, reduction->element, reduction->unit);
+    if (plan->rounds > 1 && comm->piece_bytes < CAR_PIECE_MAX) {
         const size_t piece = car_plan_piece(&comm->limits, data->count, reduction->element, reduction->unit);
-        if (piece > comm->piece_bytes && !car_comm_grow(comm, piece, reason)) {
+        if (piece > comm->piece_bytes && !(wait_for_peers(w) && car_comm_grow(comm, piece))) {
             return false;
         }
-        plan = car_plan_make(&comm->limits, data->count, reduction->element, reduction->unit);
+        *plan = car_plan_make(&comm->limits, data->count, reduction->element, reduction->unit);
     }
-    if (comm->epoch + plan.rounds > UINT32_MAX && !renew(comm, reason)) {
+    return comm->epoch + plan->rounds <= UINT32_MAX || (wait_for_peers(w) && renew(comm));
+}
+
+static bool run_call(car_wait_for_t *w, const car_data_t *data)
+{
+    car_comm_t *comm = w->comm;
+    const car_reduction_t *reduction = data->reduction;
+    car_kernel_args_t args;
+    car_plan_t plan;
+
+    if (!prepare(w, data, &plan)) {
         return false;
     }
     const CUresult result = car_comm_settle(comm, comm->stream, data->input, data->output, data->stage_input,
                                             data->stage_output);
     if (CUDA_SUCCESS != result) {
-        return broken(comm, "following the default stream", result, reason);
+        return broken(comm, "following the default stream", result);
     }
     car_comm_fill_args(comm, &plan, data->input, data->output, data->count, reduction, &args);
-    const bool done = data->stage_input || data->stage_output
-                          ? run_staged(comm, call, &plan, &args, data, reason)
-                          : run(comm, call, &plan, reduction->kernel, &args, reason);
+    const bool done = data->stage_input || data->stage_output ? run_staged(w, &plan, &args, data)
+                                                              : run(w, &plan, reduction->kernel, &args);
     comm->epoch += (uint32_t) plan.rounds;
     car_comm_count(comm, &plan);
     CAR_COUNT(comm->counters->calls_staged, data->stage_input || data->stage_output);
@@ -287,7 +342,7 @@ static bool run_call(car_comm_t *comm, uint64_t call, const car_data_t *data, ch
 }
 
 bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *input, const car_buffer_t *output,
-                        uint64_t count, const car_reduction_t *reduction, char reason[CAR_REASON_BYTES])
+                        uint64_t count, const car_reduction_t *reduction)
 {
     const car_buffer_t *from = NULL == input ? output : input;
     const car_data_t data = {.input = from,
@@ -296,19 +351,23 @@ bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *inp
                              .stage_output = !car_comm_usable(comm, output, reduction->alignment),
                              .reduction = reduction,
                              .count = count};
+    car_wait_for_t w = {.comm = comm,
+                        .number = call,
+                        .what = car_what_of(count, reduction),
+                        .agreed = UINT32_C(1) << comm->rank};
     car_cuda_guard_t guard;
 
-    if (broken_elsewhere(comm, reason)) {
+    if (car_control_broken(comm->control) >= 0) {
         return false;
     }
     if (car_device_lost(comm->device)) {
-        return broken(comm, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED, reason);
+        return broken(comm, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
     }
     const CUresult result = car_cuda_enter(comm->device->cuda, comm->device->context, &guard);
     if (CUDA_SUCCESS != result) {
-        return broken(comm, "making the communicator's context current", result, reason);
+        return broken(comm, "making the communicator's context current", result);
     }
-    const bool done = run_call(comm, call, &data, reason);
+    const bool done = run_call(&w, &data);
     car_cuda_leave(comm->device->cuda, &guard);
     return done;
 }

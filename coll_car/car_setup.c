@@ -279,7 +279,7 @@ static void take_piece(car_comm_t *comm, car_verdict_t *verdict)
 static CUresult copy_word(car_comm_t *comm, CUdeviceptr to, CUdeviceptr from)
 {
     const CUresult result = comm->device->cuda->MemcpyAsync(to, from, sizeof(uint32_t), comm->stream);
-    return CUDA_SUCCESS == result ? comm->device->cuda->StreamSynchronize(comm->stream) : result;
+    return CUDA_SUCCESS == result ? car_cuda_wait(comm->device->cuda, comm->stream) : result;
 }
 
 static CUdeviceptr probe_word(const car_comm_t *comm, int owner, int writer)
@@ -485,6 +485,19 @@ static void *records(car_setup_t *setup, size_t *bytes)
                                       : (void *) setup->last;
 }
 
+static car_setup_state_t give_up(car_setup_t *setup, car_setup_state_t state)
+{
+    car_comm_abandon(setup->comm);
+    setup->comm = NULL;
+    return state;
+}
+
+static car_setup_state_t succeed(car_setup_t *setup)
+{
+    setup->comm = NULL;
+    return CAR_SETUP_DONE;
+}
+
 car_setup_state_t car_setup_poll(car_setup_t *setup, car_comm_t **result, car_failure_t *failure)
 {
     car_comm_t *comm = setup->comm;
@@ -494,12 +507,8 @@ car_setup_state_t car_setup_poll(car_setup_t *setup, car_comm_t **result, car_fa
     while (car_control_exchange_test(comm->control, bytes, all)) {
         const bool failed = any_failed(all, bytes, comm->size, failure);
         if (failed || VERDICTS == setup->under_way) {
-            setup->comm = NULL;
             *result = failed ? NULL : comm;
-            if (failed) {
-                car_comm_abandon(comm);
-            }
-            return failed ? CAR_SETUP_FAILED : CAR_SETUP_DONE;
+            return failed ? give_up(setup, CAR_SETUP_FAILED) : succeed(setup);
         }
         if (sane(setup)) {
             work(setup);
@@ -508,5 +517,5 @@ car_setup_state_t car_setup_poll(car_setup_t *setup, car_comm_t **result, car_fa
         car_control_exchange_begin(comm->control, &setup->mine, sizeof(setup->mine));
         all = records(setup, &bytes);
     }
-    return CAR_SETUP_UNDER_WAY;
+    return car_control_broken(comm->control) < 0 ? CAR_SETUP_UNDER_WAY : give_up(setup, CAR_SETUP_BROKEN);
 }

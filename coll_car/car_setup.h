@@ -26,7 +26,7 @@ typedef struct {
     char reason[CAR_REASON_BYTES];
 } car_failure_t;
 
-typedef enum { CAR_SETUP_UNDER_WAY, CAR_SETUP_DONE, CAR_SETUP_FAILED } car_setup_state_t;
+typedef enum { CAR_SETUP_UNDER_WAY, CAR_SETUP_DONE, CAR_SETUP_FAILED, CAR_SETUP_BROKEN } car_setup_state_t;
 
 typedef struct car_setup car_setup_t;
 
@@ -36,7 +36,7 @@ void car_setup_free(car_setup_t *setup);
 
 /*
  * Begins it, once all ranks are bound to begin it too; then poll until it has ended. DONE: *comm is the communicator.
- * FAILED on all ranks, with the failure: what each had set up for it is undone. The control segment stays the caller's until
+ * FAILED on all ranks, with the failure: what each had set up for it is undone, as it is where the communicator has BROKEN. The control segment stays the caller's until
  * DONE, and is then the communicator's. What belongs to the process (kernels, the arena) stays for communicators to come.
  */
 void car_setup_begin(car_setup_t *setup, const car_comm_config_t *config);

@@ -29,7 +29,7 @@ CUresult car_comm_copy(const car_comm_t *comm, CUstream stream, CUdeviceptr to, 
         return car_buffer_copy(cuda, (void *) (uintptr_t) to, (const void *) (uintptr_t) from, bytes, buffer);
     }
     CUresult result = cuda->MemcpyAsync(to, from, bytes, stream);
-    return CUDA_SUCCESS == result ? cuda->StreamSynchronize(stream) : result;
+    return CUDA_SUCCESS == result ? car_cuda_wait(cuda, stream) : result;
 }
 
 /* Through host memory: the padding between the members of a pair stays as the user has it. */

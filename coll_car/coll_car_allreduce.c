@@ -70,31 +70,53 @@ int coll_car_forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf
 typedef struct {
     bool device;  /* some rank brings device memory */
     bool context; /* every rank read so far has a CUDA context */
+    bool broken;  /* the communicator is */
 } kinds_t;
 
 /* Looks at a line between two calls of opal_progress(), which costs more than they do. */
 #define LINE_POLLS 32
 
-/*
- * Reads the lines of all ranks, or only until one says device memory. A communicator that breaks while a line is missing
- * counts as device memory: the call must not go to the saved module, and the engine finds out.
- */
-static kinds_t read_lines(mca_coll_car_module_t *module, const car_control_t *control, bool all)
+static uint32_t not_posted(const mca_coll_car_module_t *module)
+{
+    uint32_t missing = 0;
+    car_line_t line;
+
+    for (int r = 0; r < ompi_comm_size(module->comm); ++r) {
+        missing |= (uint32_t) !car_control_posted(module->control, module->call, r, &line) << r;
+    }
+    return missing;
+}
+
+/* Waits for rank r's line; false once the communicator is broken. */
+static bool wait_for_line(mca_coll_car_module_t *module, int r, car_line_t *line, car_watch_t *watch)
+{
+    for (unsigned int polls = 1; !car_control_posted(module->control, module->call, r, line); ++polls) {
+        if (0 != polls % LINE_POLLS) {
+            continue;
+        }
+        if (car_control_broken(module->control) >= 0) {
+            return false;
+        }
+        coll_car_progress();
+        if (car_watch_due(watch)) {
+            const car_wait_t wait = {CAR_WAIT_CALL, module->call, "before all have entered it", not_posted(module), 0};
+            (void) car_watch_ask(watch, module->control, &wait);
+        }
+    }
+    return true;
+}
+
+/* Reads the lines of all ranks, or only until one says device memory, and compares what they say of the call. */
+static kinds_t read_lines(mca_coll_car_module_t *module, const car_what_t *what, bool all)
 {
     kinds_t seen = {.device = false, .context = true};
     const int size = ompi_comm_size(module->comm);
+    car_watch_t watch = {0};
 
-    for (int r = 0; r < size && (all || !seen.device); ++r) {
+    for (int r = 0; r < size && (all || !seen.device) && !seen.broken; ++r) {
         car_line_t line;
-        for (unsigned int polls = 1; !car_control_posted(control, module->call, r, &line); ++polls) {
-            if (0 != polls % LINE_POLLS) {
-                continue;
-            }
-            if (car_control_broken(control) >= 0) {
-                return (kinds_t){.device = true, .context = true};
-            }
-            coll_car_progress();
-        }
+        seen.broken = !wait_for_line(module, r, &line, &watch)
+                      || !car_watch_agree(module->control, CAR_WAIT_CALL, module->call, what, r, &line.what);
         seen.device = seen.device || line.device;
         seen.context = seen.context && line.context;
     }
@@ -122,9 +144,14 @@ static CUdeviceptr device_address(const call_t *call)
     return CAR_MEMORY_HOST != call->output->memory ? (CUdeviceptr) (uintptr_t) call->output->address : 0;
 }
 
+static uint64_t elements_of(const call_t *call)
+{
+    return (uint64_t) call->count * call->found->per_element;
+}
+
 static size_t bytes_of(const call_t *call)
 {
-    return (size_t) call->count * call->found->per_element * call->found->reduction.element;
+    return elements_of(call) * call->found->reduction.element;
 }
 
 /* What of an operand is folded at a time: several ranks' fit the first-level cache. */
@@ -163,11 +190,11 @@ static bool fits_control(const mca_coll_car_module_t *module, const call_t *call
            && CAR_NO_GAPS == call->found->reduction.data;
 }
 
-typedef enum { TO_KERNELS, TO_CONTROL, TO_SAVED } where_t;
+typedef enum { TO_KERNELS, TO_CONTROL, TO_SAVED, TO_NOBODY } where_t;
 
 /*
  * Posts this rank's line, with its operand if that is small and in host memory, and decides with all others where the
- * call goes. Sets the communicator up on the first call with device memory.
+ * call goes: to nobody if the communicator has broken. Sets the communicator up on the first call with device memory.
  */
 static where_t where_to(mca_coll_car_module_t *module, const call_t *call)
 {
@@ -179,19 +206,24 @@ static where_t where_to(mca_coll_car_module_t *module, const call_t *call)
         memcpy(car_control_payload(control, module->call, ompi_comm_rank(module->comm)),
                NULL == call->input ? call->rbuf : call->sbuf, bytes_of(call));
     }
-    car_control_post(control, module->call,
-                     (car_line_t){.device = call->device, .context = active || car_cuda_in_use()});
+    const car_line_t mine = {.device = call->device,
+                             .context = active || car_cuda_in_use(),
+                             .what = car_what_of(elements_of(call), &call->found->reduction)};
+    car_control_post(control, module->call, mine);
     if (active && call->device) {
         return TO_KERNELS;
     }
-    const kinds_t seen = read_lines(module, control, !active);
+    const kinds_t seen = read_lines(module, &mine.what, !active);
+    if (seen.broken) {
+        return TO_NOBODY;
+    }
     if (!seen.device) {
         return fits ? TO_CONTROL : TO_SAVED;
     }
     if (!active && seen.context) {
         coll_car_activate(module, device_address(call));
     }
-    return COLL_CAR_ACTIVE == module->state ? TO_KERNELS : TO_SAVED;
+    return COLL_CAR_ACTIVE == module->state ? TO_KERNELS : COLL_CAR_BROKEN == module->state ? TO_NOBODY : TO_SAVED;
 }
 
 /* All operands stand in the control segment: every rank folds them. */
@@ -246,7 +278,7 @@ static car_path_t lane_allreduce(mca_coll_car_module_t *module, const call_t *ca
     car_lane_t *lane = &module->calls;
     car_call_t op = {.input = NULL == call->input ? *call->output : *call->input,
                    .output = *call->output,
-                   .count = (uint64_t) call->count * call->found->per_element,
+                   .count = elements_of(call),
                    .reduction = call->found->reduction,
                    .fold = coll_car_fold,
                    .fold_context = &fold,
@@ -281,6 +313,13 @@ static void count_time(uint64_t before, uint64_t entered, uint64_t posted)
     CAR_COUNT(c->ns_other, all > phases ? all - phases : 0);
 }
 
+/* The communicator has broken in this call, or before it. */
+static int broken(mca_coll_car_module_t *module)
+{
+    (void) coll_car_is_broken(module);
+    return coll_car_error(module);
+}
+
 static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
                              struct ompi_datatype_t *dtype, struct ompi_op_t *op, const coll_car_reduction_t *found)
 {
@@ -299,7 +338,6 @@ static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, vo
                          .output = &output,
                          .found = found,
                          .device = CAR_MEMORY_HOST != input.memory || CAR_MEMORY_HOST != output.memory};
-    char reason[CAR_REASON_BYTES];
     bool failed;
 
     switch (where_to(module, &call)) {
@@ -312,20 +350,18 @@ static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, vo
             return saved_allreduce(module, sbuf, rbuf, count, dtype, op);
         }
         return coll_car_forward(module, sbuf, rbuf, count, dtype, op);
+    case TO_NOBODY:
+        return broken(module);
     default:
         break;
     }
     const uint64_t posted = car_timing_now(&mca_coll_car_component.params);
     if (for_lane(module, &call) && CAR_PATH_NONE != lane_allreduce(module, &call, &failed)) {
-        if (failed) {
-            coll_car_break(module, module->calls.reason);
-        }
-        return failed ? OMPI_ERROR : OMPI_SUCCESS;
+        return failed ? broken(module) : OMPI_SUCCESS;
     }
-    if (!car_comm_allreduce(module->engine, module->call, call.input, call.output, (uint64_t) count * found->per_element,
-                            &found->reduction, reason)) {
-        coll_car_break(module, reason);
-        return OMPI_ERROR;
+    if (!car_comm_allreduce(module->engine, module->call, call.input, call.output, elements_of(&call),
+                            &found->reduction)) {
+        return broken(module);
     }
     if (OPAL_UNLIKELY(mca_coll_car_component.params.timing)) {
         count_time(before, entered, posted);
@@ -349,11 +385,8 @@ int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count,
     if (OPAL_UNLIKELY(!module->firm || module->behind)) {
         coll_car_catch_up(module);
     }
-    if (COLL_CAR_ACTIVE == module->state && OPAL_UNLIKELY(car_control_broken(module->control) >= 0)) {
-        coll_car_break(module, "another rank failed in an earlier call");
-    }
-    if (COLL_CAR_BROKEN == module->state) {
-        return OMPI_ERROR;
+    if (coll_car_is_broken(module)) {
+        return coll_car_error(module);
     }
     if (0 == count || !coll_car_find_reduction(dtype, op, &found, &known)) {
         return coll_car_forward(module, sbuf, rbuf, count, dtype, op);

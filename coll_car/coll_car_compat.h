@@ -27,6 +27,7 @@
 #include "ompi/proc/proc.h"
 #include "ompi/request/request.h"
 #include "ompi/runtime/mpiruntime.h"
+#include "ompi/runtime/params.h"
 #include "opal/class/opal_list.h"
 #include "opal/class/opal_object.h"
 #include "opal/mca/base/mca_base_component_repository.h"
@@ -280,6 +281,71 @@ static inline bool coll_car_finalizing(void)
 {
     return ompi_mpi_state >= OMPI_MPI_STATE_FINALIZE_STARTED;
 }
+
+/*
+ * The type of a request of ours that has failed: 4.1 finds the communicator, and with it the error handler, of requests of
+ * point-to-point messages only, and raises the errors of all others on MPI_COMM_WORLD.
+ */
+#if defined(MCA_COLL_BASE_VERSION_2_0_0)
+#define COLL_CAR_REQUEST_FAILED OMPI_REQUEST_PML
+#else
+#define COLL_CAR_REQUEST_FAILED OMPI_REQUEST_COLL
+#endif
+
+/*
+ * What Open MPI knows of a communicator's processes, where it goes on after one has failed (ULFM; `mpirun --with-ft ulfm`).
+ * Elsewhere the launcher ends the job. pml/ob1 marks a communicator of which a process has failed; with others, and
+ * before it has, every process is asked after.
+ */
+typedef enum { COLL_CAR_COMM_FINE, COLL_CAR_COMM_FAILED, COLL_CAR_COMM_REVOKED } coll_car_comm_state_t;
+
+#if defined(OPAL_ENABLE_FT_MPI) && OPAL_ENABLE_FT_MPI
+static inline coll_car_comm_state_t coll_car_comm_state(struct ompi_communicator_t *comm)
+{
+    if (!ompi_ftmpi_enabled) {
+        return COLL_CAR_COMM_FINE;
+    }
+    if (ompi_comm_is_revoked(comm)) {
+        return COLL_CAR_COMM_REVOKED;
+    }
+    if (ompi_comm_coll_revoked(comm)) {
+        return COLL_CAR_COMM_FAILED;
+    }
+    for (int r = 0; r < ompi_comm_size(comm); ++r) {
+        if (!ompi_comm_is_proc_active(comm, r, false)) {
+            return COLL_CAR_COMM_FAILED;
+        }
+    }
+    return COLL_CAR_COMM_FINE;
+}
+
+/* The errors for that; those of Open MPI's own that it would translate have none. */
+static inline int coll_car_error_proc_failed(void)
+{
+    return ompi_ftmpi_enabled ? MPI_ERR_PROC_FAILED : OMPI_ERROR;
+}
+
+static inline int coll_car_error_revoked(void)
+{
+    return MPI_ERR_REVOKED;
+}
+#else
+static inline coll_car_comm_state_t coll_car_comm_state(struct ompi_communicator_t *comm)
+{
+    (void) comm;
+    return COLL_CAR_COMM_FINE;
+}
+
+static inline int coll_car_error_proc_failed(void)
+{
+    return OMPI_ERROR;
+}
+
+static inline int coll_car_error_revoked(void)
+{
+    return OMPI_ERROR;
+}
+#endif
 
 /*
  * The components compiled into the library: from 6 on the framework keeps one pointer level more.

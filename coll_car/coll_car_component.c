@@ -145,6 +145,13 @@ static void register_user_parameters(mca_coll_car_component_t *c)
         "Bytes of device memory that a process spends on one GPU for all its communicators "
         "(suffixes k, m and g are understood)",
         MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_3, &c->params.memory);
+    add("timeout",
+        "Seconds that a rank waits for others in an allreduce before it gives up, which breaks the communicator: all its "
+        "calls return an error then; 0: for ever",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_3, &c->params.timeout);
+    add("warn_after",
+        "Seconds that a rank waits for others in an allreduce before one line says who is missing; 0: no such line",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_3, &c->params.warn_after);
 }
 
 static void register_tuning_parameters(mca_coll_car_component_t *c)
@@ -293,6 +300,7 @@ static int register_parameters(void)
         .map_bytes = (size_t) 64 << 30,
         .ucx = CAR_UCX_LIBRARY,
         .first_epoch = 1,
+        .warn_after = 30,
     };
     register_user_parameters(c);
     register_tuning_parameters(c);

@@ -140,6 +140,40 @@ static void tell_off(const mca_coll_car_module_t *module, bool fault, const char
     coll_car_say("%s: not in use: %s. MPI_Allreduce goes the way it would without coll/car", name_of(module, name), why);
 }
 
+/* For the engine: tells the user of something about the communicator. */
+static void say(void *owner, const char *text)
+{
+    char name[80];
+
+    coll_car_say("%s: %s", name_of(owner, name), text);
+}
+
+/* For the engine, while it waits: what MPI knows of the communicator. */
+static car_fault_t look(void *owner)
+{
+    const mca_coll_car_module_t *module = owner;
+
+    switch (coll_car_comm_state(module->comm)) {
+    case COLL_CAR_COMM_REVOKED:
+        return CAR_FAULT_REVOKED;
+    case COLL_CAR_COMM_FAILED:
+        return CAR_FAULT_DIED;
+    default:
+        return CAR_FAULT_NONE;
+    }
+}
+
+static void set_hooks(mca_coll_car_module_t *module)
+{
+    const car_control_hooks_t hooks = {.say = say,
+                                       .look = look,
+                                       .owner = module,
+                                       .warn_after = mca_coll_car_component.params.warn_after,
+                                       .timeout = mca_coll_car_component.params.timeout};
+
+    car_control_set_hooks(module->control, &hooks);
+}
+
 /* --- transitions --------------------------------------------------------------------------------------------- */
 
 static int allgather(mca_coll_car_module_t *module, const void *mine, void *all, int bytes)
@@ -181,7 +215,12 @@ int coll_car_map_control(mca_coll_car_module_t *module, const char *name)
     if (NULL == module->setup && NULL == (module->setup = car_setup_new())) {
         return ENOMEM;
     }
-    return car_control_attach(terminated, ompi_comm_rank(module->comm), ompi_comm_size(module->comm), &module->control);
+    const int error = car_control_attach(terminated, ompi_comm_rank(module->comm), ompi_comm_size(module->comm),
+                                         &module->control);
+    if (0 == error) {
+        set_hooks(module);
+    }
+    return error;
 }
 
 /* A lane asks for device memory. */
@@ -303,6 +342,10 @@ bool coll_car_activate_poll(mca_coll_car_module_t *module, CUdeviceptr buffer)
         tell_active(module);
         hint_at_mps(module);
         break;
+    case CAR_SETUP_BROKEN:
+        module->engine = NULL;
+        module->state = COLL_CAR_BROKEN;
+        break;
     default:
         module->engine = NULL;
         module->state = COLL_CAR_OFF;
@@ -316,6 +359,8 @@ bool coll_car_activate_poll(mca_coll_car_module_t *module, CUdeviceptr buffer)
 
 void coll_car_activate(mca_coll_car_module_t *module, CUdeviceptr buffer)
 {
+    car_watch_t watch = {0};
+
     for (;;) {
         coll_car_lock();
         const bool ended = coll_car_activate_poll(module, buffer);
@@ -324,6 +369,11 @@ void coll_car_activate(mca_coll_car_module_t *module, CUdeviceptr buffer)
             return;
         }
         coll_car_progress();
+        if (car_watch_due(&watch)) {
+            const car_wait_t wait = {CAR_WAIT_TOGETHER, car_control_exchanges(module->control), "set-up",
+                                     car_control_exchange_missing(module->control), 0};
+            (void) car_watch_ask(&watch, module->control, &wait);
+        }
     }
 }
 
@@ -342,11 +392,25 @@ void coll_car_catch_up(mca_coll_car_module_t *module)
     module->firm = true;
 }
 
-void coll_car_break(mca_coll_car_module_t *module, const char *reason)
-{
-    char name[80];
+/* --- faults -------------------------------------------------------------------------------------------------- */
 
-    module->state = COLL_CAR_BROKEN;
-    coll_car_say("%s: MPI_Allreduce failed on rank %d: %s. The communicator can no longer be used for MPI_Allreduce",
-                 name_of(module, name), ompi_comm_rank(module->comm), reason);
+bool coll_car_is_broken(mca_coll_car_module_t *module)
+{
+    if (NULL != module->control && OPAL_UNLIKELY(car_control_broken(module->control) >= 0)
+        && (COLL_CAR_ACTIVE == module->state || COLL_CAR_WATCHING == module->state)) {
+        module->state = COLL_CAR_BROKEN;
+    }
+    return COLL_CAR_BROKEN == module->state;
+}
+
+int coll_car_error(const mca_coll_car_module_t *module)
+{
+    switch (NULL == module->control ? CAR_FAULT_NONE : car_control_fault(module->control)) {
+    case CAR_FAULT_DIED:
+        return coll_car_error_proc_failed();
+    case CAR_FAULT_REVOKED:
+        return coll_car_error_revoked();
+    default:
+        return OMPI_ERROR;
+    }
 }

@@ -16,7 +16,7 @@ typedef enum {
     COLL_CAR_WATCHING, /* the control segment exists, and every call posts its kind of buffer there */
     COLL_CAR_ACTIVE,   /* device memory is shared and the kernels are loaded */
     COLL_CAR_OFF,      /* for good: all calls go to the saved module */
-    COLL_CAR_BROKEN    /* a fault in an active call: all calls return an error */
+    COLL_CAR_BROKEN    /* a fault in a call: all calls return an error */
 } coll_car_state_t;
 
 typedef struct coll_car_wake coll_car_wake_t;
@@ -93,8 +93,12 @@ bool coll_car_activate_poll(mca_coll_car_module_t *module, CUdeviceptr buffer);
 /* Waits until all nonblocking calls so far have been decided on, as all ranks do before the same blocking call. */
 void coll_car_catch_up(mca_coll_car_module_t *module);
 
-/* ACTIVE -> BROKEN, with a line that says why. */
-void coll_car_break(mca_coll_car_module_t *module, const char *reason);
+/*
+ * Whether the communicator has broken, here or on another rank: WATCHING or ACTIVE -> BROKEN. And what its calls return
+ * then, as an error of MPI's. Who has broken it has said why.
+ */
+bool coll_car_is_broken(mca_coll_car_module_t *module);
+int coll_car_error(const mca_coll_car_module_t *module);
 
 /* Hands a call to the saved module; device buffers by way of host memory where that module cannot read them. */
 int coll_car_forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,

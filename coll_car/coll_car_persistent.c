@@ -79,8 +79,8 @@ bool coll_car_persistent_poll(coll_car_request_t *request)
     if (!car_persistent_poll(request->persistent, &request->failed)) {
         return false;
     }
-    if (request->failed && COLL_CAR_ACTIVE == request->module->state) {
-        coll_car_break(request->module, car_persistent_reason(request->persistent));
+    if (request->failed) {
+        (void) coll_car_is_broken(request->module);
     }
     coll_car_count(car_persistent_call(request->persistent));
     return true;
@@ -171,36 +171,35 @@ static int forward(mca_coll_car_module_t *module, const init_t *init, struct omp
 
 typedef struct {
     char device, context;
+    car_what_t what;
 } kind_t;
 
-/* Whether some rank has device memory; sets the communicator up where it can be. False, with an error, if it is broken. */
+/* Whether some rank has device memory; sets the communicator up where it can be. False if it is broken. */
 static bool any_device(mca_coll_car_module_t *module, const car_call_t *call, bool *any)
 {
     const bool device = CAR_MEMORY_HOST != call->input.memory || CAR_MEMORY_HOST != call->output.memory;
     const car_buffer_t *buffer = CAR_MEMORY_HOST != call->input.memory ? &call->input : &call->output;
-    kind_t mine = {(char) device, (char) (COLL_CAR_ACTIVE == module->state || car_cuda_in_use())}, all[CAR_MAX_RANKS];
+    kind_t mine = {(char) device, (char) (COLL_CAR_ACTIVE == module->state || car_cuda_in_use()),
+                   car_what_of(call->count, &call->reduction)};
+    kind_t all[CAR_MAX_RANKS];
     bool context = true;
 
-    if (!car_control_exchange(module->control, &mine, sizeof(mine), all, coll_car_progress)) {
+    if (!car_watch_exchange(module->control, &mine, sizeof(mine), all, coll_car_progress, "MPI_Allreduce_init")) {
         return false;
     }
     *any = false;
     for (int r = 0; r < ompi_comm_size(module->comm); ++r) {
+        if (!car_watch_agree(module->control, CAR_WAIT_TOGETHER, car_control_exchanges(module->control), &mine.what, r,
+                             &all[r].what)) {
+            return false;
+        }
         *any = *any || all[r].device;
         context = context && all[r].context;
     }
     if (*any && context && COLL_CAR_WATCHING == module->state) {
         coll_car_activate(module, device ? (CUdeviceptr) (uintptr_t) buffer->address : 0);
     }
-    return true;
-}
-
-static int broken(mca_coll_car_module_t *module, const char *reason)
-{
-    if (COLL_CAR_BROKEN != module->state) {
-        coll_car_break(module, reason);
-    }
-    return OMPI_ERROR;
+    return !coll_car_is_broken(module);
 }
 
 static int make(mca_coll_car_module_t *module, const init_t *init, const coll_car_reduction_t *found,
@@ -208,7 +207,6 @@ static int make(mca_coll_car_module_t *module, const init_t *init, const coll_ca
 {
     const bool in_place = MPI_IN_PLACE == init->sbuf || init->sbuf == init->rbuf;
     const car_cuda_t *cuda = car_cuda();
-    char reason[CAR_REASON_BYTES];
     bool any;
 
     coll_car_request_t *request = new_request(module, COLL_CAR_PERSISTENT);
@@ -224,16 +222,15 @@ static int make(mca_coll_car_module_t *module, const init_t *init, const coll_ca
     call.input = in_place ? call.output : car_buffer_look(cuda, init->sbuf);
     if (!any_device(module, &call, &any)) {
         coll_car_request_give(request);
-        return broken(module, "another rank failed in an earlier call");
+        return coll_car_error(module);
     }
     request->persistent = NULL;
-    reason[0] = '\0';
     if (any && COLL_CAR_ACTIVE == module->state) {
-        request->persistent = car_persistent_create(module->engine, &call, reason);
+        request->persistent = car_persistent_create(module->engine, &call);
     }
     if (NULL == request->persistent) {
         coll_car_request_give(request);
-        return '\0' != reason[0] ? broken(module, reason) : forward(module, init, result);
+        return coll_car_is_broken(module) ? coll_car_error(module) : forward(module, init, result);
     }
     *result = &request->super.super;
     return OMPI_SUCCESS;
@@ -250,11 +247,8 @@ int mca_coll_car_allreduce_init(const void *sbuf, void *rbuf, coll_car_count_t c
 
     (void) comm;
     coll_car_catch_up(module);
-    if (COLL_CAR_ACTIVE == module->state && car_control_broken(module->control) >= 0) {
-        return broken(module, "another rank failed in an earlier call");
-    }
-    if (COLL_CAR_BROKEN == module->state) {
-        return OMPI_ERROR;
+    if (coll_car_is_broken(module)) {
+        return coll_car_error(module);
     }
     if (0 == count || !coll_car_find_reduction(dtype, op, &found, &known)) {
         return forward(module, &init, request);

@@ -9,12 +9,7 @@
 #include "coll_car_progress.h"
 #include "coll_car_types.h"
 
-static void construct(coll_car_request_t *request)
-{
-    request->super.super.req_type = OMPI_REQUEST_COLL;
-}
-
-OBJ_CLASS_INSTANCE(coll_car_request_t, ompi_coll_base_nbc_request_t, construct, NULL);
+OBJ_CLASS_INSTANCE(coll_car_request_t, ompi_coll_base_nbc_request_t, NULL, NULL);
 
 /* --- requests ------------------------------------------------------------------------------------------------------- */
 
@@ -76,6 +71,7 @@ coll_car_request_t *coll_car_request_new(mca_coll_car_module_t *module, bool per
         return NULL;
     }
     OMPI_REQUEST_INIT(&request->super.super, persistent);
+    request->super.super.req_type = OMPI_REQUEST_COLL;
     request->super.super.req_state = persistent ? OMPI_REQUEST_INACTIVE : OMPI_REQUEST_ACTIVE;
     request->super.super.req_mpi_object.comm = module->comm;
     request->super.super.req_status.MPI_ERROR = MPI_SUCCESS;
@@ -107,6 +103,12 @@ void coll_car_request_give(coll_car_request_t *request)
     OBJ_RELEASE(comm);
 }
 
+static int error_of(const coll_car_request_t *request)
+{
+    const int error = COLL_CAR_BROKEN == request->module->state ? coll_car_error(request->module) : OMPI_ERROR;
+    return OMPI_ERROR == error ? MPI_ERR_OTHER : error;
+}
+
 /* In the order in which they ended; from the moment that one is complete the user may free it. */
 int coll_car_requests_complete(coll_car_request_t *ended)
 {
@@ -115,7 +117,12 @@ int coll_car_requests_complete(coll_car_request_t *ended)
     while (NULL != ended) {
         coll_car_request_t *request = ended;
         ended = request->next;
-        request->super.super.req_status.MPI_ERROR = request->failed ? MPI_ERR_OTHER : MPI_SUCCESS;
+        request->super.super.req_status.MPI_ERROR = MPI_SUCCESS;
+        request->super.super.req_type = OMPI_REQUEST_COLL;
+        if (request->failed) {
+            request->super.super.req_status.MPI_ERROR = error_of(request);
+            request->super.super.req_type = COLL_CAR_REQUEST_FAILED;
+        }
         (void) ompi_request_complete(&request->super.super, true);
         ++count;
     }
@@ -170,8 +177,8 @@ static void poll_queue(mca_coll_car_module_t *module, coll_car_request_t **ended
         coll_car_count(op);
         put_behind(ended, request);
     }
-    if (queue->broken && COLL_CAR_ACTIVE == module->state) {
-        coll_car_break(module, queue->reason);
+    if (queue->broken) {
+        (void) coll_car_is_broken(module);
     }
 }
 
@@ -372,8 +379,8 @@ int mca_coll_car_iallreduce(const void *sbuf, void *rbuf, coll_car_count_t count
     if (found.ready_made && (!module->firm || !module->ready_made || !known)) {
         return forward(module, sbuf, rbuf, count, dtype, op, request);
     }
-    if (COLL_CAR_BROKEN == module->state) {
-        return OMPI_ERROR;
+    if (coll_car_is_broken(module)) {
+        return coll_car_error(module);
     }
     return queued(module, sbuf, rbuf, count, op, &found, request);
 }

@@ -172,7 +172,7 @@ inline post()
 
 #define RECORDED(q) (record_number[RECORD(q, exchanges[r])] == exchanges[r])
 
-/* car_control_exchange */
+/* car_watch_exchange */
 inline exchange(may_break)
 {
     record_number[RECORD(r, exchanges[r])] = exchanges[r];

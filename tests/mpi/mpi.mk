@@ -1,6 +1,7 @@
 # MPI test programs, which tests/suite and tests/gpu/run start. Included by the top Makefile.am.
 mpi_tests = \
 	tests/mpi/allreduce tests/mpi/alternate tests/mpi/big tests/mpi/broken tests/mpi/communicators tests/mpi/context tests/mpi/derived \
+	tests/mpi/disagree tests/mpi/faulty tests/mpi/finale tests/mpi/gone \
 	tests/mpi/erroneous \
 	tests/mpi/free_events tests/mpi/fuzz tests/mpi/idup tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/outstanding \
 	tests/mpi/persistent tests/mpi/progress tests/mpi/reset tests/mpi/sessions tests/mpi/spawn tests/mpi/stream_order tests/mpi/threads \
@@ -54,6 +55,18 @@ tests_mpi_alternate_LDADD = $(mpi_test_libs)
 tests_mpi_derived_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_derived_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_derived_LDADD = $(mpi_test_libs)
+tests_mpi_disagree_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_disagree_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_disagree_LDADD = $(mpi_test_libs)
+tests_mpi_faulty_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_faulty_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_faulty_LDADD = $(mpi_test_libs)
+tests_mpi_finale_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_finale_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_finale_LDADD = $(mpi_test_libs)
+tests_mpi_gone_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_gone_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_gone_LDADD = $(mpi_test_libs)
 tests_mpi_erroneous_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_erroneous_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_erroneous_LDADD = $(mpi_test_libs)

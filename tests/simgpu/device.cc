@@ -1,10 +1,14 @@
 /* Devices, contexts, the calls that every entry point begins with, and what does not fit elsewhere. */
+#include <dlfcn.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "simgpu.h"
 
@@ -24,6 +28,7 @@ long simgpu_env(const char *name, long otherwise)
 /* --- counting, logging, failing on command ---------------------------------------------------------------------- */
 
 static std::map<std::string, long> calls;
+static std::map<std::string, long> counted; /* of those, the ones that may fail on command */
 
 /* SIMGPU_FAIL=NAME:N[+][:CODE],... the N-th call of NAME fails, with + all from the N-th on. */
 static CUresult asked_to_fail(const std::string &function, long call)
@@ -47,7 +52,40 @@ static CUresult asked_to_fail(const std::string &function, long call)
     return CUDA_SUCCESS;
 }
 
-CUresult simgpu_enter(const char *function, bool needs_init)
+/* SIMGPU_SIGNAL=NAME:N:SIGNAL: the process gets it when NAME begins for the N-th time. */
+static void signal_if_asked(const std::string &name, long count)
+{
+    static const char *const wish = getenv("SIMGPU_SIGNAL");
+    char wanted[64];
+    long when;
+    int number;
+
+    if (nullptr != wish && 3 == sscanf(wish, "%63[^:]:%ld:%d", wanted, &when, &number) && name == wanted && count == when) {
+        kill(getpid(), number);
+    }
+}
+
+/* What is no entry point counts, too: turns of the scheduler of kernels, as "kernel". */
+void simgpu_turn()
+{
+    static std::atomic<long> turns{0};
+    static const bool asked = nullptr != getenv("SIMGPU_SIGNAL");
+
+    if (asked) {
+        signal_if_asked("kernel", ++turns);
+    }
+}
+
+/* SIMGPU_FROM=TEXT: only calls from an object whose file has TEXT in its name are counted for failures and signals. */
+static bool from_whom(const void *caller)
+{
+    static const char *const wanted = getenv("SIMGPU_FROM");
+    Dl_info object;
+
+    return nullptr == wanted || (0 != dladdr(caller, &object) && nullptr != strstr(object.dli_fname, wanted));
+}
+
+CUresult simgpu_enter(const char *function, bool needs_init, const void *caller)
 {
     static const bool log = 0 != simgpu_env("SIMGPU_LOG", 0);
     simgpu_guard guard(simgpu_lock);
@@ -58,12 +96,16 @@ CUresult simgpu_enter(const char *function, bool needs_init)
     if (std::string::npos != version) {
         name.resize(version);
     }
-    const long call = ++calls[name];
-    if (log) {
-        fprintf(stderr, "simgpu: %s\n", function);
-    }
-    if (const CUresult failure = asked_to_fail(name, call)) {
-        return failure;
+    ++calls[name];
+    if (from_whom(caller)) {
+        const long call = ++counted[name];
+        if (log) {
+            fprintf(stderr, "simgpu: %s\n", function);
+        }
+        signal_if_asked(name, call);
+        if (const CUresult failure = asked_to_fail(name, call)) {
+            return failure;
+        }
     }
     return needs_init && !initialised ? CUDA_ERROR_NOT_INITIALIZED : CUDA_SUCCESS;
 }

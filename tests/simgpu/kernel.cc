@@ -283,6 +283,7 @@ bool simgpu_run(const simgpu_launch &launch)
             blocks.push_back(start_block(m, next++));
         }
         m.progress = false;
+        simgpu_turn();
         for (size_t i = 0; i < blocks.size() && !m.faulted;) {
             block *b = blocks[i];
             for (size_t t = 0; t < b->fibers.size() && !m.faulted; ++t) {

@@ -29,10 +29,13 @@ typedef std::lock_guard<std::recursive_mutex> simgpu_guard;
  * cuInit is missing.
  */
 #define SIMGPU_ENTER(needs_init)                                                                                       \
-    if (CUresult early_ = simgpu_enter(__func__, needs_init)) {                                                        \
+    if (CUresult early_ = simgpu_enter(__func__, needs_init, __builtin_return_address(0))) {                                                        \
         return early_;                                                                                                 \
     }
-CUresult simgpu_enter(const char *function, bool needs_init);
+CUresult simgpu_enter(const char *function, bool needs_init, const void *caller);
+
+/* A kernel's blocks have had a turn. */
+void simgpu_turn();
 
 long simgpu_env(const char *name, long otherwise);
 

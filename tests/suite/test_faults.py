@@ -1,7 +1,14 @@
 """A fault in the middle of a run ends in an error on all ranks, never in a rank that waits for ever."""
+import collections
+import itertools
+import re
+
 import pytest
 
 from launch import run, simulated
+
+# The launchers end a job when a rank dies; survivors are seen only where they do not.
+GO_ON = ["--enable-recovery"]
 
 
 @pytest.mark.parametrize("call", ["cuGraphLaunch:9", "cuGraphExecKernelNodeSetParams:5", "cuMemcpyAsync:15",
@@ -31,3 +38,195 @@ def test_a_rank_that_cannot_clear_its_memory_gives_all_an_error(build, check, ca
 @pytest.mark.parametrize("who", ["one", "all"])
 def test_a_device_that_is_reset_gives_all_an_error_and_serves_again(build, check, devices, pml, who):
     check(run(build, "reset", "--who", who, ranks=3, pml=pml, gpus=simulated(build, devices), timeout=40))
+
+
+FORMS = ("blocking", "nonblocking", "persistent")
+
+
+@pytest.fixture
+def cases(request, full):
+    """Runs a table: all of it with --full, else a part; its last line counts the cases."""
+    def through(quick, everything, case):
+        table = list(everything if full else quick)
+        for row in table:
+            case(*row)
+        print(f"{request.node.name}: {len(table)} cases")
+    return through
+
+
+# --- ranks that do not make the same call -----------------------------------------------------------------------------
+
+@pytest.mark.parametrize("form", FORMS)
+def test_ranks_that_disagree_are_told_so(build, cases, form):
+    def case(what, buffers, size, before):
+        result = run(build, "disagree", "--what", what, "--form", form, "--buffers", buffers, "--bytes", size, "--before",
+                     before, ranks=3, gpus=simulated(build), timeout=40)
+        assert result.passed, result
+        told = [line for line in result.lines_of_car() if "the ranks do not make the same call" in line]
+        assert len(told) == 1, result
+
+    wrong = ("count", "type", "op", "order")
+    buffers = [("device", size) for size in (4000, 100000, 3000000, 9000000)] + [("mixed", 4000), ("mixed", 9000000)]
+    if form != "persistent":  # of host memory only, those are none of coll/car's
+        buffers += [("host", 400), ("host", 300000)]
+    cases([("count", "device", 4000, 3), ("order", "device", 4000, 3), ("type", "device", 9000000, 0), ("op", "mixed", 4000, 3)],
+          [(what, *buffer, before) for what in wrong for buffer in buffers for before in (0, 3)], case)
+
+
+# --- ranks that are late ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_late_rank_is_no_error_but_one_line(build, check, cases, form):
+    def case(how, size):
+        result = check(run(build, "gone", "--how", how, "--form", form, "--bytes", size, "--expect", "right", "--ms", 2000,
+                           ranks=4, gpus=simulated(build), car={"warn_after": 1}, timeout=40))
+        told = [line for line in result.lines_of_car() if "waiting for" in line]
+        assert len(told) == 1 and "rank 3 (pid " in told[0] and ("stopped" in told[0]) == (how == "stop"), result
+
+    cases([("stop", 9000000 if form == "blocking" else 4000)],
+          [(how, size) for how in ("late", "stop") for size in (4000, 300000, 9000000)], case)
+
+
+def test_a_limit_can_be_set_to_lateness(build, cases):
+    def case(form, size):
+        result = run(build, "gone", "--how", "stop", "--form", form, "--bytes", size, "--limit-ms", 3500, ranks=4,
+                     gpus=simulated(build), car={"timeout": 1}, options=GO_ON, timeout=40)
+        assert_survived(result, 4)
+        told = [line for line in result.lines_of_car() if "did not come within coll_car_timeout" in line]
+        assert len(told) == 1 and "rank 3 (pid " in told[0], result
+
+    cases([("blocking", 4000)], [(form, size) for form in FORMS for size in (4000, 300000, 9000000)], case)
+
+
+# --- ranks that die ---------------------------------------------------------------------------------------------------
+
+def assert_survived(result, ranks):
+    """All but the last have found what they should; how the launcher then ends is its own affair."""
+    well = [line for line in result.output.splitlines() if line.startswith(("ok gone:", "well gone:"))]
+    assert result.status is not None and len(well) == ranks - 1, result
+
+
+def assert_death_told(result, rank):
+    told = [line for line in result.lines_of_car() if "died while other ranks waited" in line]
+    assert len(told) == 1 and f"rank {rank} (pid " in told[0], result
+
+
+def test_a_death_is_noticed_within_a_second(build, cases):
+    def case(form, how, size, buffers):
+        result = run(build, "gone", "--how", how, "--form", form, "--bytes", size, "--buffers", buffers, ranks=4,
+                     gpus=simulated(build), options=GO_ON, timeout=40)
+        assert_survived(result, 4)
+        assert_death_told(result, 3)
+
+    cases([("blocking", "kill", 9000000, "device"), ("nonblocking", "kill", 4000, "device"), ("persistent", "kill", 4000, "device"),
+           ("blocking", "exit", 400, "host")],
+          [(form, how, size, buffers) for form in FORMS for how in ("kill", "exit") for size in (4000, 300000, 9000000)
+           for buffers in ("device", "host") if (form, buffers) != ("persistent", "host") and (size, buffers) != (9000000, "host")],
+          case)
+
+
+def test_survivors_go_on_without_the_dead(build, cases):
+    """ULFM: the error is that of a process that failed, and coll/car serves the communicator that is left."""
+    if build.version.startswith("4."):
+        pytest.skip("Open MPI 4.1 has no ULFM")
+
+    def case(form, size, devices):
+        result = run(build, "gone", "--how", "kill", "--form", form, "--bytes", size, "--then", "shrink", ranks=4,
+                     gpus=simulated(build, devices), options=["--with-ft", "ulfm"], timeout=40)
+        assert_survived(result, 4)
+        assert_death_told(result, 3)
+
+    cases([("blocking", 4000, 3), ("nonblocking", 4000, 1)],
+          [(form, size, devices) for form in FORMS for size in (4000, 9000000) for devices in (1, 3)], case)
+
+
+# --- at a chosen moment -----------------------------------------------------------------------------------------------
+
+SIGKILL, SIGSTOP = 9, 19
+
+# What the last rank is about to do when it is killed or stopped: in set-up, before its first kernel, in one, later.
+MOMENTS = ("cuIpcGetMemHandle:1", "cuIpcOpenMemHandle:1", "cuMemsetD8Async:1", "cuMemcpyAsync:3", "cuGraphLaunch:1", "kernel:1",
+           "kernel:20", "kernel:100", "cuGraphLaunch:7")
+
+# Ways of doing the calls: (bytes, parameters of coll/car, of simulated GPUs).
+WAYS = {
+    "push": (4000, {"algorithm": "one_shot_push"}, {}),
+    "pull": (300000, {"algorithm": "one_shot_pull"}, {}),
+    "two shot": (300000, {"algorithm": "two_shot"}, {}),
+    "zero copy": (5000000, {}, {}),
+    "in turns": (300000, {}, {"mps": 0}),
+}
+
+
+def signalled(build, signal, moment, way, form, *arguments, **more):
+    size, car, gpus = WAYS[way]
+    return run(build, "gone", "--how", "driver", "--form", form, "--bytes", size, *arguments, ranks=3,
+               gpus=simulated(build, **gpus), car=car, rank_env={2: {"SIMGPU_SIGNAL": f"{moment}:{signal}"}}, timeout=40, **more)
+
+
+def test_a_rank_may_be_killed_at_any_moment(build, cases):
+    def case(moment, way, form):
+        result = signalled(build, SIGKILL, moment, way, form, options=GO_ON)
+        assert_survived(result, 3)
+        assert_death_told(result, 2)
+
+    cases([("cuIpcOpenMemHandle:1", "push", "nonblocking"), ("cuGraphLaunch:1", "two shot", "blocking"),
+           ("kernel:20", "pull", "persistent"), ("kernel:100", "push", "blocking")],
+          itertools.product(MOMENTS, WAYS, FORMS), case)
+
+
+def test_a_rank_may_be_stopped_at_any_moment(build, check, cases):
+    def case(moment, way, form):
+        check(signalled(build, SIGSTOP, moment, way, form, "--expect", "right", "--ms", 500))
+
+    cases([("cuMemcpyAsync:3", "push", "nonblocking"), ("kernel:20", "two shot", "blocking"), ("kernel:1", "zero copy", "persistent")],
+          itertools.product(MOMENTS, WAYS, FORMS), case)
+
+
+# --- the driver fails -------------------------------------------------------------------------------------------------
+
+OURS = {"SIMGPU_FROM": "mca_coll_car"}  # the application's own calls do not fail
+
+
+def calls_of_the_driver(build):
+    """{name: how often coll/car calls it on one rank}."""
+    result = run(build, "faulty", ranks=2, gpus=simulated(build), env={**OURS, "SIMGPU_LOG": "1"}, timeout=60)
+    names = re.findall(r"simgpu: (cu\w+?)(?:_v\d)?$", result.output, re.MULTILINE)
+    return {name: (number + 1) // 2 for name, number in collections.Counter(names).items()}
+
+
+def test_any_call_of_the_driver_may_fail(build, check, full, cases):
+    """Once or for good, in set-up, in use and at the end: the old path, or an error of MPI's, and no wrong result."""
+    def case(name, number, good):
+        check(run(build, "faulty", ranks=2, gpus=simulated(build), env=OURS, timeout=40,
+                  rank_env={1: {"SIMGPU_FAIL": f"{name}:{number}{good}"}}))
+
+    quick = [("cuPointerGetAttributes", 1, ""), ("cuMemAlloc", 1, ""), ("cuIpcOpenMemHandle", 3, ""), ("cuGraphLaunch", 9, ""),
+             ("cuStreamQuery", 3, "+"), ("cuStreamSynchronize", 3, "+")]
+    table = []
+    for name, most in calls_of_the_driver(build).items() if full else ():
+        numbers = {1, 2, 3, most // 2, most - 1, most}
+        table += [(name, number, good) for number in sorted(numbers) if 1 <= number <= most for good in ("", "+")]
+    cases(quick, table, case)
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+def test_mpi_ends_in_whatever_state_it_is_left(build, check, cases):
+    def case(how, devices):
+        check(run(build, "finale", "--how", how, ranks=3, gpus=simulated(build, devices), timeout=40))
+
+    table = list(itertools.product(("reset", "outstanding", "started", "atexit", "unused"), (1, 3)))
+    cases(table[::3], table, case)
+
+
+# --- memory runs out --------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("what", ["device memory", "host memory", "descriptors"])
+def test_without_memory_the_old_path_does_the_calls(build, check, what):
+    """On one rank only, at the first communicator or at any time: all ranks leave coll/car together, or go on with it."""
+    more = {"device memory": {"rank_env": {1: {"SIMGPU_MEMORY": 40 << 20}}},
+            "host memory": {"env": OURS, "rank_env": {1: {"SIMGPU_FAIL": "cuMemHostAlloc:1+:2"}}},
+            "descriptors": {"under": ("sh", "-c", 'ulimit -n 80; exec "$@"', "few")}}[what]
+    result = check(run(build, "faulty", ranks=2, gpus=simulated(build), timeout=60, **more))
+    assert " 0 errors" in result.line("ok "), result

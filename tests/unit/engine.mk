@@ -16,7 +16,8 @@ tests_unit_test_check_CPPFLAGS = $(engine_cppflags)
 tests_unit_test_check_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_unit_test_check_LDADD = $(CMOCKA_LIBS)
 
-tests_unit_test_control_SOURCES = tests/unit/test_control.c coll_car/car_control.c
+tests_unit_test_control_SOURCES = \
+	tests/unit/test_control.c coll_car/car_control.c coll_car/car_process.c coll_car/car_watch.c coll_car/car_what.c
 tests_unit_test_control_CPPFLAGS = $(engine_cppflags)
 tests_unit_test_control_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_unit_test_control_LDADD = $(CMOCKA_LIBS) -lrt

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "car_control.h"
+#include "car_watch.h"
 
 #define RANKS 4
 
@@ -38,7 +39,7 @@ static int rank_main(const char *name, int rank)
     }
     for (int step = 1; step <= 3000; ++step) {
         const int mine = step * 100 + rank;
-        wrong += !car_control_exchange(control, &mine, sizeof(mine), all, yield);
+        wrong += !car_watch_exchange(control, &mine, sizeof(mine), all, yield, "");
         car_control_post(control, (uint64_t) step, (car_line_t){.device = (uint32_t) (step + rank), .context = 7});
         if (0 == rand_r(&seed) % 50) {
             usleep(100);
@@ -136,7 +137,7 @@ static void a_file_that_others_can_reach_is_refused(void **state)
 /* The first words of the segment, as in car_control.c. */
 typedef struct {
     uint64_t magic, key[2];
-    uint32_t size, departed, broken;
+    uint32_t size, breaking, broken;
 } head_t;
 
 static void whatever_stands_in_the_segment_a_fault_is_a_rank_of_it(void **state)
@@ -213,12 +214,13 @@ static void the_first_rank_that_breaks_it_is_remembered(void **state)
     assert_int_equal(0, car_control_attach(name, 1, 2, &b));
     car_control_unlink(name);
     assert_int_equal(-1, car_control_broken(a));
-    car_control_break(b);
-    car_control_break(a);
+    car_control_break(b, CAR_FAULT_LATE, "");
+    car_control_break(a, CAR_FAULT_DRIVER, "");
     assert_int_equal(1, car_control_broken(a));
+    assert_int_equal(CAR_FAULT_LATE, car_control_fault(a));
     /* Who waits for records of others is not left waiting. */
     int mine = 0, all[2];
-    assert_false(car_control_exchange(a, &mine, sizeof(mine), all, yield));
+    assert_false(car_watch_exchange(a, &mine, sizeof(mine), all, yield, ""));
     assert_false(car_control_all_gone(a));
     car_control_depart(a);
     car_control_depart(b);
