@@ -351,11 +351,12 @@ static int queued(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, c
     module->behind = true;
     car_lane_enter(&module->queue, &request->op);
     coll_car_make_busy(module);
+    const bool active = COLL_CAR_ACTIVE == module->state;
     coll_car_unlock();
     *result = &request->super.super;
     /* Whatever can begin begins now: the caller may not come back for long. */
     (void) coll_car_poll();
-    if (COLL_CAR_ACTIVE == module->state) {
+    if (active) {
         look_for_peers(module, request);
     }
     return OMPI_SUCCESS;
