@@ -531,7 +531,7 @@ static void count_pauses(car_lane_t *lane, const car_call_t *op)
 static bool decided(car_lane_t *lane, car_call_t *op, car_path_t path)
 {
     count_pauses(lane, op);
-    op->path = path;
+    __atomic_store_n(&op->path, path, __ATOMIC_RELAXED); /* looked at without the lock: look_for_peers */
     if (op->read && op->gone > lane->gone_heard) {
         lane->gone_heard = op->gone;
     }

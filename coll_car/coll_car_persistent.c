@@ -90,6 +90,7 @@ static int free_persistent(struct ompi_request_t **handle)
 {
     coll_car_request_t *request = (coll_car_request_t *) *handle;
 
+    coll_car_request_sync();
     if (!REQUEST_COMPLETE(*handle)) {
         return MPI_ERR_REQUEST;
     }

@@ -8,7 +8,7 @@
 
 /* Recursive: what is called with it held may send a message, whose progress may free a communicator. */
 static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
-static mca_coll_car_module_t *busy;
+static mca_coll_car_module_t *busy; /* written under the lock, atomically, as it is looked at without */
 static unsigned int departures; /* modules that have left the list otherwise than by being polled */
 static bool polling;
 static bool registered;
@@ -32,7 +32,7 @@ void coll_car_make_busy(mca_coll_car_module_t *module)
     if (!module->busy) {
         module->busy = true;
         module->next_busy = busy;
-        busy = module;
+        __atomic_store_n(&busy, module, __ATOMIC_RELAXED);
     }
     if (!registered) {
         registered = OPAL_SUCCESS == opal_progress_register(coll_car_poll);
@@ -57,7 +57,7 @@ static void take_out(mca_coll_car_module_t *module)
         link = &(*link)->next_busy;
     }
     if (NULL != *link) {
-        *link = module->next_busy;
+        __atomic_store_n(link, module->next_busy, __ATOMIC_RELAXED);
     }
     module->busy = false;
 }
@@ -84,7 +84,6 @@ static bool poll_module(mca_coll_car_module_t *module, coll_car_request_t **ende
 int coll_car_poll(void)
 {
     coll_car_request_t *ended = NULL;
-    int count = 0;
 
     /* Another thread is at it, or we are called from within: by a call of MPI's that polling has made. */
     if (NULL == __atomic_load_n(&busy, __ATOMIC_RELAXED) || 0 != pthread_mutex_trylock(&lock)) {
@@ -104,12 +103,5 @@ int coll_car_poll(void)
     }
     polling = false;
     pthread_mutex_unlock(&lock);
-    /* In the order in which they ended; from here on the user may free them. */
-    while (NULL != ended) {
-        coll_car_request_t *request = ended;
-        ended = request->next;
-        coll_car_request_complete(request);
-        ++count;
-    }
-    return count;
+    return coll_car_requests_complete(ended);
 }

@@ -39,6 +39,12 @@ static coll_car_request_t *take_spare(void)
     return NULL != request ? request : OBJ_NEW(coll_car_request_t);
 }
 
+void coll_car_request_sync(void)
+{
+    coll_car_lock();
+    coll_car_unlock();
+}
+
 static int cancel(struct ompi_request_t *request, int complete)
 {
     (void) request;
@@ -48,6 +54,7 @@ static int cancel(struct ompi_request_t *request, int complete)
 
 static int free_nonblocking(struct ompi_request_t **request)
 {
+    coll_car_request_sync();
     if (!REQUEST_COMPLETE(*request)) {
         return MPI_ERR_REQUEST;
     }
@@ -102,15 +109,24 @@ static int error_of(const coll_car_request_t *request)
     return OMPI_ERROR == error ? MPI_ERR_OTHER : error;
 }
 
-void coll_car_request_complete(coll_car_request_t *request)
+/* In the order in which they ended; from the moment that one is complete the user may free it. */
+int coll_car_requests_complete(coll_car_request_t *ended)
 {
-    request->super.super.req_status.MPI_ERROR = MPI_SUCCESS;
-    request->super.super.req_type = OMPI_REQUEST_COLL;
-    if (request->failed) {
-        request->super.super.req_status.MPI_ERROR = error_of(request);
-        request->super.super.req_type = COLL_CAR_REQUEST_FAILED;
+    int count = 0;
+
+    while (NULL != ended) {
+        coll_car_request_t *request = ended;
+        ended = request->next;
+        request->super.super.req_status.MPI_ERROR = MPI_SUCCESS;
+        request->super.super.req_type = OMPI_REQUEST_COLL;
+        if (request->failed) {
+            request->super.super.req_status.MPI_ERROR = error_of(request);
+            request->super.super.req_type = COLL_CAR_REQUEST_FAILED;
+        }
+        (void) ompi_request_complete(&request->super.super, true);
+        ++count;
     }
-    (void) ompi_request_complete(&request->super.super, true);
+    return count;
 }
 
 /* --- moving on -------------------------------------------------------------------------------------------------------- */
@@ -335,11 +351,12 @@ static int queued(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, c
     module->behind = true;
     car_lane_enter(&module->queue, &request->op);
     coll_car_make_busy(module);
+    const bool active = COLL_CAR_ACTIVE == module->state;
     coll_car_unlock();
     *result = &request->super.super;
     /* Whatever can begin begins now: the caller may not come back for long. */
     (void) coll_car_poll();
-    if (COLL_CAR_ACTIVE == module->state) {
+    if (active) {
         look_for_peers(module, request);
     }
     return OMPI_SUCCESS;

@@ -39,11 +39,17 @@ OBJ_CLASS_DECLARATION(coll_car_request_t);
  */
 coll_car_request_t *coll_car_request_new(mca_coll_car_module_t *module, bool persistent);
 
+/*
+ * What the thread did that has completed a request comes before what this one does with it. Open MPI's own order says so as
+ * well; this does not rest on it, and tools that look for data races can see it.
+ */
+void coll_car_request_sync(void);
+
 /* Gives its memory back, and what it retained. */
 void coll_car_request_give(coll_car_request_t *request);
 
-/* To the user: it has ended. Not under the lock. */
-void coll_car_request_complete(coll_car_request_t *request);
+/* To the user: the requests of that list have ended. Not under the lock. Returns how many. */
+int coll_car_requests_complete(coll_car_request_t *ended);
 
 /* Under the lock: moves the module's requests on; those that have ended are put behind *ended. True while there are others. */
 bool coll_car_requests_poll(mca_coll_car_module_t *module, coll_car_request_t **ended);

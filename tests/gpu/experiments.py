@@ -33,7 +33,8 @@ class Job:
     @property
     def name(self):
         case = [self.arguments[self.arguments.index("--case") + 1]] if "--case" in self.arguments else []
-        words = [self.program, *case, *(f"{value}" for value in (*self.car.values(), *self.env.values())), *self.under[:3:2]]
+        words = [self.program, *case, *(f"{value}" for value in self.car.values()),
+                 *filter(None, [self.env.get("CAR_TEST_FORM")]), *(self.under[:3:2])]
         return " ".join(words)
 
 
@@ -83,17 +84,39 @@ def programs(ranks, big_bytes, limit_ms, fuzz_seconds=10):
         Job("stream_order", ("--expect", "after"), car={"stream_order": "legacy"}),
         Job("stream_order", ("--expect", "after", "--stream", "per-thread"), car={"stream_order": "legacy"}),
         Job("whole"),
-        *(Job("allreduce", ("--cases", 30, "--max-bytes", 1 << 20), env={"CAR_TEST_FORM": form}) for form in ("nonblocking", "persistent")),
-        Job("outstanding", ("--calls", 30)),
-        Job("idup"),
-        Job("persistent"),
-        Job("unsupported"),
-        Job("zero_copy"),
-        Job("reset", ("--who", "all")),
         Job("big", ("--bytes", big_bytes, "--overhead", 128 << 20)),
     ]
     if ranks == 2:  # more than 2^31 bytes, once
         jobs.append(Job("fuzz", ("--huge", "yes", "--seconds", 1, "--max-bytes", 65536), timeout=60))
+    return jobs + other_forms(ranks)
+
+
+def other_forms(ranks):
+    """Nonblocking and persistent calls and zero copy, at sizes that are quickly compared on the host; a part with each number of ranks."""
+    zero_copy = {"zero_copy_min": 1 << 20}
+    nonblocking, persistent = ({"CAR_TEST_FORM": form} for form in ("nonblocking", "persistent"))
+    jobs = [Job("allreduce", ("--kinds", GPU_KINDS, "--cases", 40, "--max-bytes", 1 << 20), env=env,
+                car={"blocks": 8, "threads": 256}, like="eight blocks") for env in (nonblocking, persistent)]
+    jobs += [
+        Job("outstanding", ("--max-bytes", 1 << 20), car=zero_copy),
+        Job("persistent", ("--room", "maybe")),
+        Job("zero_copy", ("--times", 200), car=zero_copy),
+    ]
+    if ranks == 2:
+        jobs += [Job(program, arguments, env=env) for program, arguments in (("mixed", ()), ("types", ("--reference", "no")))
+                 for env in (nonblocking, persistent)]
+        jobs.append(Job("idup", ("--rounds", 6)))
+        jobs.append(Job("reset", ("--who", "all")))
+    if ranks == 4:
+        jobs += [
+            Job("outstanding", ("--integers", "yes", "--room", "no", "--fill-ms", 10, "--max-bytes", 1 << 20), car={"memory": 1 << 20}),
+            Job("outstanding", ("--threads", 4, "--calls", 20, "--complete", "other")),
+            Job("persistent", ("--requests", 15, "--rounds", 25),
+                car={"first_epoch": (1 << 32) - 5, "push_max": 0, "zero_copy_min": 0}),
+            Job("unsupported", ("--rounds", 3)),
+            Job("zero_copy", ("--case", "many"), car={**zero_copy, "map_max": 8}),
+            Job("late", ("--limit-ms", 50, "--ms", 1000), env=nonblocking),
+        ]
     return jobs
 
 
@@ -109,6 +132,11 @@ def sections():
         Job("mixed", ("--cases", 20), timeout=60),
         Job("late", ("--limit-ms", 300)),
         Job("lifecycle", ("--rounds", 5), timeout=60),
+        Job("allreduce", (*few, "--cases", 20, "--max-bytes", 1 << 20), env={"CAR_TEST_FORM": "nonblocking"}, timeout=60),
+        Job("allreduce", (*few, "--cases", 10, "--max-bytes", 1 << 20), env={"CAR_TEST_FORM": "persistent"}, timeout=60),
+        Job("outstanding", ("--calls", 20), timeout=60),
+        Job("persistent", ("--requests", 30), timeout=60),
+        Job("zero_copy", ("--times", 50), car={"zero_copy_min": 1 << 20}, timeout=60),
     ]))
     found.append(Section("compute-sanitizer", 2, False, one_gpu=True, tool="compute-sanitizer", jobs=[
         Job(program, arguments, car={"algorithm": algorithm}, timeout=90,

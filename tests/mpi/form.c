@@ -86,7 +86,8 @@ static int persistent(const void *sbuf, void *rbuf, int count, MPI_Datatype type
         rc = MPI_Start(&request);
         rc = MPI_SUCCESS == rc ? MPI_Wait(&request, MPI_STATUS_IGNORE) : rc;
     }
-    const int freed = MPI_Request_free(&request);
+    /* Open MPI frees requests that have failed, persistent ones, too. */
+    const int freed = MPI_REQUEST_NULL == request ? MPI_SUCCESS : MPI_Request_free(&request);
     return MPI_SUCCESS == rc ? freed : rc;
 }
 

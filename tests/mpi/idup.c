@@ -1,7 +1,7 @@
 /*
  * Communicators are made while MPI_Iallreduce is under way on their parent: by MPI_Comm_idup, whose own nonblocking calls on
  * the parent come between the program's in an order of their own on every rank, by MPI_Comm_dup and MPI_Comm_split. Ranks
- * sleep at other places, so they move on unevenly. All sums are right.
+ * sleep, and let MPI move on, at other places. All sums are right. (Stock Open MPI gives wrong ones, of host memory.)
  *
  * Then the new ones are used at once: the first call on each is nonblocking, in opposite orders on different ranks, with a
  * blocking one right behind it.
@@ -34,11 +34,26 @@ static uint64_t own(void)
     return test_random(4242 + 77 * (uint64_t) (test.rank + 1), ++run.draws);
 }
 
-/* Two times out of three, and other ranks at other places. */
-static void sleep_unevenly(void)
+/*
+ * A rank sleeps, or it lets MPI move on for as long, so that calls which MPI_Comm_idup makes there come before the program's
+ * next one on some ranks, and behind it on others.
+ */
+static void move_on_unevenly(void)
 {
-    if (0 != own() % 3) {
-        usleep((unsigned int) (own() % (run.sleep_us + 1)));
+    const unsigned int us = (unsigned int) (own() % (run.sleep_us + 1));
+    int flag;
+
+    switch (own() % 3) {
+    case 0:
+        return;
+    case 1:
+        usleep(us);
+        return;
+    default:
+        for (const double end = test_ms() + us / 1000.0; test_ms() < end;) {
+            MPI_Iprobe(MPI_ANY_SOURCE, 0, MPI_COMM_WORLD, &flag, MPI_STATUS_IGNORE);
+        }
+        return;
     }
 }
 
@@ -103,7 +118,7 @@ static void use_fresh(MPI_Comm comms[FRESH], uint64_t seed)
         for (int i = 0; i < EACH; ++i) {
             post(&calls[c][i], &requests[c * EACH + i]);
         }
-        sleep_unevenly();
+        move_on_unevenly();
     }
     for (int c = 0; c < FRESH; ++c) {
         block(comms[c], test_random(seed + 1, (uint64_t) c));
@@ -149,15 +164,16 @@ static void one_round(MPI_Comm parent, int round)
         if (2 == i) {
             MPI_Comm_idup(parent, &comms[0], &requests[CALLS]);
         }
-        if (8 == i) { /* the first may still be under way */
+        if (8 == i) { /* two at a time of one parent lock up in stock Open MPI */
+            MPI_Wait(&requests[CALLS], MPI_STATUS_IGNORE);
             MPI_Comm_idup(parent, &comms[4], &requests[CALLS + 1]);
         }
         post(&calls[i], &requests[i]);
-        sleep_unevenly();
+        move_on_unevenly();
     }
-    for (int left = CALLS + 2; left > 0; --left) {
+    for (int left = CALLS + 1; left > 0; --left) {
         if (0 == left % 4) {
-            sleep_unevenly();
+            move_on_unevenly();
         }
         MPI_Waitany(CALLS + 2, requests, &index, MPI_STATUS_IGNORE);
         if (index < CALLS) {
@@ -170,7 +186,7 @@ static void one_round(MPI_Comm parent, int round)
         if (3 == i || 6 == i || 9 == i) {
             make(i / 3, parent, &comms[i / 3]);
         }
-        sleep_unevenly();
+        move_on_unevenly();
     }
     use_fresh(comms, (uint64_t) round + 7000);
     MPI_Waitall(CALLS, requests, MPI_STATUSES_IGNORE);
@@ -209,7 +225,7 @@ int main(int argc, char **argv)
     CHECK(!room || run.device == test_served(&since), "kernels served %llu calls of %llu", test_served(&since), run.device);
     CHECK(!room || run.host == since.calls_host + since.calls_host_small, "%llu calls of %llu were host calls",
           since.calls_host + since.calls_host_small, run.host);
-    CHECK(test_served(&since) > 0, "kernels served nothing");
+    CHECK(test_served(&since) > 0 || 0 == run.device, "kernels served nothing");
     if (0 != rounds % 3) {
         MPI_Comm_free(&parents[2]);
     }

@@ -35,4 +35,6 @@ def test_a_message_of_more_than_2_to_the_31_bytes(build, check, full):
 def test_a_seed_makes_the_same_calls_again(build, check):
     results = [check(run(build, "fuzz", "--seed", 7, "--first", 3, "--generations", 2, "--max-bytes", 20000, ranks=2,
                          gpus=simulated(build))) for _ in range(2)]
-    assert results[0].line("ok") == results[1].line("ok")
+    # By what kernels is counted of whatever ends during a blocking call, which may be a request that is under way.
+    first, second = (result.line("ok").split(";")[0] for result in results)
+    assert first == second

@@ -1,7 +1,7 @@
 """
-The matrix of Open MPI versions, PMLs, topologies, rank counts and ways to do a call: by default every pair of values of
-any two of these, with --full all of it. Each run is the program allreduce, and all on one Open MPI that differ only in the
-way to do a call must print the same digest.
+The matrix of Open MPI versions, PMLs, topologies, rank counts, forms of a call and ways to do it: by default every pair of
+values of any two of these, with --full all of it. Each run is the program allreduce, and all on one Open MPI that differ only
+in the form or the way to do a call must print the same digest.
 """
 import pytest
 
@@ -16,6 +16,7 @@ FACTORS = {
     "links": ["auto", "p2p"],
     "algorithm": ["auto", "one_shot_push", "one_shot_pull", "two_shot"],
     "launch": ["graph", "plain"],
+    "form": ["blocking", "nonblocking", "persistent"],
 }
 
 digests = {}
@@ -51,7 +52,7 @@ def test_allreduce(row, check):
     gpus = launch.simulated(build, devices=1 if shared else row["ranks"],
                             topology="nvlink" if shared else row["topology"])
     result = check(launch.run(build, "allreduce", *arguments(row), ranks=row["ranks"], pml=row["pml"], gpus=gpus,
-                              car={k: row[k] for k in ("links", "algorithm", "launch")}))
+                              car={k: row[k] for k in ("links", "algorithm", "launch")}, env={"CAR_TEST_FORM": row["form"]}))
     if served(row):
         # One device has no memory of another to try, and each Open MPI has types of its own, so these make other calls.
         assert digests.setdefault((build.version, row["ranks"], shared), result.digest) == result.digest, result

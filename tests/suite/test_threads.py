@@ -34,11 +34,17 @@ def fixture_instrumented(tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("ranks, devices, each", [(2, 1, 1), (3, 2, 2)])
-def test_thread_sanitizer_finds_nothing(build, check, instrumented, ranks, devices, each):
+@pytest.mark.parametrize("which", ["nonblocking", "persistent"])
+def test_threads_in_the_other_forms(build, check, which):
+    check(run(build, "threads", "--threads", 5, ranks=3, gpus=simulated(build, devices=2), env={"CAR_TEST_FORM": which}, timeout=40))
+
+
+@pytest.mark.parametrize("ranks, devices, each, form", [(2, 1, 1, "blocking"), (3, 2, 2, "blocking"), (2, 1, 1, "nonblocking"),
+                                                        (2, 1, 1, "persistent")])
+def test_thread_sanitizer_finds_nothing(build, check, instrumented, ranks, devices, each, form):
     # A mutex that one library of Open MPI locks and another unlocks is seen half.
     options = f"suppressions={SUPPRESSIONS}:history_size=7:report_mutex_bugs=0:exitcode=66"
     result = check(run(build, "../tsan/threads", "--threads", 4, "--devices", each, ranks=ranks,
-                       gpus=simulated(build, devices), folder=instrumented(build), env={"TSAN_OPTIONS": options},
+                       gpus=simulated(build, devices), folder=instrumented(build), env={"TSAN_OPTIONS": options, "CAR_TEST_FORM": form},
                        timeout=80))
     assert "WARNING: ThreadSanitizer" not in result.output, result
