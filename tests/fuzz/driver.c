@@ -322,3 +322,4 @@ CUresult car_cuda_enter(const car_cuda_t *cuda, CUcontext c, car_cuda_guard_t *g
 }
 
 void car_cuda_leave(const car_cuda_t *cuda, car_cuda_guard_t *guard) { (void) cuda; (void) guard; }
+CUresult car_cuda_wait(const car_cuda_t *cuda, CUstream s) { return cuda->StreamSynchronize(s); }

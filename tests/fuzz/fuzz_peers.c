@@ -148,7 +148,7 @@ static void peers_go_on(void)
         lanes(r);
     }
     if (++run.waits > PATIENCE) {
-        car_control_break(run.control[1]);
+        car_control_break(run.control[1], CAR_FAULT_DRIVER, "it takes too long");
     }
 }
 
@@ -206,12 +206,11 @@ static bool lane_call(car_lane_t *lane, bool device)
 static bool request(car_comm_t *comm)
 {
     const car_call_t call = call_of(true, false);
-    char reason[CAR_REASON_BYTES];
     bool failed = false;
 
-    car_persistent_t *p = car_persistent_create(comm, &call, reason);
+    car_persistent_t *p = car_persistent_create(comm, &call);
     if (NULL == p) {
-        return '\0' == reason[0];
+        return !car_control_broken(run.control[0]);
     }
     for (unsigned int starts = next() % 3; starts > 0 && !failed; --starts) {
         car_persistent_start(p);
@@ -230,7 +229,6 @@ static bool request(car_comm_t *comm)
 static void use(car_comm_t *comm)
 {
     static car_lane_t queue, calls;
-    char reason[CAR_REASON_BYTES];
     bool whole = true;
 
     run.set_up = true;
@@ -250,7 +248,7 @@ static void use(car_comm_t *comm)
             whole = lane_call(&calls, true);
             break;
         case 3:
-            whole = car_comm_grow(comm, CAR_PIECE_MIN + next() * (size_t) 4096, reason);
+            whole = car_comm_grow(comm, CAR_PIECE_MIN + next() * (size_t) 4096);
             break;
         default:
             whole = request(comm);
@@ -266,7 +264,7 @@ static void use(car_comm_t *comm)
 static void leave(car_device_t *device)
 {
     for (int r = 1; r < RANKS; ++r) {
-        atomic_store(&run.control[r]->segment->departed, RANKS);
+        atomic_store(&run.control[r]->segment->rank[r].gone, 1);
     }
     car_devices_lock();
     car_pending_reclaim();

@@ -171,7 +171,7 @@ class Job:
 def jobs_for(mutation):
     if mutation.file == "one_shot_push.cu":
         return [Job("one_shot_push", spin_us=5), Job("one_shot_push", devices=1, spin_us=5)]
-    if mutation.function == "car_end":
+    if mutation.function in ("car_end", "car_fence_for_host"):
         kinds = "managed" if mutation.call == "car_fence_sys" else "device"
         return [Job(algorithm, kinds=kinds, blocks=4) for algorithm in ("one_shot_pull", "two_shot", "one_shot_push")]
     if mutation.file == "two_shot.cu":

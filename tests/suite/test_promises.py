@@ -123,4 +123,4 @@ def test_coll_car_can_be_told_not_to_use_pcie(build, check):
 @pytest.mark.parametrize("ranks", [3, 4])
 def test_calls_of_different_algorithms_follow_each_other_at_once(build, check, ranks):
     check(run(build, "alternate", "--rounds", 60, ranks=ranks, gpus=simulated(build),
-              car={"push_max": 0, "pull_max": 65536}))
+              car={"push_max": 0, "pull_max": 65536, "zero_copy_min": 0}))

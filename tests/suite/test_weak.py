@@ -30,7 +30,7 @@ def test_every_algorithm(build, check, full, algorithm, devices, scope):
 def test_algorithms_after_each_other(build, check, full, devices):
     for seed in seeds(full):
         check(run(build, "alternate", "--rounds", 10, ranks=4, gpus=simulated(build, devices, weak=seed),
-                  car={"push_max": 0, "pull_max": 65536}))
+                  car={"push_max": 0, "pull_max": 65536, "zero_copy_min": 0}))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -59,8 +59,8 @@ def test_other_programs(build, check, full, program, arguments):
 
 QUICK = ["car_signal: car_block_barrier 1: orders nothing", "car_signal: car_store_release_sys 1: relaxed",
          "car_wait: car_load_acquire_sys 1: relaxed", "car_wait: car_block_all 1: orders nothing",
-         "car_end: car_block_barrier 1: orders nothing", "car_end: car_fence_sys 1: gpu scope",
-         "car_end: car_fence_gpu 1: removed"]
+         "car_end: car_block_barrier 1: orders nothing", "car_fence_for_host: car_fence_sys 1: gpu scope",
+         "car_fence_for_host: car_fence_gpu 1: removed"]
 
 
 def pytest_generate_tests(metafunc):
