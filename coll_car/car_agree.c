@@ -8,6 +8,7 @@
 #include "car_grow.h"
 #include "car_lane_parts.h"
 #include "car_pending.h"
+#include "car_sets.h"
 
 /* A step that is larger gains nothing: it takes many times what its launches cost. */
 #define CAR_SLOT_MOST ((size_t) 4 << 20)
@@ -276,8 +277,6 @@ static int heard_second(car_lane_t *lane, const car_call_t *op)
     return all;
 }
 
-/* --- zero copy ------------------------------------------------------------------------------------------------------ */
-
 static bool all_exported(const car_lane_t *lane)
 {
     for (int r = 0; r < lane->size; ++r) {
@@ -287,169 +286,6 @@ static bool all_exported(const car_lane_t *lane)
         }
     }
     return true;
-}
-
-static void forget_set(car_set_t *set)
-{
-    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
-        if (NULL != set->held[i]) {
-            car_registry_release(set->held[i]);
-        }
-    }
-    memset(set, 0, sizeof(*set));
-}
-
-static bool contains(const car_set_t *set, int r, uint64_t id)
-{
-    return id == set->id[2 * r] || id == set->id[2 * r + 1];
-}
-
-/*
- * What is gone is in no set any more, and not mapped longer than calls that are under way hold it, whether this call is zero copy or
- * not. All ranks read this; a rank tells it again until they have.
- */
-static void drop_gone(car_lane_t *lane, car_call_t *op)
-{
-    car_device_t *device = lane->comm->device;
-    bool any = false;
-
-    op->read = true;
-    for (int r = 0; r < lane->size; ++r) {
-        any = any || 0 != lane->said[r].gone[0];
-    }
-    if (!any || !car_lane_driver(lane)) {
-        return;
-    }
-    car_devices_lock();
-    for (int r = 0; r < lane->size; ++r) {
-        const car_said_t *theirs = &lane->said[r];
-        for (int g = 0; g < CAR_GONE_AT_ONCE && 0 != theirs->gone[g]; ++g) {
-            for (int s = 0; s < CAR_LANE_SETS; ++s) {
-                if (0 != lane->sets[s].id[0] && contains(&lane->sets[s], r, theirs->gone[g])) {
-                    forget_set(&lane->sets[s]);
-                }
-            }
-        }
-        if (r != lane->rank) {
-            car_registry_drop(device, &lane->comm->peer[r].arena, theirs->gone);
-        }
-    }
-    car_devices_unlock();
-}
-
-static bool is_set(const car_lane_t *lane, const car_set_t *set)
-{
-    for (int r = 0; r < lane->size; ++r) {
-        const car_said_t *theirs = &lane->said[r];
-        if (set->id[2 * r] != theirs->in.id || set->id[2 * r + 1] != theirs->out.id) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/*
- * How many sets a lane remembers: no more than may be mapped at a time, with as many for the communicator's other lane. The same on
- * all ranks, or they would not remember the same ones.
- */
-static int sets_most(const car_lane_t *lane)
-{
-    const uint32_t peers = lane->size > 1 ? (uint32_t) lane->size - 1 : 1;
-    const int most = (int) (lane->comm->map_max / (4 * peers));
-
-    return most < 1 ? 1 : most > CAR_LANE_SETS ? CAR_LANE_SETS : most;
-}
-
-/* The set that a call's records are, and whether it has been seen before; else it takes the place of the one unused longest. */
-static car_set_t *find_set(car_lane_t *lane, const car_call_t *op, bool *seen)
-{
-    car_set_t *oldest = &lane->sets[0];
-
-    for (int s = 0; s < sets_most(lane); ++s) {
-        if (is_set(lane, &lane->sets[s])) {
-            *seen = lane->sets[s].last != op->number;
-            return &lane->sets[s];
-        }
-        oldest = lane->sets[s].last < oldest->last ? &lane->sets[s] : oldest;
-    }
-    forget_set(oldest);
-    for (int r = 0; r < lane->size; ++r) {
-        oldest->id[2 * r] = lane->said[r].in.id;
-        oldest->id[2 * r + 1] = lane->said[r].out.id;
-    }
-    *seen = false;
-    return oldest;
-}
-
-static bool map_set(car_lane_t *lane, car_set_t *set)
-{
-    car_comm_t *comm = lane->comm;
-    bool mapped = true;
-
-    set->let_go = false;
-    if (!car_lane_driver(lane)) {
-        return false;
-    }
-    for (int i = 0; i < 2 * lane->size && mapped; ++i) {
-        const int r = i / 2;
-        const car_said_t *theirs = &lane->said[r];
-        if (r != lane->rank) {
-            set->held[i] = car_comm_hold(comm, r, 0 == i % 2 ? &theirs->in : &theirs->out, &set->base[i]);
-            mapped = NULL != set->held[i];
-        }
-    }
-    return mapped;
-}
-
-static void unmap_set(car_set_t *set)
-{
-    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
-        if (NULL != set->held[i]) {
-            car_registry_release(set->held[i]);
-            set->held[i] = NULL;
-        }
-    }
-}
-
-void car_lane_let_go(car_lane_t *lane, int r, uint64_t id)
-{
-    for (int s = 0; s < CAR_LANE_SETS; ++s) {
-        car_set_t *set = &lane->sets[s];
-        if (0 != set->id[0] && contains(set, r, id)) {
-            unmap_set(set);
-            set->let_go = true;
-        }
-    }
-}
-
-/* A rank whose driver refused to free what it had told to be going brings it again: it is mapped anew. False: broken. */
-static bool map_again(car_lane_t *lane, car_set_t *set)
-{
-    if (set->let_go && !map_set(lane, set)) {
-        lane->broken = true;
-        car_control_break(lane->control, CAR_FAULT_DRIVER,
-                          "a buffer that a rank was about to free came again, and could not be mapped");
-        return false;
-    }
-    return true;
-}
-
-/* The call's own hold on everybody's buffers, and where these are. */
-static void use_set(const car_lane_t *lane, car_call_t *op, const car_set_t *set)
-{
-    for (int r = 0; r < lane->size; ++r) {
-        const car_said_t *theirs = &lane->said[r];
-        op->source[r] = set->base[2 * r] + theirs->in.offset;
-        op->dest[r] = set->base[2 * r + 1] + theirs->out.offset;
-    }
-    op->source[lane->rank] = (CUdeviceptr) (uintptr_t) op->input.address;
-    op->dest[lane->rank] = (CUdeviceptr) (uintptr_t) op->output.address;
-    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
-        op->held[i] = set->held[i];
-        if (NULL != set->held[i]) {
-            car_registry_hold_again(set->held[i]);
-        }
-    }
 }
 
 /* --- a larger piece for the queue ------------------------------------------------------------------------------------ */
@@ -577,27 +413,27 @@ static zero_copy_t decide_zero_copy(car_lane_t *lane, car_call_t *op)
     bool seen;
 
     car_devices_lock();
-    car_set_t *set = find_set(lane, op, &seen);
+    car_set_t *set = car_sets_find(lane, op, &seen);
     set->last = op->number;
     zero_copy_t answer = set->mapped ? ZERO_COPY_YES : ZERO_COPY_NO;
     if (!set->mapped && set->pause > 0 && !op->second) {
         --set->pause;
     } else if (!set->mapped && (op->second || seen || wants_mapping(lane, op))) {
         if (!op->second) {
-            say_second(lane, op, map_set(lane, set), 0);
+            say_second(lane, op, car_sets_map(lane, set), 0);
         }
         const int heard = heard_second(lane, op);
         answer = heard < 0 ? ZERO_COPY_WAIT : heard > 0 ? ZERO_COPY_YES : ZERO_COPY_NO;
         set->mapped = ZERO_COPY_YES == answer;
         if (ZERO_COPY_NO == answer) {
-            unmap_set(set);
+            car_sets_unmap(set);
             set->pause = CAR_PAUSE;
         }
     }
-    if (ZERO_COPY_YES == answer && !map_again(lane, set)) {
+    if (ZERO_COPY_YES == answer && !car_sets_map_again(lane, set)) {
         answer = ZERO_COPY_WAIT;
     } else if (ZERO_COPY_YES == answer) {
-        use_set(lane, op, set);
+        car_sets_use(lane, op, set);
     }
     car_devices_unlock();
     return answer;
@@ -659,7 +495,7 @@ static bool decide(car_lane_t *lane)
     }
     if (!op->growing && may_be_zero_copy(lane)) {
         if (!op->read) {
-            drop_gone(lane, op);
+            car_sets_drop_gone(lane, op);
         }
         if (all_exported(lane)) {
             const zero_copy_t answer = decide_zero_copy(lane, op);
@@ -680,15 +516,6 @@ static bool decide(car_lane_t *lane)
         lane->grow_pause = CAR_PAUSE + 1;
     }
     return decided(lane, op, without_zero_copy(lane, op));
-}
-
-void car_lane_forget_sets(car_lane_t *lane, bool alive)
-{
-    car_devices_lock();
-    for (int s = 0; s < CAR_LANE_SETS && alive; ++s) {
-        forget_set(&lane->sets[s]);
-    }
-    car_devices_unlock();
 }
 
 bool car_lane_agree(car_lane_t *lane)
