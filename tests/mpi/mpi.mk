@@ -25,7 +25,7 @@ tests_mpi_libcommon_la_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_libcommon_la_CFLAGS = -std=gnu11 -ffp-contract=off $(CAR_WARNINGS)
 
 if HAVE_NVCC
-tests_mpi_images_object = tests/mpi/libcommon_la-test_images.lo
+tests_mpi_images_object = tests/mpi/tests_mpi_libcommon_la-test_images.lo
 $(tests_mpi_images_object): tests/kernels/test_kernels.fatbin
 -include tests/kernels/test_kernels.fatbin.d
 CLEANFILES += tests/kernels/test_kernels.fatbin tests/kernels/test_kernels.fatbin.d
