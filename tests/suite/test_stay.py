@@ -1,7 +1,12 @@
 """A kernel that stays after a small call and is rung for with the next one: docs/protocol.md, "The kernel that stays"."""
+import os
+import subprocess
+
 import pytest
 
-from launch import run, simulated
+from launch import environment_of, run, simulated
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 
 # On simulated GPUs, whose times mean nothing, a stay has to be longer than on real ones for calls to come in time.
 LONG = {"stay": "always", "stay_us": 5000, "stay_total_us": 1000000}
@@ -68,3 +73,14 @@ def test_none_stays_where_none_may(build, check, setting):
     ("communicators", [], 4), ("late", ["--ms", 600], 3), ("mixed", ["--cases", 40], 3), ("reset", [], 2)])
 def test_other_programs_are_right_with_it(build, check, program, arguments, ranks):
     check(run(build, program, *arguments, ranks=ranks, gpus=simulated(build, 2), car=LONG))
+
+
+def test_the_table_of_what_it_gains_and_costs(build):
+    """That it is made; what it says means nothing on simulated GPUs, so its verdict is either."""
+    table = os.path.join(ROOT, "bench/stay_table")
+    done = subprocess.run([table, "--turns", "1", build.mpirun, "--oversubscribe", "--bind-to", "none", "-np", "2",
+                           os.path.join(build.path, "bench/car_gaps"), "--gaps", "0,5", "--iterations", "40"],
+                          env={**environment_of(build), **simulated(build)}, capture_output=True, text=True, timeout=90, check=False)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 + 12 + 1 and "adaptive is" in lines[-1], done.stdout + done.stderr
+    assert (done.returncode == 0) == ("nowhere" in lines[-1])
