@@ -1,8 +1,8 @@
 /*
  * MPI_Allreduce_init, or MPIX_Allreduce_init of Open MPI 4.1. Making a request is collective and may wait for the others, so what
  * becomes of it is agreed on there and then; a start only launches. What kernels cannot serve is a request of the saved
- * module's, within one of ours where it has device buffers, which go by way of host memory, or an operation or type that
- * the user may free: MPI lets programs do so, and Open MPI's own persistent requests would use what is gone.
+ * module's, within one of ours where it has device buffers, which go by way of host memory, or an operation or type
+ * that the user may free: MPI lets programs do so, and Open MPI's own persistent requests would use what is gone.
  */
 #include "coll_car_request.h"
 

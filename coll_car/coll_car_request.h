@@ -42,8 +42,8 @@ OBJ_CLASS_DECLARATION(coll_car_request_t);
 coll_car_request_t *coll_car_request_new(mca_coll_car_module_t *module, bool persistent);
 
 /*
- * Whether the user may free the operation or the type while a request uses them; and keeps them alive until the request is
- * freed. Open MPI does it for requests that are active when the call that makes them returns: not for persistent ones.
+ * Whether the user may free the operation or the type while a request uses them; and keeps them alive until the request
+ * is freed. Open MPI does it for requests that are active when the call that makes them returns: not for persistent ones.
  */
 bool coll_car_may_be_freed(struct ompi_op_t *op, const struct ompi_datatype_t *dtype);
 void coll_car_request_keep(coll_car_request_t *request, struct ompi_op_t *op, struct ompi_datatype_t *dtype);

@@ -110,8 +110,8 @@ static void not_this_one(void *in, void *inout, int *count, MPI_Datatype *type)
 }
 
 /*
- * While requests with them are there, as MPI allows; the handles stay known, for comparing. If nobody keeps what is freed, the
- * next that is made lies in its place.
+ * While requests with them are there, as MPI allows; the handles stay known, for comparing. If nobody keeps what is
+ * freed, the next that is made lies in its place.
  */
 static void free_types(void)
 {
@@ -442,7 +442,7 @@ static void persistent(MPI_Comm comms[COMMUNICATORS], int round)
     free_later();
 }
 
-/* One request at a time, so that no other keeps what it uses; the first items have every kind of memory on either side. */
+/* One request at a time, so that no other keeps what it uses. The first items have all kinds of memory on either side. */
 static void persistent_alone(MPI_Comm comm, int round)
 {
     const int kinds = run.number < 8 ? run.number : 8;
@@ -453,9 +453,11 @@ static void persistent_alone(MPI_Comm comm, int round)
         if (SERVED == sort || sort >= BROADCAST) {
             continue;
         }
+        const uint64_t random = test_random(run.seed + 2000 + (uint64_t) round, (uint64_t) i);
         make_types();
-        prepare(item, comm, test_random(run.seed + 2000 + (uint64_t) round, (uint64_t) i) / SORTS / 2 * SORTS + (uint64_t) sort);
-        form_allreduce_init(send_of(item), item->out.address, item->count, type_of(item), op_of(item), comm, &item->request);
+        prepare(item, comm, random - random % SORTS + (uint64_t) sort);
+        form_allreduce_init(send_of(item), item->out.address, item->count, type_of(item), op_of(item), comm,
+                            &item->request);
         free_types();
         for (int turn = 0; turn < 2; ++turn) {
             item->seed += (uint32_t) turn;
