@@ -8,6 +8,11 @@ mpi_tests = \
 	tests/mpi/types tests/mpi/unsupported tests/mpi/whole tests/mpi/zero_copy
 check_PROGRAMS += $(mpi_tests)
 
+# All that tests/suite uses: what make check builds, but for the tests of its own.
+.PHONY: suite-programs
+suite-programs: all
+	$(MAKE) $(AM_MAKEFLAGS) $(mpi_tests) $(suite_programs) $(check_LTLIBRARIES) $(check_DATA)
+
 mpi_test_common = \
 	tests/mpi/checked.c tests/mpi/checked.h tests/mpi/data.c tests/mpi/data.h tests/mpi/data_compare.c \
 	tests/mpi/data_fold.c tests/mpi/data_half.c tests/mpi/data_types.c tests/mpi/flight.c tests/mpi/flight.h tests/mpi/form.c tests/mpi/form.h tests/mpi/gpu.c tests/mpi/gpu.h \

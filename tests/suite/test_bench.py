@@ -22,6 +22,8 @@ import bench_check  # noqa: E402
 import bench_csv  # noqa: E402
 import cost_model  # noqa: E402
 
+pytestmark = pytest.mark.by_turns
+
 SMALL = ("--max", "4k", "--step", "8", "--iterations", "4")
 FIGURES = ("algorithm", "calls", "median_us", "mean_us", "fastest_rank_us", "slowest_rank_us", "p99_us")
 

@@ -11,6 +11,7 @@ from launch import run, simulated
 GO_ON = ["--enable-recovery"]
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("call", ["cuGraphLaunch:9", "cuGraphExecKernelNodeSetParams:5", "cuMemcpyAsync:15",
                                   "cuEventRecord:2+,cuGraphLaunch:2+"])
 @pytest.mark.parametrize("ranks", [2, 4])
@@ -18,6 +19,7 @@ def test_a_driver_that_fails_on_one_rank_gives_all_an_error(build, check, call, 
     check(run(build, "broken", ranks=ranks, gpus=simulated(build), rank_env={1: {"SIMGPU_FAIL": call}}, timeout=40))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("call", ["cuGraphLaunch:9", "cuMemcpyAsync:15", "cuEventRecord:2+,cuGraphLaunch:2+"])
 @pytest.mark.parametrize("how", [("--at-once", 8), ("nonblocking",), ("persistent",)], ids=lambda how: how[0].strip("-"))
 def test_the_same_for_nonblocking_and_persistent_calls(build, check, call, how):
@@ -26,6 +28,7 @@ def test_the_same_for_nonblocking_and_persistent_calls(build, check, call, how):
               timeout=40))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("car", [{"algorithm": "one_shot_pull"}, {"first_epoch": (1 << 32) - 20}],
                          ids=["a larger piece", "the last epochs"])
 def test_a_rank_that_cannot_clear_its_memory_gives_all_an_error(build, check, car):
@@ -34,6 +37,7 @@ def test_a_rank_that_cannot_clear_its_memory_gives_all_an_error(build, check, ca
               car=car, timeout=40))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("devices, pml", [(1, "ob1"), (3, "ucx")])
 @pytest.mark.parametrize("who", ["one", "all"])
 def test_a_device_that_is_reset_gives_all_an_error_and_serves_again(build, check, devices, pml, who):
@@ -56,6 +60,7 @@ def cases(request, full):
 
 # --- ranks that do not make the same call -----------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("form", FORMS)
 def test_ranks_that_disagree_are_told_so(build, cases, form):
     def case(what, buffers, size, before):
@@ -75,6 +80,7 @@ def test_ranks_that_disagree_are_told_so(build, cases, form):
 
 # --- ranks that are late ----------------------------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("form", FORMS)
 def test_a_late_rank_is_no_error_but_one_line(build, check, cases, form):
     def case(how, size):
@@ -87,6 +93,7 @@ def test_a_late_rank_is_no_error_but_one_line(build, check, cases, form):
           [(how, size) for how in ("late", "stop") for size in (4000, 300000, 9000000)], case)
 
 
+@pytest.mark.by_turns
 def test_a_limit_can_be_set_to_lateness(build, cases):
     def case(form, size):
         result = run(build, "gone", "--how", "stop", "--form", form, "--bytes", size, "--limit-ms", 3500, ranks=4,
@@ -165,6 +172,7 @@ def signalled(build, signal, moment, way, form, *arguments, **more):
                gpus=simulated(build, **gpus), car=car, rank_env={2: {"SIMGPU_SIGNAL": f"{moment}:{signal}"}}, timeout=40, **more)
 
 
+@pytest.mark.by_turns
 def test_a_rank_may_be_killed_at_any_moment(build, cases):
     def case(moment, way, form):
         result = signalled(build, SIGKILL, moment, way, form, options=GO_ON)
@@ -176,6 +184,7 @@ def test_a_rank_may_be_killed_at_any_moment(build, cases):
           itertools.product(MOMENTS, WAYS, FORMS), case)
 
 
+@pytest.mark.by_turns
 def test_a_rank_may_be_stopped_at_any_moment(build, check, cases):
     def case(moment, way, form):
         check(signalled(build, SIGSTOP, moment, way, form, "--expect", "right", "--ms", 500))
@@ -197,6 +206,7 @@ def calls_of_the_driver(build):
     return {name: (number + 1) // 2 for name, number in collections.Counter(names).items()}
 
 
+@pytest.mark.by_turns
 def test_any_call_of_the_driver_may_fail(build, check, full, cases):
     """Once or for good, in set-up, in use and at the end: the old path, or an error of MPI's, and no wrong result."""
     def case(name, number, good):
@@ -224,6 +234,7 @@ def test_mpi_ends_in_whatever_state_it_is_left(build, check, cases):
 
 # --- memory runs out --------------------------------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("what", ["device memory", "host memory", "descriptors"])
 def test_without_memory_the_old_path_does_the_calls(build, check, what):
     """On one rank only, at the first communicator or at any time: all ranks leave coll/car together, or go on with it."""
