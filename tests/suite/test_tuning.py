@@ -74,6 +74,13 @@ def test_a_parameter_comes_before_the_file(build, check, write):
     assert push > 20 and pull == 0 and two_shot == 0, result
 
 
+def test_open_mpis_parameter_file_may_name_the_file(build, check, write, tmp_path):
+    (tmp_path / ".openmpi").mkdir()
+    (tmp_path / ".openmpi/mca-params.conf").write_text(f"coll_car_tune_file = {write(for_three('4k', '20k'))}\n")
+    result = allreduce(build, check, car={"verbose": 2}, env={"HOME": str(tmp_path)})
+    assert thresholds(result)["push_max"] == ("4096", "tune file"), result
+
+
 def test_a_right_file_is_used_in_silence(build, check, write):
     result = allreduce(build, check, car={"tune_file": write(for_three("4k", "20k"))})
     assert not result.lines_of_car(), result
