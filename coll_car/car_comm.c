@@ -94,6 +94,7 @@ static void destroy_driver_objects(car_comm_t *comm)
     if (CUDA_SUCCESS != car_cuda_enter(cuda, comm->device->context, &guard)) {
         return;
     }
+    car_stay_destroy(comm);
     destroy_graphs(comm);
     if (NULL != comm->event) {
         (void) cuda->EventDestroy(comm->event);
@@ -114,6 +115,7 @@ static void release(car_comm_t *comm, bool alive)
             car_device_unmap(comm->device, &comm->peer[r].arena);
         }
     }
+    car_stay_release(comm);
     if (comm->word >= 0) {
         car_device_give_word(comm->device, comm->word);
     }

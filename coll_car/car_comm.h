@@ -14,6 +14,7 @@
 #include "car_plan.h"
 #include "car_reduction.h"
 #include "car_registry.h"
+#include "car_stay.h"
 #include "car_thresholds.h"
 #include "car_topology.h"
 
@@ -71,6 +72,7 @@ typedef struct car_comm {
     CUevent event; /* orders the stream after the caller's legacy default stream */
     int word;      /* index of the completion word */
     car_graph_t graphs[CAR_ALGORITHMS][CAR_KERNELS];
+    car_stay_t stay; /* blocking calls' kernel that stays for the next one */
 
     car_retired_t retired[CAR_LANES];
     int retired_count;

@@ -117,6 +117,7 @@ static bool allocate_words(car_device_t *d, char reason[CAR_REASON_BYTES])
     }
     d->host_words = words;
     memset(words, 0, CAR_HOST_WORDS * sizeof(car_host_word_t));
+    d->host_words_used[CAR_GONE_WORD / 64] |= UINT64_C(1) << CAR_GONE_WORD % 64;
     return !failed(d->cuda->MemHostGetDevicePointer(&d->host_words_on_device, words, 0), "cuMemHostGetDevicePointer",
                    reason);
 }

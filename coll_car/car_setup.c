@@ -423,7 +423,8 @@ void car_setup_begin(car_setup_t *setup, const car_comm_config_t *config)
                          .params = config->params,
                          .counters = config->counters,
                          .progress = config->progress,
-                         .word = -1};
+                         .word = -1,
+                         .stay.bell = -1};
     make_offer(comm, config, &offer);
     setup->under_way = OFFERS;
     car_control_exchange_begin(comm->control, &offer, sizeof(offer));

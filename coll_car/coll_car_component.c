@@ -101,6 +101,13 @@ static const mca_base_var_enum_value_t two_phase_values[] = {
     {0, NULL},
 };
 
+static const mca_base_var_enum_value_t stay_values[] = {
+    {CAR_STAY_OFF, "off"},
+    {CAR_STAY_ADAPTIVE, "adaptive"},
+    {CAR_STAY_ALWAYS, "always"},
+    {0, NULL},
+};
+
 static void add(const char *name, const char *help, mca_base_var_type_t type,
                 mca_base_var_enum_t *names, mca_base_var_info_lvl_t level, void *storage)
 {
@@ -208,6 +215,16 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
                "Whether blocking calls use kernels that do not wait for each other, as nonblocking ones do: auto: "
                "where ranks share a GPU without MPS and their kernels take turns",
                two_phase_values, OPAL_INFO_LVL_6, &c->params.two_phase);
+    add_choice("stay",
+               "Whether a kernel stays on the GPU after a small call and waits a moment for the next one, which then needs no "
+               "launch: adaptive: while calls follow each other quickly; what waits for the whole GPU then waits for that kernel, too",
+               stay_values, OPAL_INFO_LVL_4, &c->params.stay);
+    add("stay_us", "Microseconds that such a kernel waits for the next call", MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL,
+        OPAL_INFO_LVL_5, &c->params.stay_us);
+    add("stay_total_us", "Microseconds after which such a kernel leaves even if calls keep coming", MCA_BASE_VAR_TYPE_UNSIGNED_INT,
+        NULL, OPAL_INFO_LVL_6, &c->params.stay_total_us);
+    add("stay_max", "Largest message in bytes that such a kernel takes; never more than one block of threads does in one go",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_max);
     add_choice("launch",
                "How kernels are launched: graph (a graph of one node with new arguments, quicker) "
                "or plain",
@@ -258,6 +275,8 @@ static void correct_parameters(mca_coll_car_component_t *c)
     p->first_epoch = (unsigned int) in_range("first_epoch", p->first_epoch, 1, UINT_MAX);
     p->host_max = (unsigned int) in_range("host_max", p->host_max, 0, CAR_CONTROL_ROOM);
     p->spin_us = (unsigned int) in_range("spin_us", p->spin_us, 1, MOST_SPIN_US);
+    p->stay_us = (unsigned int) in_range("stay_us", p->stay_us, 1, MOST_SPIN_US);
+    p->stay_total_us = (unsigned int) in_range("stay_total_us", p->stay_total_us, 1, MOST_SPIN_US);
     p->blocks = (unsigned int) in_range("blocks", p->blocks, 0, CAR_MAX_BLOCKS);
     p->threads = (unsigned int) in_range("threads", p->threads, 0, MOST_THREADS);
     if (0 != p->threads % WARP) {
@@ -305,6 +324,10 @@ static int register_parameters(void)
         .map_max = 256,
         .map_bytes = (size_t) 64 << 30,
         .ucx = CAR_UCX_LIBRARY,
+        .stay = CAR_STAY_OFF,
+        .stay_us = 30,
+        .stay_total_us = 1000,
+        .stay_max = 4096,
         .first_epoch = 1,
         .warn_after = 30,
     };

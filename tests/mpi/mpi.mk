@@ -4,7 +4,7 @@ mpi_tests = \
 	tests/mpi/disagree tests/mpi/faulty tests/mpi/finale tests/mpi/gone \
 	tests/mpi/erroneous \
 	tests/mpi/free_events tests/mpi/fuzz tests/mpi/idup tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/outstanding \
-	tests/mpi/persistent tests/mpi/progress tests/mpi/reset tests/mpi/sessions tests/mpi/spawn tests/mpi/stream_order tests/mpi/threads \
+	tests/mpi/persistent tests/mpi/progress tests/mpi/reset tests/mpi/sessions tests/mpi/spawn tests/mpi/stay tests/mpi/stream_order tests/mpi/threads \
 	tests/mpi/types tests/mpi/unsupported tests/mpi/whole tests/mpi/zero_copy
 check_PROGRAMS += $(mpi_tests)
 
@@ -116,6 +116,9 @@ tests_mpi_sessions_LDADD = $(mpi_test_libs)
 tests_mpi_spawn_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_spawn_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_spawn_LDADD = $(mpi_test_libs)
+tests_mpi_stay_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_stay_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_stay_LDADD = $(mpi_test_libs)
 tests_mpi_stream_order_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_stream_order_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_stream_order_LDADD = $(mpi_test_libs)
