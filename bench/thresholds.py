@@ -1,6 +1,6 @@
 """
-Thresholds of coll/car from measured times, and the tune file that holds them. docs/tuning.md says how they are found, and what
-the file looks like; tools/tune measures the times.
+Thresholds of coll/car from measured times, and the tune file that holds them. docs/tuning.md says how they are found,
+and what the file looks like; tools/tune measures the times.
 """
 import math
 import statistics
@@ -23,8 +23,8 @@ def curve(runs, way):
 
 def crossing(sizes, at, gain):
     """
-    The size between sizes[at - 1] and sizes[at] from which the later way wins, whose gain over the earlier is known by size. Where
-    noise has put the limit elsewhere than between a loss and a gain, the middle.
+    The size between sizes[at - 1] and sizes[at] from which the later way wins, whose gain over the earlier is known by
+    size. Where noise has put the limit elsewhere than between a loss and a gain, the middle.
     """
     low, high = sizes[at - 1], sizes[at]
     place = -gain[low] / (gain[high] - gain[low]) if gain[low] <= 0 < gain[high] else 0.5

@@ -187,13 +187,14 @@ static void agree_on_thresholds(car_comm_t *comm, const car_offer_t *offers)
     comm->generation = offers[0].generation;
     comm->thresholds = offers[0].thresholds[sharing];
     for (int r = 1; r < comm->size; ++r) {
-        comm->thresholds_differ = comm->thresholds_differ
-                                  || 0 != memcmp(bytes, offers[r].thresholds[sharing].bytes, sizeof(comm->thresholds.bytes));
+        const car_thresholds_t *theirs = &offers[r].thresholds[sharing];
+        comm->thresholds_differ = comm->thresholds_differ || 0 != memcmp(bytes, theirs->bytes, sizeof(theirs->bytes));
     }
     comm->limits.push_max = bytes[CAR_PUSH_MAX];
     comm->limits.pull_max = bytes[CAR_PULL_MAX];
     comm->zero_copy_min = CAR_NEVER == bytes[CAR_ZERO_COPY_MIN] ? 0 : bytes[CAR_ZERO_COPY_MIN];
-    comm->zero_copy_again = bytes[CAR_ZERO_COPY_AGAIN] < comm->zero_copy_min ? bytes[CAR_ZERO_COPY_AGAIN] : comm->zero_copy_min;
+    comm->zero_copy_again = bytes[CAR_ZERO_COPY_AGAIN];
+    comm->zero_copy_again = comm->zero_copy_again < comm->zero_copy_min ? comm->zero_copy_again : comm->zero_copy_min;
 }
 
 /* From here on every rank has the same limits: rank 0's wishes, the least of what all can do. */

@@ -1,6 +1,7 @@
 /*
- * The sizes from which a call is done in another way: rank 0's parameters, else its tune file, else the built-in table of
- * car_thresholds.def, by the generation of its GPU, by whether all ranks are on one GPU, and by their number. docs/tuning.md.
+ * The sizes from which a call is done in another way: rank 0's parameters, else its tune file, else the built-in table
+ * of car_thresholds.def, by the generation of its GPU, by whether all ranks are on one GPU, and by their number.
+ * docs/tuning.md.
  */
 #ifndef CAR_THRESHOLDS_H
 #define CAR_THRESHOLDS_H

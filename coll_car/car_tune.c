@@ -118,7 +118,8 @@ static bool read_generation(const where_t *where, word_t word, car_tuned_t *tune
 
     if (word.length < 4 || 0 != memcmp(word.start, "sm_", 3) || number.length != digits(number, &value) || value < 10
         || value > 999) {
-        return refuse(where, "'%s' is no GPU generation; it is sm_ and the compute capability, as sm_90 (a line is: " EXAMPLE ")",
+        return refuse(where,
+                      "'%s' is no GPU generation; it is sm_ and the compute capability, as sm_90 (a line is: " EXAMPLE ")",
                       shown(word, text));
     }
     tuned->generation = (int) value;
@@ -144,7 +145,8 @@ static bool read_ranks(const where_t *where, word_t word, car_tuned_t *tuned)
     uint64_t value = 0;
 
     if (0 == word.length || word.length != digits(word, &value) || value < 2 || value > CAR_MAX_RANKS) {
-        return refuse(where, "'%s' is no number of ranks from 2 to %d (a line is: " EXAMPLE ")", shown(word, text), CAR_MAX_RANKS);
+        return refuse(where, "'%s' is no number of ranks from 2 to %d (a line is: " EXAMPLE ")", shown(word, text),
+                      CAR_MAX_RANKS);
     }
     tuned->ranks = (int) value;
     return true;

@@ -1,5 +1,6 @@
 /*
- * Tune files: thresholds that were measured on a site's own machine, as tools/tune writes them. docs/tuning.md has the format.
+ * Tune files: thresholds that were measured on a site's own machine, as tools/tune writes them. docs/tuning.md has the
+ * format.
  */
 #ifndef CAR_TUNE_H
 #define CAR_TUNE_H

@@ -198,8 +198,9 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_6, &c->params.zero_copy_again);
     add("tune_file",
-        "File of thresholds that were measured on this machine, as tools/tune writes it: by GPU generation and number of ranks; "
-        "it comes before the built-in table and after the four parameters above. Rank 0's holds for all ranks of a communicator",
+        "File of thresholds that were measured on this machine, as tools/tune writes it: by GPU generation and number of "
+        "ranks; it comes before the built-in table and after coll_car_push_max, pull_max, zero_copy_min and zero_copy_again. "
+        "Rank 0's holds for all ranks of a communicator",
         MCA_BASE_VAR_TYPE_STRING, NULL, OPAL_INFO_LVL_5, &c->params.tune_file);
     add("map_max", "Buffers of other processes that a process keeps mapped for that, at most",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.map_max);

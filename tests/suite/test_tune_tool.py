@@ -16,13 +16,14 @@ TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools/tun
 KB, MB = 1 << 10, 1 << 20
 SIZES = [64 << step for step in range(19)]  # to 16 MB
 
-# Microseconds at 0 bytes and for every 128 KB: they meet at 128 KB, 1 MB and (zero copy and one_shot_pull) 512 KB, and from 7.2 x
-# 128 KB on zero copy saves 2.
+# Microseconds at 0 bytes and for every 128 KB: they meet at 128 KB, 1 MB and (zero copy and one_shot_pull) 512 KB, and
+# from 7.2 x 128 KB on zero copy saves 2.
 TIMES = {"one_shot_push": (8, 4), "one_shot_pull": (11, 1), "two_shot": (15, 0.5), "zero_copy": (13.5, 0.375)}
 
 
 def tune(*words, expect=0, timeout=120):
-    result = subprocess.run([sys.executable, "-B", TOOL, *map(str, words)], capture_output=True, text=True, timeout=timeout, check=False)
+    result = subprocess.run([sys.executable, "-B", TOOL, *map(str, words)], capture_output=True, text=True, timeout=timeout,
+                            check=False)
     assert result.returncode == expect, result
     return result.stdout + result.stderr
 
@@ -122,9 +123,10 @@ def test_figures_that_another_way_served_do_not_count(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("words, said", [(("--ranks", "1,2"), "numbers of ranks from 2 to 16"), (("--ranks", "two"), "numbers of ranks"),
-                                         (("--build", "/nowhere"), "/nowhere"), (("--from", "/nowhere"), "/nowhere")],
-                         ids=lambda part: " ".join(part) if isinstance(part, tuple) else "")
+@pytest.mark.parametrize("words, said", [
+    (("--ranks", "1,2"), "numbers of ranks from 2 to 16"), (("--ranks", "two"), "numbers of ranks"),
+    (("--build", "/nowhere"), "/nowhere"), (("--from", "/nowhere"), "/nowhere"),
+], ids=lambda part: " ".join(part) if isinstance(part, tuple) else "")
 def test_what_cannot_be_is_refused_in_words(tmp_path, words, said):
     assert said in tune("--output", tmp_path / "out", *words, expect=2)
 
@@ -145,8 +147,8 @@ def test_what_cannot_be_measured_is_left_out_and_said(build, tmp_path, monkeypat
     """GPUs without links between them: coll/car does not serve them."""
     tool = load_tool()
     monkeypatch.setattr(launch, "simulated", lambda build, devices: simulated(build, devices, topology="none"))
-    status = tool.main(["--build", build.path, "--simulated", "2", "--ranks", "2", "--max", "2k", "--min", "1k", "--repeat", "1",
-                        "--output", str(tmp_path / "out")])
+    status = tool.main(["--build", build.path, "--simulated", "2", "--ranks", "2", "--max", "2k", "--min", "1k",
+                        "--repeat", "1", "--output", str(tmp_path / "out")])
     said = capsys.readouterr().out
     assert status == 1 and "2 ranks, one_gpu: measured" in said, said
     assert re.search("2 ranks, several_gpus: left out: .*not in use: .* between them", said), said

@@ -1,4 +1,4 @@
-"""Where thresholds come from: parameters, a tune file, the built-in table; and that ranks agree on them whatever each has."""
+"""Where thresholds come from: parameters, a tune file, the built-in table; and that ranks agree whatever each has."""
 import re
 
 import pytest
@@ -46,15 +46,18 @@ def test_without_a_file_the_table_counts(build, check):
 
 
 def test_the_table_of_the_gpus_generation_counts(build, check):
-    found = [thresholds(allreduce(build, check, ranks=2, gpus=simulated(build, 2, sm=generation), car={"verbose": 2}))["push_max"]
-             for generation in (80, 90, 100)]
+    found = []
+    for generation in (80, 90, 100):
+        result = allreduce(build, check, ranks=2, gpus=simulated(build, 2, sm=generation), car={"verbose": 2})
+        found.append(thresholds(result)["push_max"])
     assert found == [("393216", "built in, not measured"), ("524288", "built in, measured"),
                      ("2883584", "built in, not measured")], found
 
 
 @pytest.mark.parametrize("devices, sharing", [(1, "one_gpu"), (3, "several_gpus")])
 def test_a_files_thresholds_are_used(build, check, write, devices, sharing):
-    result = allreduce(build, check, devices=devices, car={"tune_file": write(for_three("4k", "20k", sharing)), "verbose": 2})
+    car = {"tune_file": write(for_three("4k", "20k", sharing)), "verbose": 2}
+    result = allreduce(build, check, devices=devices, car=car)
     said = thresholds(result)
     assert said["push_max"] == ("4096", "tune file") and said["pull_max"] == ("20480", "tune file"), result
     assert said["zero_copy_min"] == ("never", "tune file") and "built in" in said["zero_copy_again"][1], result
@@ -121,7 +124,8 @@ def test_gpus_of_different_generations_use_rank_0s(build, check):
 
 
 @pytest.mark.parametrize("text, why", [
-    (for_three("4k", "20k") + "sm_90.one_gpu.3.pusch_max = 4k\n", "tune.conf:4: unknown threshold 'pusch_max'; there are push_max"),
+    (for_three("4k", "20k") + "sm_90.one_gpu.3.pusch_max = 4k\n",
+     "tune.conf:4: unknown threshold 'pusch_max'; there are push_max"),
     (for_three("4k", "many"), "tune.conf:2: 'many' is no value of pull_max"),
     ("\0\xff" * 1000, "tune.conf:1: no '='"),
     ("# x\n" * (1 << 17), "tune.conf: 524288 bytes"),

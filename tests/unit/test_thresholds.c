@@ -56,7 +56,7 @@ static void an_entry_of_the_table_is_found_as_it_stands_there(void **state)
     }
 }
 
-/* More ranks: more traffic for push and pull, so never a larger threshold; and zero copy never begins later for buffers known. */
+/* More ranks: more traffic for push and pull, so never a larger threshold; and buffers that are known never wait longer. */
 static void thresholds_fall_with_the_number_of_ranks(void **state)
 {
     static const int generations[] = {70, 80, 86, 90, 100, 120};
@@ -80,7 +80,8 @@ static void thresholds_fall_with_the_number_of_ranks(void **state)
 
 static void between_two_entries_lies_the_geometric_mean(void **state)
 {
-    car_tune_t tune = {2, {tuned(90, CAR_ONE_GPU, 2, CAR_PUSH_MAX, 1 << 20), tuned(90, CAR_ONE_GPU, 8, CAR_PUSH_MAX, 1 << 16)}};
+    car_tune_t tune = {2,
+                       {tuned(90, CAR_ONE_GPU, 2, CAR_PUSH_MAX, 1 << 20), tuned(90, CAR_ONE_GPU, 8, CAR_PUSH_MAX, 1 << 16)}};
     car_params_t params = none;
 
     (void) state;
@@ -99,8 +100,10 @@ static void between_two_entries_lies_the_geometric_mean(void **state)
 static void no_size_lies_half_way_to_all_or_never(void **state)
 {
     car_tune_t tune = {4,
-                       {tuned(90, CAR_SEVERAL_GPUS, 2, CAR_PULL_MAX, ALL), tuned(90, CAR_SEVERAL_GPUS, 8, CAR_PULL_MAX, 64 * KB),
-                        tuned(90, CAR_SEVERAL_GPUS, 2, CAR_PUSH_MAX, 0), tuned(90, CAR_SEVERAL_GPUS, 8, CAR_PUSH_MAX, 64 * KB)}};
+                       {tuned(90, CAR_SEVERAL_GPUS, 2, CAR_PULL_MAX, ALL),
+                        tuned(90, CAR_SEVERAL_GPUS, 8, CAR_PULL_MAX, 64 * KB),
+                        tuned(90, CAR_SEVERAL_GPUS, 2, CAR_PUSH_MAX, 0),
+                        tuned(90, CAR_SEVERAL_GPUS, 8, CAR_PUSH_MAX, 64 * KB)}};
     car_params_t params = none;
 
     (void) state;
@@ -137,7 +140,8 @@ static void a_file_speaks_for_its_own_gpus_and_ranks_only(void **state)
     (void) state;
     params.tune = &tune;
     for (int ranks = 2; ranks <= CAR_MAX_RANKS; ++ranks) {
-        const car_thresholds_t found = find(&params, 90, CAR_ONE_GPU, ranks), built_in = find(&none, 90, CAR_ONE_GPU, ranks);
+        const car_thresholds_t found = find(&params, 90, CAR_ONE_GPU, ranks);
+        const car_thresholds_t built_in = find(&none, 90, CAR_ONE_GPU, ranks);
         const bool spoken_for = ranks >= 4 && ranks <= 6;
         assert_true(found.bytes[CAR_PUSH_MAX] == (spoken_for ? 5000 : built_in.bytes[CAR_PUSH_MAX]));
         assert_int_equal(spoken_for, CAR_FROM_FILE == found.from[CAR_PUSH_MAX]);
@@ -149,7 +153,8 @@ static void a_file_speaks_for_its_own_gpus_and_ranks_only(void **state)
 
 static void parameters_come_before_the_file_and_the_file_before_the_table(void **state)
 {
-    car_tune_t tune = {2, {tuned(90, CAR_ONE_GPU, 4, CAR_PUSH_MAX, 5000), tuned(90, CAR_ONE_GPU, 4, CAR_ZERO_COPY_MIN, 6000)}};
+    car_tune_t tune = {2,
+                       {tuned(90, CAR_ONE_GPU, 4, CAR_PUSH_MAX, 5000), tuned(90, CAR_ONE_GPU, 4, CAR_ZERO_COPY_MIN, 6000)}};
     car_params_t params = none;
 
     (void) state;
