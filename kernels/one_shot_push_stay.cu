@@ -35,13 +35,12 @@ CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uin
     bool goes_on = true;
 
     if (packet < CAR_BELL_PACKETS) {
-        car_word16_t bell = car_load_packet_acquire((const car_word16_t *) s.bell + packet);
-        while (goes_on && !car_is_of(bell, ticket)) {
+        car_word16_t bell;
+        do {
             car_pause();
-            goes_on = car_nanoseconds() < patience;
             bell = car_load_packet_acquire((const car_word16_t *) s.bell + packet);
-        }
-        /* One that came with the last look counts only if it came to all packets: the barrier decides. */
+        } while (!car_is_of(bell, ticket) && car_nanoseconds() < patience);
+        /* What came at the last moment counts only if all packets did: the barrier decides. */
         goes_on = car_is_of(bell, ticket) && !(CAR_BELL_EPOCH == packet && 0 != (bell.w[2] & CAR_BELL_GO));
         if (goes_on) {
             car_take_word(next, packet, bell);
@@ -57,7 +56,7 @@ template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t 
     const uint64_t until = car_nanoseconds() + s.total_ns;
     uint32_t ticket = s.call.ticket, turn = 0;
 
-    if (0 == car_thread()) {
+    if (car_thread() + 1 == car_threads_per_block()) {
         calls[0] = s.call;
         calls[1] = s.call;
         calls[0].resume = calls[1].resume = 0;

@@ -155,6 +155,7 @@ WAYS = {
     "two shot": (300000, {"algorithm": "two_shot"}, {}),
     "zero copy": (5000000, {}, {}),
     "in turns": (300000, {}, {"mps": 0}),
+    "staying": (100, {"stay": "always", "stay_us": 100000, "stay_total_us": 1000000}, {}),
 }
 
 
@@ -171,7 +172,7 @@ def test_a_rank_may_be_killed_at_any_moment(build, cases):
         assert_death_told(result, 2)
 
     cases([("cuIpcOpenMemHandle:1", "push", "nonblocking"), ("cuGraphLaunch:1", "two shot", "blocking"),
-           ("kernel:20", "pull", "persistent"), ("kernel:100", "push", "blocking")],
+           ("kernel:20", "pull", "persistent"), ("kernel:100", "push", "blocking"), ("kernel:20", "staying", "blocking")],
           itertools.product(MOMENTS, WAYS, FORMS), case)
 
 
@@ -179,7 +180,8 @@ def test_a_rank_may_be_stopped_at_any_moment(build, check, cases):
     def case(moment, way, form):
         check(signalled(build, SIGSTOP, moment, way, form, "--expect", "right", "--ms", 500))
 
-    cases([("cuMemcpyAsync:3", "push", "nonblocking"), ("kernel:20", "two shot", "blocking"), ("kernel:1", "zero copy", "persistent")],
+    cases([("cuMemcpyAsync:3", "push", "nonblocking"), ("kernel:20", "two shot", "blocking"), ("kernel:1", "zero copy", "persistent"),
+           ("kernel:20", "staying", "blocking")],
           itertools.product(MOMENTS, WAYS, FORMS), case)
 
 

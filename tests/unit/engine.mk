@@ -1,7 +1,7 @@
 # Unit tests of the engine's parts that need no driver, and of libcar's that need no MPI. Included by the top Makefile.am.
 if HAVE_CMOCKA
-engine_tests = tests/unit/test_arena tests/unit/test_check tests/unit/test_control tests/unit/test_float16 tests/unit/test_plan \
-	tests/unit/test_thresholds tests/unit/test_tune
+engine_tests = tests/unit/test_arena tests/unit/test_check tests/unit/test_control tests/unit/test_float16 tests/unit/test_pace \
+	tests/unit/test_plan tests/unit/test_thresholds tests/unit/test_tune
 check_PROGRAMS += $(engine_tests)
 TESTS += $(engine_tests)
 
@@ -27,6 +27,11 @@ tests_unit_test_float16_SOURCES = tests/unit/test_float16.c lib/car_float16.h
 tests_unit_test_float16_CPPFLAGS = -I$(srcdir)/lib $(CMOCKA_CFLAGS)
 tests_unit_test_float16_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_unit_test_float16_LDADD = $(CMOCKA_LIBS) -lm
+
+tests_unit_test_pace_SOURCES = tests/unit/test_pace.c
+tests_unit_test_pace_CPPFLAGS = $(engine_cppflags)
+tests_unit_test_pace_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_unit_test_pace_LDADD = $(CMOCKA_LIBS)
 
 tests_unit_test_plan_SOURCES = tests/unit/test_plan.c coll_car/car_plan.c
 tests_unit_test_plan_CPPFLAGS = $(engine_cppflags)
