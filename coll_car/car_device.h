@@ -68,6 +68,7 @@ typedef struct car_device {
     CUuuid uuid;
     char name[64];
     int multiprocessors;
+    int generation;           /* its compute capability, 10 x major + minor */
     uint32_t threads;         /* largest block of any kernel here, at most CAR_THREADS */
     uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
     int priority;             /* of the streams: the highest */

@@ -49,6 +49,8 @@ typedef enum {
     CAR_STAY_ALWAYS
 } car_stay_when_t;
 
+struct car_tune;
+
 typedef struct {
     int algorithm;         /* car_algorithm_t: forced, or AUTO */
     int links;             /* car_links_t */
@@ -56,14 +58,16 @@ typedef struct {
     int stream_order;      /* car_stream_order_t */
     int two_phase;         /* car_two_phase_t */
     size_t memory;         /* bytes of device memory that a process spends per device on all its communicators */
-    int push_max;          /* bytes up to which one_shot_push is chosen; -1: from the table */
-    int pull_max;          /* bytes up to which one_shot_pull is chosen; -1: from the table */
+    int push_max;          /* bytes up to which one_shot_push is chosen; -1: from the tune file or the table */
+    int pull_max;          /* bytes up to which one_shot_pull is chosen; -1: the same */
     unsigned int host_max; /* bytes up to which an allreduce of host buffers is done in the control segment itself */
     unsigned int spin_us;  /* microseconds a kernel waits for a peer before it leaves and is launched again later */
     unsigned int blocks;   /* blocks of a grid; 0: from occupancy and the table */
     unsigned int threads;  /* threads of a block; 0: from the table */
-    int zero_copy_min;     /* bytes from which the users' own buffers are used, where all ranks can; -1: from the table; 0: never */
-    int zero_copy_again;   /* the same for blocking calls with buffers that have come before; -1: from the table */
+    int zero_copy_min;     /* bytes from which the users' own buffers are used, where all ranks can; -1: the same; 0: never */
+    int zero_copy_again;   /* the same for blocking calls with buffers that have come before; -1: the same */
+    char *tune_file;       /* of thresholds for this machine (car_tune.h); NULL or empty: none */
+    const struct car_tune *tune; /* what stands in it, or NULL */
     unsigned int map_max;   /* allocations of other processes' users that this process keeps mapped, at most */
     size_t map_bytes;       /* and their bytes, at most */
     char *ucx;              /* library whose events tell of memory that is freed; what cannot be loaded: none do */

@@ -6,6 +6,7 @@
 #include "car_control.h"
 #include "coll_car_include_list.h"
 #include "car_kernel_args.h"
+#include "car_tune.h"
 #include "car_ucx_library.h"
 
 #include <limits.h>
@@ -170,11 +171,11 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
                algorithm_values, OPAL_INFO_LVL_5, &c->params.algorithm);
     add("push_max",
         "Largest message in bytes for one_shot_push when the algorithm is auto; -1: from the "
-        "built-in table",
+        "tune file, else the built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.push_max);
     add("pull_max",
         "Largest message in bytes for one_shot_pull when the algorithm is auto; two_shot takes "
-        "those above; -1: from the built-in table",
+        "those above; -1: from the tune file, else the built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.pull_max);
     add("blocks", "Blocks of a kernel's grid; 0: as many as the table says and the GPU can hold",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.blocks);
@@ -190,11 +191,17 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.spin_us);
     add("zero_copy_min",
         "Smallest message in bytes for which kernels read and write the buffers of all ranks where they are, "
-        "if these are memory that can be shared; -1: from the built-in table; 0: never",
+        "if these are memory that can be shared; -1: from the tune file, else the built-in table; 0: never",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.zero_copy_min);
     add("zero_copy_again",
-        "The same for blocking calls with buffers that have been used before; -1: from the built-in table",
+        "The same for blocking calls with buffers that have been used before; -1: from the tune file, else the "
+        "built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_6, &c->params.zero_copy_again);
+    add("tune_file",
+        "File of thresholds that were measured on this machine, as tools/tune writes it: by GPU generation and number of "
+        "ranks; it comes before the built-in table and after coll_car_push_max, pull_max, zero_copy_min and zero_copy_again. "
+        "Rank 0's holds for all ranks of a communicator",
+        MCA_BASE_VAR_TYPE_STRING, NULL, OPAL_INFO_LVL_5, &c->params.tune_file);
     add("map_max", "Buffers of other processes that a process keeps mapped for that, at most",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.map_max);
     add("map_bytes",
@@ -341,9 +348,28 @@ static int register_parameters(void)
 
 /* --- open, selection, close --------------------------------------------------------------- */
 
+/* A file that cannot be used changes nothing but speed: it is told of, and the job goes on without. */
+static void read_tune_file(car_params_t *params)
+{
+    static car_tune_t tune;
+    char wrong[CAR_TUNE_WRONG_BYTES];
+
+    params->tune = NULL;
+    if (NULL == params->tune_file || '\0' == params->tune_file[0]) {
+        return;
+    }
+    if (car_tune_read(params->tune_file, &tune, wrong)) {
+        params->tune = &tune;
+    } else if (speaks_for_node()) {
+        coll_car_say("the file of coll_car_tune_file is not used, and the built-in thresholds are: %s", wrong);
+    }
+}
+
 static int open_component(void)
 {
     mca_coll_car_component_t *c = &mca_coll_car_component;
+
+    read_tune_file(&c->params);
 
     c->output = opal_output_open(NULL);
     opal_output_set_verbosity(c->output, c->verbose);

@@ -38,7 +38,7 @@ endif
 
 mpi_test_libs = tests/mpi/libcommon.la $(MPI_LIBS) -ldl -lm -lpthread
 
-tests_mpi_allreduce_SOURCES = tests/mpi/allreduce.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
+tests_mpi_allreduce_SOURCES = tests/mpi/allreduce.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c coll_car/car_thresholds.c
 tests_mpi_allreduce_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_allreduce_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_allreduce_LDADD = $(mpi_test_libs)
@@ -78,7 +78,7 @@ tests_mpi_erroneous_LDADD = $(mpi_test_libs)
 tests_mpi_free_events_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_free_events_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_free_events_LDADD = $(mpi_test_libs)
-tests_mpi_fuzz_SOURCES = tests/mpi/fuzz.c tests/mpi/fuzz.h tests/mpi/fuzz_draw.c tests/mpi/fuzz_pending.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
+tests_mpi_fuzz_SOURCES = tests/mpi/fuzz.c tests/mpi/fuzz.h tests/mpi/fuzz_draw.c tests/mpi/fuzz_pending.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c coll_car/car_thresholds.c
 tests_mpi_fuzz_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_fuzz_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_fuzz_LDADD = $(mpi_test_libs)
@@ -177,7 +177,7 @@ tests_asan_mca_coll_car_la_CFLAGS = $(asan_cflags) -fvisibility=hidden
 tests_asan_mca_coll_car_la_LDFLAGS = $(coll_car_mca_coll_car_la_LDFLAGS) -rpath /nowhere
 tests_asan_mca_coll_car_la_LIBADD = $(coll_car_mca_coll_car_la_LIBADD)
 tests_asan_libcommon_la_SHORTNAME = asan
-tests_asan_libcommon_la_SOURCES = $(mpi_test_common) tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
+tests_asan_libcommon_la_SOURCES = $(mpi_test_common) tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c coll_car/car_thresholds.c
 tests_asan_libcommon_la_CPPFLAGS = $(mpi_test_cppflags) $(asan_cppflags)
 tests_asan_libcommon_la_CFLAGS = $(asan_cflags)
 asan_libs = tests/asan/libcommon.la $(MPI_LIBS) -ldl -lm -lpthread

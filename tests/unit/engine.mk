@@ -1,6 +1,7 @@
 # Unit tests of the engine's parts that need no driver, and of libcar's that need no MPI. Included by the top Makefile.am.
 if HAVE_CMOCKA
-engine_tests = tests/unit/test_arena tests/unit/test_check tests/unit/test_control tests/unit/test_float16 tests/unit/test_pace tests/unit/test_plan
+engine_tests = tests/unit/test_arena tests/unit/test_check tests/unit/test_control tests/unit/test_float16 tests/unit/test_pace \
+	tests/unit/test_plan tests/unit/test_thresholds tests/unit/test_tune
 check_PROGRAMS += $(engine_tests)
 TESTS += $(engine_tests)
 
@@ -36,4 +37,13 @@ tests_unit_test_plan_SOURCES = tests/unit/test_plan.c coll_car/car_plan.c
 tests_unit_test_plan_CPPFLAGS = $(engine_cppflags)
 tests_unit_test_plan_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_unit_test_plan_LDADD = $(CMOCKA_LIBS)
+tests_unit_test_thresholds_SOURCES = tests/unit/test_thresholds.c coll_car/car_thresholds.c
+tests_unit_test_thresholds_CPPFLAGS = $(engine_cppflags)
+tests_unit_test_thresholds_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_unit_test_thresholds_LDADD = $(CMOCKA_LIBS) -lm
+
+tests_unit_test_tune_SOURCES = tests/unit/test_tune.c coll_car/car_tune.c coll_car/car_thresholds.c
+tests_unit_test_tune_CPPFLAGS = $(engine_cppflags)
+tests_unit_test_tune_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_unit_test_tune_LDADD = $(CMOCKA_LIBS) -lm
 endif
