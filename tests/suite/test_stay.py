@@ -8,6 +8,9 @@ from launch import environment_of, run, simulated
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 
+# Between a rank and its GPU: no matter of Open MPI's.
+pytestmark = pytest.mark.by_turns
+
 # On simulated GPUs, whose times mean nothing, a stay has to be longer than on real ones for calls to come in time.
 LONG = {"stay": "always", "stay_us": 5000, "stay_total_us": 1000000}
 ADAPTIVE = {"stay": "adaptive", "stay_us": 5000, "stay_total_us": 1000000}
