@@ -130,12 +130,9 @@ CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
 
 /* --- packets: single 16-byte accesses, of which the model promises that each 8-byte half arrives whole -------- */
 
-/* As two elements of 64 bits, since the model takes a vector for scalar accesses of its elements: a half is one of them. */
-CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
+CAR_DEVICE car_word16_t car_packet_of(unsigned long long low, unsigned long long high)
 {
-    unsigned long long low, high;
     car_word16_t p;
-    asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];" : "=l"(low), "=l"(high) : "l"(address) : "memory");
     p.w[0] = (uint32_t) low;
     p.w[1] = (uint32_t) (low >> 32);
     p.w[2] = (uint32_t) high;
@@ -143,17 +140,20 @@ CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
     return p;
 }
 
+/* As two elements of 64 bits, since the model takes a vector for scalar accesses of its elements: a half is one of them. */
+CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
+{
+    unsigned long long low, high;
+    asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];" : "=l"(low), "=l"(high) : "l"(address) : "memory");
+    return car_packet_of(low, high);
+}
+
 /* Orders what the reading thread does afterwards behind what came before the packet's store. */
 CAR_DEVICE car_word16_t car_load_packet_acquire(const car_word16_t *address)
 {
     unsigned long long low, high;
-    car_word16_t p;
     asm volatile("ld.acquire.sys.global.v2.u64 {%0, %1}, [%2];" : "=l"(low), "=l"(high) : "l"(address) : "memory");
-    p.w[0] = (uint32_t) low;
-    p.w[1] = (uint32_t) (low >> 32);
-    p.w[2] = (uint32_t) high;
-    p.w[3] = (uint32_t) (high >> 32);
-    return p;
+    return car_packet_of(low, high);
 }
 
 CAR_DEVICE void car_store_packet(car_word16_t *address, car_word16_t p)

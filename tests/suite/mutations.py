@@ -166,9 +166,14 @@ class Job:
         gpus = launch.simulated(build, devices=self.devices, weak=seed if weak else 0)
         if library:
             gpus["LD_LIBRARY_PATH"] = library
-        return launch.run(build, "allreduce", "--types", "int32", "--ops", "sum", "--kinds", self.kinds, "--borders", "no",
-                          "--max-bytes", 40000, "--cases", 100, "--seed", seed, ranks=3, gpus=gpus, timeout=20,
-                          car={"algorithm": self.algorithm, "blocks": self.blocks, "spin_us": self.spin_us})
+        return launch.run(build, *self.program(), "--seed", seed, ranks=3, gpus=gpus, car=self.parameters(), timeout=20)
+
+    def program(self):
+        return ["allreduce", "--types", "int32", "--ops", "sum", "--kinds", self.kinds, "--borders", "no", "--max-bytes", 40000,
+                "--cases", 100]
+
+    def parameters(self):
+        return {"algorithm": self.algorithm, "blocks": self.blocks, "spin_us": self.spin_us}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,12 +182,11 @@ class StayJob(Job):
     stay_us: int = 20000
     gap: int = 0
 
-    def run(self, build, library, seed, weak=True):
-        gpus = launch.simulated(build, devices=self.devices, weak=seed if weak else 0)
-        if library:
-            gpus["LD_LIBRARY_PATH"] = library
-        return launch.run(build, "stay", "--rounds", 1000, "--seed", seed, "--gap", self.gap, "--served", 1, ranks=3, gpus=gpus,
-                          timeout=20, car={"stay": "always", "stay_us": self.stay_us, "stay_total_us": 1000000})
+    def program(self):
+        return ["stay", "--rounds", 1000, "--gap", self.gap, "--served", 1]
+
+    def parameters(self):
+        return {"stay": "always", "stay_us": self.stay_us, "stay_total_us": 1000000}
 
 
 def jobs_for(mutation):
