@@ -282,25 +282,29 @@ void car_lane_close(car_lane_t *lane, bool alive)
         return;
     }
     const car_cuda_t *cuda = lane->comm->device->cuda;
-    if (alive && NULL != lane->stream && !car_device_lost(lane->comm->device)
-        && CUDA_SUCCESS == car_cuda_enter(cuda, lane->comm->device->context, &guard)) {
-        for (int k = 0; k < CAR_KERNELS; ++k) {
-            car_graph_destroy(cuda, &lane->graphs[k]);
+    bool stuck = false;
+    if (alive && NULL != lane->stream && !car_device_lost(lane->comm->device)) {
+        stuck = CUDA_SUCCESS != car_cuda_enter(cuda, lane->comm->device->context, &guard);
+        if (!stuck) {
+            for (int k = 0; k < CAR_KERNELS; ++k) {
+                car_graph_destroy(cuda, &lane->graphs[k]);
+            }
+            stuck = !car_cuda_drain(cuda, lane->stream);
+            (void) cuda->StreamDestroy(lane->stream);
+            car_cuda_leave(cuda, &guard);
         }
-        (void) car_cuda_wait(cuda, lane->stream);
-        (void) cuda->StreamDestroy(lane->stream);
-        car_cuda_leave(cuda, &guard);
     }
     lane->stream = NULL;
-    car_lane_forget_sets(lane, alive);
+    lane->comm->stuck = lane->comm->stuck || stuck;
+    car_lane_forget_sets(lane, alive && !stuck);
     car_devices_lock();
     car_comm_retire(lane->comm, CAR_LANE_QUEUE, lane->piece_new);
     car_devices_unlock();
     lane->piece_new = CAR_NO_PIECE;
-    if (lane->word >= 0) {
+    if (lane->word >= 0 && !stuck) {
         car_devices_lock();
         car_device_give_word(lane->comm->device, lane->word);
         car_devices_unlock();
-        lane->word = -1;
     }
+    lane->word = -1;
 }

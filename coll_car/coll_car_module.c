@@ -344,11 +344,9 @@ bool coll_car_activate_poll(mca_coll_car_module_t *module, CUdeviceptr buffer)
         hint_at_mps(module);
         break;
     case CAR_SETUP_BROKEN:
-        module->engine = NULL;
         module->state = COLL_CAR_BROKEN;
         break;
     default:
-        module->engine = NULL;
         module->state = COLL_CAR_OFF;
         tell_off(module, !failure.by_choice, "rank %d: %s", failure.rank, failure.reason);
         break;

@@ -315,6 +315,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (CAR_SETUP_DONE == state) {
         device = comm->device;
         use(comm);
+    } else if (NULL != comm) {
+        device = comm->device;
+        car_comm_destroy(comm, true, CAR_NO_PIECE);
     } else {
         car_control_detach(run.control[0]);
     }
