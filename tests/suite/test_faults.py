@@ -26,6 +26,11 @@ def test_the_same_for_nonblocking_and_persistent_calls(build, check, call, how):
               timeout=40))
 
 
+def test_a_persistent_request_of_a_broken_communicator_launches_nothing(build, check):
+    check(run(build, "broken", "--made", "yes", ranks=3, gpus=simulated(build), rank_env={1: {"SIMGPU_FAIL": "cuMemcpyAsync:15"}},
+              timeout=40))
+
+
 @pytest.mark.parametrize("car", [{"algorithm": "one_shot_pull"}, {"first_epoch": (1 << 32) - 20}],
                          ids=["a larger piece", "the last epochs"])
 def test_a_rank_that_cannot_clear_its_memory_gives_all_an_error(build, check, car):
