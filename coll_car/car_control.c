@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617235) /* the last digit is the version of this layout */
+#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617236) /* the last digit is the version of this layout */
 #define CAR_CONTROL_SLOTS 2
 
 typedef struct {
@@ -55,6 +55,7 @@ typedef struct {
     uint32_t size;
     _Atomic uint32_t breaking; /* as `broken`: by whom, while he tells the user */
     _Atomic uint32_t broken;   /* fault << 8 | 1 + the rank that broke the communicator; 0: none */
+    _Atomic uint32_t spoiled;  /* a call that was left to MPI has an operand that is none */
     _Atomic uint64_t warned;   /* the last wait that somebody has warned of */
     _Atomic uint64_t freed;    /* ids that all ranks have told */
     car_rank_area_t rank[]; /* then, for each slot, the ranks' payloads, and then the lane's chunks */
@@ -286,6 +287,19 @@ void car_control_break(car_control_t *control, car_fault_t fault, const char *re
         }
     }
     atomic_store_explicit(&segment->broken, said, memory_order_release);
+}
+
+/* The messages that bring the operand to others come later than the word. */
+void car_control_spoil(car_control_t *control, const char *reason)
+{
+    if (0 == atomic_exchange_explicit(&control->segment->spoiled, 1, memory_order_release) && NULL != control->hooks.say) {
+        control->hooks.say(control->hooks.owner, reason);
+    }
+}
+
+bool car_control_spoiled(const car_control_t *control)
+{
+    return 0 != atomic_load_explicit(&control->segment->spoiled, memory_order_acquire);
 }
 
 bool car_control_damaged(car_control_t *control, int r, const char *what)

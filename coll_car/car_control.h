@@ -101,6 +101,13 @@ void car_control_break(car_control_t *control, car_fault_t fault, const char *re
 /* The same, as rank r has told of `what`, which cannot be. Returns false. */
 bool car_control_damaged(car_control_t *control, int r, const char *what);
 
+/*
+ * Less than that: an operand that a rank has given to MPI for a call which is done without the engine is not the user's. Remembered for
+ * good; whoever has that operand sees it. The first tells the user.
+ */
+void car_control_spoil(car_control_t *control, const char *reason);
+bool car_control_spoiled(const car_control_t *control);
+
 /* The rank that broke the communicator, always one of its ranks, or -1; and why. */
 int car_control_broken(const car_control_t *control);
 car_fault_t car_control_fault(const car_control_t *control);

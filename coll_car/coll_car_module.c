@@ -55,6 +55,23 @@ static void destruct(mca_coll_car_module_t *module)
 
 OBJ_CLASS_INSTANCE(mca_coll_car_module_t, mca_coll_base_module_t, construct, destruct);
 
+/* A rank that declined for want of memory would leave its peers waiting for it: there is one more than is needed. */
+static mca_coll_car_module_t *new_module(void)
+{
+    static mca_coll_car_module_t *reserve;
+
+    coll_car_lock();
+    mca_coll_car_module_t *module = OBJ_NEW(mca_coll_car_module_t);
+    if (NULL == module) {
+        module = reserve;
+        reserve = NULL;
+    } else if (NULL == reserve) {
+        reserve = OBJ_NEW(mca_coll_car_module_t);
+    }
+    coll_car_unlock();
+    return module;
+}
+
 mca_coll_base_module_t *mca_coll_car_comm_query(struct ompi_communicator_t *comm, int *priority)
 {
     const int size = ompi_comm_size(comm);
@@ -64,7 +81,7 @@ mca_coll_base_module_t *mca_coll_car_comm_query(struct ompi_communicator_t *comm
         || ompi_group_have_remote_peers(comm->c_local_group)) {
         return NULL;
     }
-    mca_coll_car_module_t *module = OBJ_NEW(mca_coll_car_module_t);
+    mca_coll_car_module_t *module = new_module();
     if (NULL == module) {
         return NULL;
     }
@@ -258,7 +275,7 @@ void coll_car_have_control(mca_coll_car_module_t *module, int error)
             car_control_detach(module->control);
             module->control = NULL;
         }
-        module->state = COLL_CAR_OFF;
+        module->state = module->doomed ? COLL_CAR_BROKEN : COLL_CAR_OFF;
         tell_off(module, true,
                  ENOENT == error ? "the ranks do not see the same /dev/shm (in containers: --ipc=host): %s"
                                  : "no shared memory segment could be made in /dev/shm: %s",
@@ -266,6 +283,9 @@ void coll_car_have_control(mca_coll_car_module_t *module, int error)
         return;
     }
     open_lanes(module);
+    if (module->doomed) {
+        coll_car_fail_alone(module, "a call was not made");
+    }
     module->state = module->no_device_memory ? COLL_CAR_OFF : COLL_CAR_WATCHING;
     if (module->no_device_memory) {
         tell_off(module, false, "no rank's node has an NVIDIA driver");
@@ -288,6 +308,8 @@ static int make_control(mca_coll_car_module_t *module)
         }
         if (OMPI_SUCCESS == rc) {
             coll_car_have_control(module, error);
+        } else {
+            coll_car_lose_peers(module);
         }
     }
     if ('\0' != mine.name[0]) {
@@ -380,7 +402,7 @@ void coll_car_catch_up(mca_coll_car_module_t *module)
 {
     for (;;) {
         coll_car_lock();
-        const bool caught_up = NULL == module->wake && car_lane_decided(&module->queue);
+        const bool caught_up = !module->wake.under_way && car_lane_decided(&module->queue);
         coll_car_unlock();
         if (caught_up) {
             break;
@@ -393,6 +415,50 @@ void coll_car_catch_up(mca_coll_car_module_t *module)
 
 /* --- faults -------------------------------------------------------------------------------------------------- */
 
+void coll_car_lose_peers(mca_coll_car_module_t *module)
+{
+    const car_fault_t fault = look(module);
+
+    if (NULL != module->control) {
+        car_control_break(module->control, CAR_FAULT_NONE == fault ? CAR_FAULT_DRIVER : fault,
+                          "a message to or from a process of the communicator has failed");
+    }
+    module->state = COLL_CAR_BROKEN;
+    module->queue.broken = true;
+}
+
+void coll_car_fail_alone(mca_coll_car_module_t *module, const char *what)
+{
+    char reason[CAR_REASON_BYTES];
+
+    if (NULL != module->control) {
+        snprintf(reason, sizeof(reason), "rank %d: %s", ompi_comm_rank(module->comm), what);
+        car_control_break(module->control, CAR_FAULT_DRIVER, reason);
+    } else if (COLL_CAR_OFF == module->state) {
+        module->state = COLL_CAR_BROKEN;
+        module->queue.broken = true;
+    } else {
+        module->doomed = true;
+    }
+}
+
+/* The call is made in any case, as the others wait for this rank in it. */
+void coll_car_spoil(mca_coll_car_module_t *module)
+{
+    char reason[CAR_REASON_BYTES];
+
+    if (NULL != module->control) {
+        snprintf(reason, sizeof(reason), "rank %d: copying a device buffer failed in a call that coll/car leaves to others",
+                 ompi_comm_rank(module->comm));
+        car_control_spoil(module->control, reason);
+    }
+}
+
+bool coll_car_is_spoiled(const mca_coll_car_module_t *module)
+{
+    return NULL != module->control && OPAL_UNLIKELY(car_control_spoiled(module->control));
+}
+
 bool coll_car_is_broken(mca_coll_car_module_t *module)
 {
     if (NULL != module->control && OPAL_UNLIKELY(car_control_broken(module->control) >= 0)
@@ -402,9 +468,9 @@ bool coll_car_is_broken(mca_coll_car_module_t *module)
     return COLL_CAR_BROKEN == module->state;
 }
 
-int coll_car_error(const mca_coll_car_module_t *module)
+int coll_car_error(mca_coll_car_module_t *module)
 {
-    switch (NULL == module->control ? CAR_FAULT_NONE : car_control_fault(module->control)) {
+    switch (NULL == module->control ? look(module) : car_control_fault(module->control)) {
     case CAR_FAULT_DIED:
         return coll_car_error_proc_failed();
     case CAR_FAULT_REVOKED:

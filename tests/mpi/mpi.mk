@@ -31,6 +31,14 @@ $(tests_mpi_images_object): tests/kernels/test_kernels.fatbin
 CLEANFILES += tests/kernels/test_kernels.fatbin tests/kernels/test_kernels.fatbin.d
 endif
 
+# Loaded before a program's libraries, so a shared library of its own.
+check_LTLIBRARIES += tests/mpi/scarce.la
+tests_mpi_scarce_la_SOURCES = tests/mpi/scarce.c
+tests_mpi_scarce_la_CPPFLAGS = -D_GNU_SOURCE
+tests_mpi_scarce_la_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_scarce_la_LDFLAGS = -rpath /nowhere -module -avoid-version
+tests_mpi_scarce_la_LIBADD = -ldl
+
 mpi_test_libs = tests/mpi/libcommon.la $(MPI_LIBS) -ldl -lm -lpthread
 
 tests_mpi_allreduce_SOURCES = tests/mpi/allreduce.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c

@@ -1,6 +1,8 @@
 """A fault in the middle of a run ends in an error on all ranks, never in a rank that waits for ever."""
 import collections
 import itertools
+import os
+import random
 import re
 
 import pytest
@@ -145,6 +147,16 @@ def test_survivors_go_on_without_the_dead(build, cases):
           [(form, size, devices) for form in FORMS for size in (4000, 9000000) for devices in (1, 3)], case)
 
 
+@pytest.mark.parametrize("size", [4000, 300000])
+def test_a_death_before_the_first_call_is_an_error_of_that(build, size):
+    """ULFM. A nonblocking call: the ranks have only messages to learn of each other by, and those to the dead fail."""
+    if build.version.startswith("4."):
+        pytest.skip("Open MPI 4.1 has no ULFM")
+    result = run(build, "gone", "--how", "kill", "--form", "nonblocking", "--bytes", size, "--before", 0, "--then", "shrink",
+                 ranks=4, gpus=simulated(build), options=["--with-ft", "ulfm"], timeout=40)
+    assert_survived(result, 4)
+
+
 # --- at a chosen moment -----------------------------------------------------------------------------------------------
 
 SIGKILL, SIGSTOP = 9, 19
@@ -193,26 +205,45 @@ def test_a_rank_may_be_stopped_at_any_moment(build, check, cases):
 OURS = {"SIMGPU_FROM": "mca_coll_car"}  # the application's own calls do not fail
 
 
-def calls_of_the_driver(build):
-    """{name: how often coll/car calls it on one rank}."""
-    result = run(build, "faulty", ranks=2, gpus=simulated(build), env={**OURS, "SIMGPU_LOG": "1"}, timeout=60)
+def faulty(build, form, *, failing=None, env=None, **more):
+    """Every form of call, set-up and tear-down, first that form; what fails on rank 1, `failing` says."""
+    return run(build, "faulty", ranks=2, gpus=simulated(build), env={**OURS, "CAR_TEST_FORM": form, **(env or {})},
+               rank_env={1: failing} if failing else None, timeout=40, **more)
+
+
+def calls_of_the_driver(build, form):
+    """(name, n) of all that rank 1 makes."""
+    result = faulty(build, form, failing={"SIMGPU_LOG": "1"})
     names = re.findall(r"simgpu: (cu\w+?)(?:_v\d)?$", result.output, re.MULTILINE)
-    return {name: (number + 1) // 2 for name, number in collections.Counter(names).items()}
+    return [(name, n + 1) for name, most in sorted(collections.Counter(names).items()) for n in range(most)]
 
 
-def test_any_call_of_the_driver_may_fail(build, check, full, cases):
-    """Once or for good, in set-up, in use and at the end: the old path, or an error of MPI's, and no wrong result."""
+@pytest.mark.parametrize("form", FORMS)
+def test_any_call_of_the_driver_may_fail(build, check, cases, form):
+    """Once or for good, in set-up, in use and at the end: on each rank the right result, or an error of MPI's."""
     def case(name, number, good):
-        check(run(build, "faulty", ranks=2, gpus=simulated(build), env=OURS, timeout=40,
-                  rank_env={1: {"SIMGPU_FAIL": f"{name}:{number}{good}"}}))
+        check(faulty(build, form, failing={"SIMGPU_FAIL": f"{name}:{number}{good}"}))
 
-    quick = [("cuPointerGetAttributes", 1, ""), ("cuMemAlloc", 1, ""), ("cuIpcOpenMemHandle", 3, ""), ("cuGraphLaunch", 9, ""),
-             ("cuStreamQuery", 3, "+"), ("cuStreamSynchronize", 3, "+")]
-    table = []
-    for name, most in calls_of_the_driver(build).items() if full else ():
-        numbers = {1, 2, 3, most // 2, most - 1, most}
-        table += [(name, number, good) for number in sorted(numbers) if 1 <= number <= most for good in ("", "+")]
-    cases(quick, table, case)
+    every = [(*call, good) for call in calls_of_the_driver(build, form) for good in ("", "+")]
+    # Of some functions one call each, the same ones every time.
+    draw = random.Random(1)
+    names = draw.sample(sorted({name for name, _, _ in every}), 5)
+    cases([draw.choice([call for call in every if call[0] == name]) for name in names], every, case)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_host_memory_may_run_out(build, check, cases, form):
+    """Of rank 1, once, wherever coll/car allocates any."""
+    scarce = {"LD_PRELOAD": os.path.join(build.path, "tests/mpi/.libs/scarce.so")}
+
+    def case(number):
+        check(faulty(build, form, failing={**scarce, "SCARCE_FAIL": number}))
+
+    count = re.search(r"scarce: (\d+) allocations", faulty(build, form, failing={**scarce, "SCARCE_LOG": 1}).output)
+    assert count, "scarce.so says nothing"
+    # The first is that of the first communicator of all; the second, of what stands by for the next that has none.
+    every = range(2, int(count[1]) + 1)
+    cases([(number,) for number in random.Random(2).sample(every, 2)], [(number,) for number in every], case)
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
