@@ -206,9 +206,10 @@ void coll_car_say_hello(mca_coll_car_module_t *module, coll_car_hello_t *mine, b
 {
     *mine = (coll_car_hello_t){.host_max = mca_coll_car_component.params.host_max,
                                .possible = !car_cuda_impossible(),
-                               .ready_made = coll_car_has_ready_made()};
+                               .ready_made = coll_car_has_ready_made(),
+                               .place.fd = -1};
     if (with_segment && 0 == ompi_comm_rank(module->comm)) {
-        mine->error = car_control_create(ompi_comm_size(module->comm), mine->name);
+        mine->error = car_control_create(ompi_comm_size(module->comm), &mine->place);
     }
 }
 
@@ -225,20 +226,40 @@ void coll_car_hear_hello(mca_coll_car_module_t *module, const coll_car_hello_t a
     module->no_device_memory = !any;
 }
 
-int coll_car_map_control(mca_coll_car_module_t *module, const char *name)
+int coll_car_map_control(mca_coll_car_module_t *module, const coll_car_hello_t *hello)
 {
-    char terminated[CAR_CONTROL_NAME_BYTES] = {0};
-
-    memcpy(terminated, name, sizeof(terminated) - 1);
+    if (0 != hello->error || NULL != module->control) {
+        return hello->error;
+    }
     if (NULL == module->setup && NULL == (module->setup = car_setup_new())) {
         return ENOMEM;
     }
-    const int error = car_control_attach(terminated, ompi_comm_rank(module->comm), ompi_comm_size(module->comm),
+    const int error = car_control_attach(&hello->place, ompi_comm_rank(module->comm), ompi_comm_size(module->comm),
                                          &module->control);
     if (0 == error) {
         set_hooks(module);
     }
     return error;
+}
+
+int coll_car_first_error(const mca_coll_car_module_t *module, const int errors[CAR_MAX_RANKS], const coll_car_hello_t *hello,
+                         bool *again)
+{
+    int error = 0;
+
+    /* After EIO, messages have failed: there is no use in more. */
+    for (int r = 0; r < ompi_comm_size(module->comm) && EIO != error; ++r) {
+        error = 0 == error || EIO == errors[r] ? errors[r] : error;
+    }
+    *again = 0 != error && EIO != error && 0 == hello->error && !hello->place.named;
+    return error;
+}
+
+void coll_car_name_control(mca_coll_car_module_t *module, coll_car_hello_t *mine)
+{
+    if (0 == ompi_comm_rank(module->comm)) {
+        mine->error = car_control_give_name(&mine->place);
+    }
 }
 
 /* A lane asks for device memory. */
@@ -296,24 +317,29 @@ void coll_car_have_control(mca_coll_car_module_t *module, int error)
 static int make_control(mca_coll_car_module_t *module)
 {
     coll_car_hello_t mine, all[CAR_MAX_RANKS];
+    int error = 0, errors[CAR_MAX_RANKS], rc;
+    bool again;
 
     coll_car_say_hello(module, &mine, true);
-    int rc = allgather(module, &mine, all, sizeof(mine));
-    if (OMPI_SUCCESS == rc) {
-        int error = 0 != all[0].error ? all[0].error : coll_car_map_control(module, all[0].name);
-        int errors[CAR_MAX_RANKS];
-        rc = allgather(module, &error, errors, sizeof(error));
-        for (int r = 0; OMPI_SUCCESS == rc && r < ompi_comm_size(module->comm); ++r) {
-            error = 0 == error ? errors[r] : error;
+    do {
+        again = false;
+        rc = allgather(module, &mine, all, sizeof(mine));
+        if (OMPI_SUCCESS == rc) {
+            error = coll_car_map_control(module, &all[0]);
+            rc = allgather(module, &error, errors, sizeof(error));
         }
         if (OMPI_SUCCESS == rc) {
-            coll_car_have_control(module, error);
-        } else {
-            coll_car_lose_peers(module);
+            error = coll_car_first_error(module, errors, &all[0], &again);
         }
-    }
-    if ('\0' != mine.name[0]) {
-        car_control_unlink(mine.name);
+        if (again) {
+            coll_car_name_control(module, &mine);
+        }
+    } while (again);
+    car_control_close(&mine.place);
+    if (OMPI_SUCCESS == rc) {
+        coll_car_have_control(module, error);
+    } else {
+        coll_car_lose_peers(module);
     }
     return rc;
 }

@@ -24,15 +24,15 @@ typedef enum {
 typedef struct {
     uint32_t host_max;
     unsigned char possible, ready_made;
-    char name[CAR_CONTROL_NAME_BYTES]; /* of the control segment, from rank 0, or empty */
-    int error;                         /* of making it, or of mapping it */
+    car_control_place_t place; /* of the control segment, from rank 0 */
+    int error;                 /* of making it */
 } coll_car_hello_t;
 
 /* Leaving ASLEEP by messages of our own: coll_car_wake.c. Part of the module, so that no rank lacks memory for it. */
 typedef struct {
     bool under_way;
-    bool heard;  /* the first exchange has ended */
-    bool failed; /* a message of it has */
+    bool heard;  /* the hellos have come; now the ranks tell each other how mapping the segment went */
+    bool failed; /* a message has */
     coll_car_exchange_t exchange;
     coll_car_hello_t mine, all[CAR_MAX_RANKS];
     int error, errors[CAR_MAX_RANKS]; /* of mapping the segment */
@@ -90,8 +90,14 @@ void coll_car_plain_poll(mca_coll_car_module_t *module);
 void coll_car_say_hello(mca_coll_car_module_t *module, coll_car_hello_t *mine, bool with_segment);
 void coll_car_hear_hello(mca_coll_car_module_t *module, const coll_car_hello_t all[CAR_MAX_RANKS]);
 
-/* Maps the segment with what a set-up needs; 0 or an errno value. Then, when all have answered, the state for good. */
-int coll_car_map_control(mca_coll_car_module_t *module, const char *name);
+/*
+ * Maps the segment of rank 0's hello, with what a set-up needs, unless it is mapped; 0 or an errno value. From all ranks' values the
+ * first that is none, and whether rank 0 has to give the segment a name and all have to try once more. Then the state for good.
+ */
+int coll_car_map_control(mca_coll_car_module_t *module, const coll_car_hello_t *hello);
+int coll_car_first_error(const mca_coll_car_module_t *module, const int errors[CAR_MAX_RANKS], const coll_car_hello_t *hello,
+                         bool *again);
+void coll_car_name_control(mca_coll_car_module_t *module, coll_car_hello_t *mine);
 void coll_car_have_control(mca_coll_car_module_t *module, int error);
 
 /* Messages of leaving ASLEEP have failed on this rank: ASLEEP -> BROKEN, on all ranks that can see it. */

@@ -1,11 +1,19 @@
 /*
- * How a communicator leaves ASLEEP when its first call is a nonblocking one: two exchanges by messages of our own, as the
- * collectives that a blocking call would use may not be called later than in the user's call. Both are made whatever fails, as the
- * other ranks wait for them.
+ * How a communicator leaves ASLEEP when its first call is a nonblocking one: exchanges by messages of our own, as the collectives that
+ * a blocking call would use may not be called later than in the user's call. After the first there is a second whatever fails, as
+ * the other ranks wait for it.
  */
 #include "coll_car_module.h"
 
 #include <errno.h>
+
+static void say_hello(mca_coll_car_module_t *module)
+{
+    coll_car_wake_t *wake = &module->wake;
+
+    wake->heard = false;
+    coll_car_exchange_begin(&wake->exchange, module->comm, &wake->mine, sizeof(wake->mine), sizeof(wake->mine), wake->all);
+}
 
 void coll_car_wake_begin(mca_coll_car_module_t *module)
 {
@@ -16,8 +24,7 @@ void coll_car_wake_begin(mca_coll_car_module_t *module)
     module->queue.owner = module;
     *wake = (coll_car_wake_t){.under_way = true};
     coll_car_say_hello(module, &wake->mine, true);
-    coll_car_exchange_begin(&wake->exchange, module->comm, &wake->mine, sizeof(wake->mine), sizeof(wake->mine),
-                            wake->all);
+    say_hello(module);
 }
 
 /* All have told of themselves, or somebody cannot any more. */
@@ -26,12 +33,11 @@ static void map(mca_coll_car_module_t *module)
     coll_car_wake_t *wake = &module->wake;
 
     wake->heard = true;
-    wake->failed = wake->exchange.failed;
     if (wake->failed) {
         wake->error = EIO;
     } else {
         coll_car_hear_hello(module, wake->all);
-        wake->error = 0 != wake->all[0].error ? wake->all[0].error : coll_car_map_control(module, wake->all[0].name);
+        wake->error = coll_car_map_control(module, &wake->all[0]);
     }
     coll_car_exchange_begin(&wake->exchange, module->comm, &wake->error, sizeof(wake->error), sizeof(wake->error),
                             wake->errors);
@@ -40,25 +46,28 @@ static void map(mca_coll_car_module_t *module)
 bool coll_car_wake_poll(mca_coll_car_module_t *module)
 {
     coll_car_wake_t *wake = &module->wake;
+    bool again;
 
     if (!coll_car_exchange_ended(&wake->exchange)) {
         return false;
     }
+    wake->failed = wake->failed || wake->exchange.failed;
     if (!wake->heard) {
         map(module);
         return false;
     }
-    if ('\0' != wake->mine.name[0]) {
-        car_control_unlink(wake->mine.name);
+    const int error = coll_car_first_error(module, wake->errors, &wake->all[0], &again);
+    if (again && !wake->failed) {
+        coll_car_name_control(module, &wake->mine);
+        say_hello(module);
+        return false;
     }
+    car_control_close(&wake->mine.place);
     wake->under_way = false;
-    if (wake->failed || wake->exchange.failed) {
+    if (wake->failed) {
         coll_car_lose_peers(module);
-        return true;
+    } else {
+        coll_car_have_control(module, error);
     }
-    for (int r = 0; r < ompi_comm_size(module->comm); ++r) {
-        wake->error = 0 == wake->error ? wake->errors[r] : wake->error;
-    }
-    coll_car_have_control(module, wake->error);
     return true;
 }

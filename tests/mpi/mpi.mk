@@ -5,7 +5,7 @@ mpi_tests = \
 	tests/mpi/erroneous \
 	tests/mpi/free_events tests/mpi/fuzz tests/mpi/idup tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/outstanding \
 	tests/mpi/persistent tests/mpi/progress tests/mpi/reset tests/mpi/sessions tests/mpi/spawn tests/mpi/stream_order tests/mpi/threads \
-	tests/mpi/types tests/mpi/unsupported tests/mpi/whole tests/mpi/zero_copy
+	tests/mpi/types tests/mpi/unsupported tests/mpi/whole tests/mpi/window tests/mpi/zero_copy
 check_PROGRAMS += $(mpi_tests)
 
 mpi_test_common = \
@@ -139,6 +139,9 @@ tests_mpi_threads_LDADD = $(mpi_test_libs)
 tests_mpi_whole_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_whole_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_whole_LDADD = $(mpi_test_libs)
+tests_mpi_window_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_window_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_window_LDADD = $(mpi_test_libs)
 tests_mpi_zero_copy_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_zero_copy_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_zero_copy_LDADD = $(mpi_test_libs)

@@ -4,6 +4,7 @@ import itertools
 import os
 import random
 import re
+import time
 
 import pytest
 
@@ -254,6 +255,25 @@ def test_mpi_ends_in_whatever_state_it_is_left(build, check, cases):
 
     table = list(itertools.product(("reset", "outstanding", "started", "atexit", "unused"), (1, 3)))
     cases(table[::3], table, case)
+
+
+# --- nothing is left --------------------------------------------------------------------------------------------------
+
+def segments():
+    return {name for name in os.listdir("/dev/shm") if name.startswith("coll_car.")}
+
+
+def test_a_sigkill_of_all_leaves_no_segment(build):
+    """Not even while it is being mapped. (Other jobs of this machine may have one with a name for a moment.)"""
+    before = segments()
+    result = run(build, "window", ranks=3, gpus=simulated(build), options=GO_ON, timeout=40)
+    assert result.line("ok window"), result
+    for _ in range(20):
+        left = segments() - before
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left, result
 
 
 # --- memory runs out --------------------------------------------------------------------------------------------------

@@ -131,18 +131,20 @@ def test_a_driver_without_a_device(build, check):
 THROUGH_TCP = {"OMPI_MCA_btl": "self,tcp", "OMPI_MCA_btl_tcp_if_include": "lo"}
 CONTAINERS = {
     "PID namespaces": (["--pid", "--kill-child"], [], "CUDA IPC refused"),
-    "/dev/shm of their own": (["--mount"], ["sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "own"], "/dev/shm"),
+    "PID namespaces and /dev/shm of their own": (["--pid", "--kill-child", "--mount"], ["sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "own"], "/dev/shm"),
 }
 
 
+@pytest.mark.parametrize("form", ["blocking", "nonblocking"])
 @pytest.mark.parametrize("what", CONTAINERS)
-def test_ranks_in_containers_that_share_too_little(build, check, what):
+def test_ranks_in_containers_that_share_too_little(build, check, what, form):
     namespaces, inside, words = CONTAINERS[what]
     under = launch.unshared(*namespaces)
     if under is None:
         pytest.skip(f"ranks cannot have {what} here")
     result = check(declined(build, "--kinds", "device,host", ranks=3, gpus=simulated(build, devices=2), pml="ob1",
-                            car={"verbose": 1}, env=THROUGH_TCP, under=[*under, *inside], timeout=40))
+                            car={"verbose": 1}, env={**THROUGH_TCP, "CAR_TEST_FORM": form}, under=[*under, *inside],
+                            timeout=40))
     said = [line for line in result.lines_of_car() if "MPI_COMM_WORLD" in line]
     assert len(said) == 1 and "not in use" in said[0] and words in said[0], result
 

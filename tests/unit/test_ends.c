@@ -62,12 +62,12 @@ static int words_taken(void)
 
 static void begin(void)
 {
-    char name[CAR_CONTROL_NAME_BYTES];
+    car_control_place_t place;
 
-    assert_int_equal(0, car_control_create(RANKS, name));
-    assert_int_equal(0, car_control_attach(name, 0, RANKS, &control));
-    assert_int_equal(0, car_control_attach(name, 1, RANKS, &peer));
-    car_control_unlink(name);
+    assert_int_equal(0, car_control_create(RANKS, &place));
+    assert_int_equal(0, car_control_attach(&place, 0, RANKS, &control));
+    assert_int_equal(0, car_control_attach(&place, 1, RANKS, &peer));
+    car_control_close(&place);
     const car_comm_config_t config = {.rank = 0, .size = RANKS, .node_processes = RANKS, .control = control, .params = &params,
                                       .counters = &counters, .progress = nothing};
     setup = car_setup_new();
