@@ -149,6 +149,16 @@ def test_ranks_in_containers_that_share_too_little(build, check, what, form):
     assert len(said) == 1 and "not in use" in said[0] and words in said[0], result
 
 
+@pytest.mark.parametrize("form", ["blocking", "nonblocking"])
+def test_ranks_that_see_each_other_need_no_common_dev_shm(build, check, form):
+    under = launch.unshared("--mount")
+    if under is None:
+        pytest.skip("ranks cannot have a /dev/shm of their own here")
+    own = ["sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "own"]
+    check(run(build, "allreduce", "--kinds", "device,host", "--cases", 5, ranks=3, gpus=simulated(build, devices=2), pml="ob1",
+              env={**THROUGH_TCP, "CAR_TEST_FORM": form}, under=[*under, *own], timeout=40))
+
+
 # --- set-up that fails on one rank alone -------------------------------------------------------------------------------
 
 SETUP_CALLS = ["cuModuleLoadData", "cuModuleGetFunction", "cuFuncGetAttribute",
