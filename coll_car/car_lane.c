@@ -209,7 +209,7 @@ void car_lane_remove_first(car_lane_t *lane)
 
 static bool drained(car_lane_t *lane)
 {
-    return NULL == lane->stream || car_lane_reached(lane, lane->ticket)
+    return NULL == lane->stream || car_device_lost(lane->comm->device) || car_lane_reached(lane, lane->ticket)
            || car_comm_drained(lane->comm, lane->stream, &lane->draining_ns);
 }
 
@@ -239,9 +239,23 @@ static void watch(car_lane_t *lane)
     (void) car_watch_ask(&lane->watch, lane->control, &wait);
 }
 
+/*
+ * The application may have reset the device since the last poll: then the word that the kernels of calls under way tell their end
+ * in is gone. (In a blocking call it has not.)
+ */
+static void look_for_device(car_lane_t *lane)
+{
+    if (CAR_LANE_CALL != lane->index && NULL != lane->first && NULL != lane->stream && !lane->broken
+        && car_device_lost(lane->comm->device)) {
+        (void) car_lane_broken(lane, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+    }
+}
+
 static bool move(car_lane_t *lane)
 {
     bool moved = false, again;
+
+    look_for_device(lane);
 
     do {
         if (lane->broken || car_control_broken(lane->control) >= 0) {

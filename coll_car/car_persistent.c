@@ -631,6 +631,9 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
     unsigned char no_memory = NULL == p, any[CAR_MAX_RANKS];
     offer_t mine, offers[CAR_MAX_RANKS];
 
+    if (car_device_lost(comm->device)) {
+        car_comm_broken(comm, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+    }
     /* Without memory on one rank there is no request on any. */
     bool together = car_watch_exchange(comm->control, &no_memory, 1, any, comm->progress, "MPI_Allreduce_init");
     for (int r = 0; r < comm->size && together; ++r) {
@@ -689,6 +692,10 @@ bool car_persistent_poll(car_persistent_t *p, bool *failed)
 
     if (BY_KERNELS == p->how) {
         p->failed = p->failed || car_control_broken(p->comm->control) >= 0;
+        if (!p->failed && car_device_lost(p->comm->device)) {
+            /* Its word is gone. */
+            (void) broken(p, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+        }
         ended = p->failed ? LEFT == p->state || car_comm_drained(&p->branch, p->branch.stream, &p->draining_ns)
                           : poll_kernels(p);
     } else {

@@ -4,8 +4,11 @@
  * or in an error of MPI's; never in a crash, or in a rank that waits for ever.
  *
  *   --communicators N   (2)
+ *   --descriptors N     rank 1 can open so many files more (-1: as many as it may)
  */
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "form.h"
 #include "testing.h"
@@ -111,16 +114,30 @@ static void use(MPI_Comm comm, void *device, void *host, uint32_t *data, uint32_
     blocking(host, data, 100, comm, seed + 100);
 }
 
+static void limit_descriptors(long more)
+{
+    const int next = dup(STDIN_FILENO);
+    struct rlimit limit;
+
+    close(next);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = (rlim_t) (next + more);
+    CHECK(next >= 0 && 0 == setrlimit(RLIMIT_NOFILE, &limit), "the number of descriptors cannot be limited");
+}
+
 int main(int argc, char **argv)
 {
     int all = 0;
 
-    test_options(argc, argv, "communicators");
+    test_options(argc, argv, "communicators descriptors");
     test_begin(&argc, &argv, "faulty");
     test_use_gpu();
     plain = test_without_car(MPI_COMM_WORLD);
     gpu_buffer_t device = gpu_allocate(GPU_DEVICE, BYTES_MOST), host = gpu_allocate(GPU_HOST, BYTES_MOST);
     uint32_t *data = malloc(BYTES_MOST);
+    if (1 == test.rank && test_number("descriptors", -1) >= 0) {
+        limit_descriptors(test_number("descriptors", -1));
+    }
     for (int i = 0; i < test_number("communicators", 2); ++i) {
         MPI_Comm comm;
         MPI_Comm_dup(MPI_COMM_WORLD, &comm);

@@ -206,9 +206,9 @@ def test_a_rank_may_be_stopped_at_any_moment(build, check, cases):
 OURS = {"SIMGPU_FROM": "mca_coll_car"}  # the application's own calls do not fail
 
 
-def faulty(build, form, *, failing=None, env=None, **more):
+def faulty(build, form, *arguments, failing=None, env=None, **more):
     """Every form of call, set-up and tear-down, first that form; what fails on rank 1, `failing` says."""
-    return run(build, "faulty", ranks=2, gpus=simulated(build), env={**OURS, "CAR_TEST_FORM": form, **(env or {})},
+    return run(build, "faulty", *arguments, ranks=2, gpus=simulated(build), env={**OURS, "CAR_TEST_FORM": form, **(env or {})},
                rank_env={1: failing} if failing else None, timeout=40, **more)
 
 
@@ -249,12 +249,24 @@ def test_host_memory_may_run_out(build, check, cases, form):
 
 # --- the end ----------------------------------------------------------------------------------------------------------
 
-def test_mpi_ends_in_whatever_state_it_is_left(build, check, cases):
-    def case(how, devices):
-        check(run(build, "finale", "--how", how, ranks=3, gpus=simulated(build, devices), timeout=40))
+@pytest.mark.parametrize("form", FORMS)
+def test_mpi_ends_in_whatever_state_it_is_left(build, check, cases, form):
+    def case(how, who, devices):
+        result = check(run(build, "finale", "--how", how, "--who", who, ranks=3, gpus=simulated(build, devices),
+                           env={"CAR_TEST_FORM": form}, timeout=40))
+        if "sticky,called" in how:
+            told = [line for line in result.lines_of_car() if "CUDA_ERROR_ILLEGAL_ADDRESS" in line]
+            assert len(told) == 1, result
 
-    table = list(itertools.product(("reset", "outstanding", "started", "atexit", "unused"), (1, 3)))
-    cases(table[::3], table, case)
+    struck = ["sticky", "sticky,called", "sticky,called,freed", "outstanding,sticky", "started,sticky", "sticky,reset", "reset",
+              "outstanding,reset", "started,reset", "reset,called", "reset,called,freed"]
+    other = ["outstanding", "started", "outstanding,started", "unused"]
+    table = [(how + end, who, devices) for how in struck for end in ("", ",atexit") for who in ("one", "all") for devices in (1, 3)]
+    table += [(how + end, "all", devices) for how in other for end in ("", ",atexit") for devices in (1, 3)]
+    quick = {"blocking": [("sticky,called", "one", 3), ("outstanding,sticky,atexit", "all", 1), ("started,reset", "one", 1)],
+             "nonblocking": [("sticky,called", "all", 1), ("outstanding", "all", 1), ("outstanding,reset", "one", 1)],
+             "persistent": [("reset,called,freed,atexit", "one", 3), ("started,sticky", "one", 1), ("unused", "all", 1)]}
+    cases(quick[form], table, case)
 
 
 # --- nothing is left --------------------------------------------------------------------------------------------------
@@ -286,3 +298,12 @@ def test_without_memory_the_old_path_does_the_calls(build, check, what):
             "descriptors": {"under": ("sh", "-c", 'ulimit -n 80; exec "$@"', "few")}}[what]
     result = check(run(build, "faulty", ranks=2, gpus=simulated(build), timeout=60, **more))
     assert " 0 errors" in result.line("ok "), result
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_descriptors_may_run_out(build, check, cases, form):
+    """On one rank, after the last that MPI and the program have opened themselves: wherever coll/car or its driver opens one."""
+    def case(number):
+        check(faulty(build, form, "--descriptors", number))
+
+    cases([(0,), (2,)], [(number,) for number in range(12)], case)
