@@ -96,6 +96,10 @@ int main(int argc, char **argv)
         GPU_OK(gpu.DevicePrimaryCtxReset(gpu_in_use()));
     }
     if (listed("called")) {
+        if (listed("reset") && struck) {
+            gpu_use(gpu_in_use());
+            buffer[0] = gpu_allocate(GPU_DEVICE, COUNT * sizeof(float)); /* the old one is no memory any more */
+        }
         call(comm, &buffer[0]);
     }
     if (listed("freed")) {
