@@ -213,10 +213,16 @@ def faulty(build, form, *arguments, failing=None, env=None, **more):
 
 
 def calls_of_the_driver(build, form):
-    """(name, n) of all that rank 1 makes."""
+    """(name, n) of all that rank 1 makes; of those that are made again and again while it waits, some behind the first."""
     result = faulty(build, form, failing={"SIMGPU_LOG": "1"})
     names = re.findall(r"simgpu: (cu\w+?)(?:_v\d)?$", result.output, re.MULTILINE)
-    return [(name, n + 1) for name, most in sorted(collections.Counter(names).items()) for n in range(most)]
+    first, draw = 400, random.Random(3)
+    table = []
+    for name, most in sorted(collections.Counter(names).items()):
+        behind = range(first + 1, most + 1)
+        numbers = [*range(1, min(most, first) + 1), *draw.sample(behind, min(len(behind), 20))]
+        table += [(name, number) for number in numbers]
+    return table
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -226,7 +232,7 @@ def test_any_call_of_the_driver_may_fail(build, check, cases, form):
         check(faulty(build, form, failing={"SIMGPU_FAIL": f"{name}:{number}{good}"}))
 
     every = [(*call, good) for call in calls_of_the_driver(build, form) for good in ("", "+")]
-    # Of some functions one call each, the same ones every time.
+    # Of some functions one call each, the same ones every time, as far as their number is the same.
     draw = random.Random(1)
     names = draw.sample(sorted({name for name, _, _ in every}), 5)
     cases([draw.choice([call for call in every if call[0] == name]) for name in names], every, case)
