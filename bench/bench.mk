@@ -11,6 +11,13 @@ bench_car_bench_CPPFLAGS = -I$(srcdir)/coll_car -I$(srcdir)/tests/mpi -I$(srcdir
 bench_car_bench_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 bench_car_bench_LDADD = tests/mpi/libcommon.la $(MPI_LIBS) -ldl -lm
 
+# What an iteration of a program costs, with and without kernels that stay; bench/stay_table runs it.
+noinst_PROGRAMS += bench/car_gaps
+bench_car_gaps_SOURCES = bench/car_gaps.c bench/statistics.c
+bench_car_gaps_CPPFLAGS = $(bench_car_bench_CPPFLAGS) -I$(srcdir)/tests/kernels
+bench_car_gaps_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+bench_car_gaps_LDADD = $(bench_car_bench_LDADD)
+EXTRA_DIST += bench/stay_table
 EXTRA_DIST += bench/bench_kernels.cu bench/reference.cuh
 
 if HAVE_NVCC
@@ -36,4 +43,4 @@ bench-check:
 	$(PYTHON3) -B $(srcdir)/bench/bench_check.py "$(RUN)" "$(STORED)"
 PYTHON3 = python3
 
-EXTRA_DIST += bench/bench_check.py bench/bench_csv.py bench/cost_model.py
+EXTRA_DIST += bench/bench_check.py bench/bench_csv.py bench/cost_model.py bench/thresholds.py

@@ -48,56 +48,66 @@ class Machine:
 @dataclasses.dataclass(frozen=True)
 class Costs:
     """
-    Microseconds on top of the floor: always; for each peer; where data crosses a link; where more than one block works;
-    the last again where data crosses a link.
+    Microseconds on top of the floor: always; for each peer; where data crosses a link; where more than one block, or, for zero
+    copy, more than one rank's kernel works (for each peer then). Rates of bytes over links, in memory, and in memory beyond what
+    the cache takes, as parts of what a link and a copy give. Whether links and memory follow each other, or overlap.
     """
 
     start: float
     peer: float
     hop: float
-    blocks: float = 0.0
-    blocks_hop: float = 0.0
+    wide: float
+    link: float
+    memory: float
+    beyond: float
+    in_turn: bool
 
 
 COSTS = {
-    "one_shot_push": Costs(1.8, 0.51, 0.9, 1.2, 0.15),
-    "one_shot_pull": Costs(4.6, 0.3, 2.7),
-    "two_shot": Costs(5.6, 0.6, 5.4),
+    "one_shot_push": Costs(2.83, 0.25, 0.29, 0.51, 0.90, 0.82, 0.82, in_turn=False),
+    "one_shot_pull": Costs(4.6, 0.3, 2.63, 0.0, 1.0, 1.63, 1.24, in_turn=True),
+    "two_shot": Costs(5.6, 0.6, 5.26, 0.0, 1.0, 1.63, 1.24, in_turn=True),
+    "zero_copy": Costs(5.09, 0.17, 1.39, 0.50, 0.95, 2.79, 0.90, in_turn=False),
 }
+CACHE_BYTES = 21.3e6  # of one GPU's traffic in a call, at the first of the two rates
 ONE_BLOCK = 4096  # bytes up to which one block does a push
+ALONE_ONE_GPU, ALONE_SEVERAL = 1 << 20, 256 << 10  # bytes of all ranks up to which one of them does a zero copy: car_step.c
 
-# Traffic that the cache holds moves at so many times the copy rate; beyond so many bytes of user data and staging on one
-# GPU, what is more has to come from memory at so many times that rate.
-CACHE_RATE, CACHE_BYTES, MEMORY_RATE = 3.2, 13.8e6, 1.04
+# NCCL 2.28.3 without multicast, two H100; the time for each further rank is a guess.
+NCCL_START, NCCL_PEER, NCCL_LINK = 20.0, 1.0, 285.0
 
-# NCCL 2.28.9 without multicast, two H100; the time for each further rank is a guess.
-NCCL_START, NCCL_PEER, NCCL_LINK = 17.4, 1.0, 280.0
+
+def is_wide(algorithm, m, size):
+    if algorithm == "zero_copy":
+        return m.ranks * size > (ALONE_SEVERAL if m.gpus > 1 else ALONE_ONE_GPU)
+    return size > ONE_BLOCK
 
 
 def traffic(algorithm, m, size):
-    """Bytes over a GPU's link in one direction, through its cache, and in its memory, by all ranks on it."""
+    """Bytes over a GPU's link in one direction, and in its memory, by all ranks on it."""
     others = m.ranks - m.sharers
-    share = {"one_shot_push": 2, "one_shot_pull": 1, "two_shot": 2 / m.ranks}[algorithm]
-    moved = {"one_shot_push": 2 + 4 * (m.ranks - 1), "one_shot_pull": 3 + m.ranks, "two_shot": 6}[algorithm]
-    held = {"one_shot_push": 2 + 2 * (m.ranks - 1), "one_shot_pull": 3, "two_shot": 4}[algorithm]
-    return m.sharers * others * share * size, m.sharers * moved * size, m.sharers * held * size
+    share = {"one_shot_push": 2, "one_shot_pull": 1, "two_shot": 2 / m.ranks, "zero_copy": 2 / m.ranks}[algorithm]
+    if algorithm == "zero_copy" and not is_wide(algorithm, m, size):
+        share = 1  # one rank reads and writes everything
+    moved = {"one_shot_push": 2 + 4 * (m.ranks - 1), "one_shot_pull": 3 + m.ranks, "two_shot": 6, "zero_copy": 2}[algorithm]
+    return m.sharers * others * share * size, m.sharers * moved * size
 
 
 def predict(algorithm, machine, size):
-    """Microseconds of a blocking call on device buffers; None for what there is no model of."""
+    """Microseconds of a blocking call on device buffers that come again; None for what there is no model of."""
     m = machine.known()
     if algorithm == "nccl":
         return NCCL_START + NCCL_PEER * (m.ranks - 2) + 2e-3 * size * (m.ranks - 1) / m.ranks / (NCCL_LINK * m.link / LINK)
     if algorithm not in COSTS:
         return None
-    costs, linked = COSTS[algorithm], m.gpus > 1
-    time = m.floor + costs.start + costs.peer * (m.ranks - 1) + (costs.hop if linked else 0)
-    if size > ONE_BLOCK:
-        time += costs.blocks + (costs.blocks_hop if linked else 0)
-    link, cache, memory = traffic(algorithm, m, size)
-    over_link = link / m.link
-    from_memory = max(0, memory - CACHE_BYTES) / (MEMORY_RATE * m.copy)
-    return time + 1e-3 * (cache / (CACHE_RATE * m.copy) + max(over_link, from_memory))
+    costs = COSTS[algorithm]
+    time = m.floor + costs.start + costs.peer * (m.ranks - 1) + (costs.hop if m.gpus > 1 else 0)
+    if is_wide(algorithm, m, size):
+        time += costs.wide * (m.ranks - 1 if algorithm == "zero_copy" else 1)
+    link, memory = traffic(algorithm, m, size)
+    over_link = link / (costs.link * m.link)
+    in_memory = (min(memory, CACHE_BYTES) / costs.memory + max(0, memory - CACHE_BYTES) / costs.beyond) / m.copy
+    return time + 1e-3 * (over_link + in_memory if costs.in_turn else max(over_link, in_memory))
 
 
 def best(machine, size):

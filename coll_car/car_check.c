@@ -21,6 +21,9 @@ const char *car_check_offer(const car_offer_t *offer)
     if (0 == offer->arena_bytes || offer->arena_bytes > CAR_BYTES_MOST || 0 != offer->arena_bytes % CAR_ARENA_ALIGNMENT) {
         return "an arena that cannot be";
     }
+    if (offer->generation < 10 || offer->generation > 999) {
+        return "a GPU that cannot be";
+    }
     if (offer->algorithm < 0 || offer->algorithm > CAR_ALGORITHM_AUTO || offer->two_phase < CAR_TWO_PHASE_AUTO
         || offer->two_phase > CAR_TWO_PHASE_ALWAYS || offer->blocks_wanted > CAR_MAX_BLOCKS
         || offer->threads_wanted > CAR_THREADS || 0 == offer->first_epoch) {

@@ -95,6 +95,7 @@ static void destroy_driver_objects(car_comm_t *comm)
         comm->stuck = comm->stuck || NULL != comm->stream;
         return;
     }
+    car_stay_destroy(comm);
     destroy_graphs(comm);
     if (NULL != comm->event) {
         (void) cuda->EventDestroy(comm->event);
@@ -115,6 +116,7 @@ static void release(car_comm_t *comm, bool alive)
             car_device_unmap(comm->device, &comm->peer[r].arena);
         }
     }
+    car_stay_release(comm);
     if (comm->word >= 0 && !comm->stuck) {
         car_device_give_word(comm->device, comm->word);
     }

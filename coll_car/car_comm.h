@@ -14,6 +14,8 @@
 #include "car_plan.h"
 #include "car_reduction.h"
 #include "car_registry.h"
+#include "car_stay.h"
+#include "car_thresholds.h"
 #include "car_topology.h"
 
 typedef struct {
@@ -55,6 +57,9 @@ typedef struct car_comm {
     uint64_t zero_copy_min; /* bytes from which calls use the users' own buffers, where all ranks can; 0: never */
     uint32_t map_max; /* allocations of peers that a rank may have mapped for that */
     uint64_t zero_copy_again; /* the same for blocking calls with buffers that have come before */
+    car_thresholds_t thresholds; /* rank 0's, which hold on all */
+    int generation;              /* of its GPU */
+    bool thresholds_differ;      /* another rank would have others */
     car_link_t worst_link;
     int gpus; /* different ones among the ranks */
     bool told_unmapped; /* to the user, that a peer's buffer cannot be mapped */
@@ -67,6 +72,7 @@ typedef struct car_comm {
     CUevent event; /* orders the stream after the caller's legacy default stream */
     int word;      /* index of the completion word */
     car_graph_t graphs[CAR_ALGORITHMS][CAR_KERNELS];
+    car_stay_t stay; /* blocking calls' kernel that stays for the next one */
 
     car_retired_t retired[CAR_LANES];
     int retired_count;

@@ -31,11 +31,8 @@ static bool load_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
     for (int a = 0; a < CAR_FILES; ++a) {
         const CUresult result = d->cuda->ModuleLoadData(&d->modules[a], car_images[a].data);
         if (CUDA_SUCCESS != result) {
-            int major = 0, minor = 0;
-            (void) d->cuda->DeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, d->ordinal);
-            (void) d->cuda->DeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, d->ordinal);
             snprintf(reason, CAR_REASON_BYTES,
-                     "the kernels do not load on %s (sm_%d%d): %s; %s", d->name, major, minor, car_cuda_error(result),
+                     "the kernels do not load on %s (sm_%d): %s; %s", d->name, d->generation, car_cuda_error(result),
                      0 == car_images[a].size ? "this build has none, as there was no nvcc: rebuild with a CUDA toolkit"
                                              : "rebuild with --with-cuda-arch naming this GPU");
             return false;
@@ -120,6 +117,7 @@ static bool allocate_words(car_device_t *d, char reason[CAR_REASON_BYTES])
     }
     d->host_words = words;
     memset(words, 0, CAR_HOST_WORDS * sizeof(car_host_word_t));
+    d->host_words_used[CAR_GONE_WORD / 64] |= UINT64_C(1) << CAR_GONE_WORD % 64;
     return !failed(d->cuda->MemHostGetDevicePointer(&d->host_words_on_device, words, 0), "cuMemHostGetDevicePointer",
                    reason);
 }
@@ -143,16 +141,21 @@ static bool has_mps(const car_device_t *d)
 
 static bool identify(car_device_t *d, char reason[CAR_REASON_BYTES])
 {
-    int least = 0;
+    int least = 0, major = 0, minor = 0;
     const car_cuda_t *cuda = d->cuda;
 
     if (failed(cuda->CtxGetDevice(&d->ordinal), "cuCtxGetDevice", reason)
         || failed(cuda->DeviceGetName(d->name, sizeof(d->name), d->ordinal), "cuDeviceGetName", reason)
         || failed(cuda->DeviceGetAttribute(&d->multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, d->ordinal),
                   "cuDeviceGetAttribute", reason)
+        || failed(cuda->DeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, d->ordinal),
+                  "cuDeviceGetAttribute", reason)
+        || failed(cuda->DeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, d->ordinal),
+                  "cuDeviceGetAttribute", reason)
         || failed(cuda->CtxGetStreamPriorityRange(&least, &d->priority), "cuCtxGetStreamPriorityRange", reason)) {
         return false;
     }
+    d->generation = 10 * major + minor;
     d->side_by_side = has_mps(d);
     /* The second form tells the slices of a GPU that MIG divides apart. */
     return !failed(NULL != cuda->DeviceGetUuid_v2 ? cuda->DeviceGetUuid_v2(&d->uuid, d->ordinal)

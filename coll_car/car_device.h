@@ -54,6 +54,9 @@ static inline bool car_host_word_reached(const car_host_word_t *line, uint32_t t
 /* One for each communicator, each of its lanes in use and each persistent request, of this process on a GPU. */
 #define CAR_HOST_WORDS 4096
 
+/* The one in which kernels say that they have gone, after staying (car_stay.h). */
+#define CAR_GONE_WORD 0
+
 typedef struct car_peer_arena car_peer_arena_t;
 
 typedef struct car_device {
@@ -65,6 +68,7 @@ typedef struct car_device {
     CUuuid uuid;
     char name[64];
     int multiprocessors;
+    int generation;           /* its compute capability, 10 x major + minor */
     uint32_t threads;         /* largest block of any kernel here, at most CAR_THREADS */
     uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
     int priority;             /* of the streams: the highest */
@@ -80,6 +84,8 @@ typedef struct car_device {
     car_host_word_t *host_words;
     CUdeviceptr host_words_on_device;
     uint64_t host_words_used[CAR_HOST_WORDS / 64]; /* a bit each */
+
+    _Atomic uint32_t staying; /* number of the kernel that stays, or of the last one that did; they count from 1 (car_stay.h) */
 
     car_peer_arena_t *peers;
     struct car_registry *registry; /* users' memory that calls use where it is; NULL until the first (car_registry.h) */

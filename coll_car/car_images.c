@@ -9,6 +9,7 @@ CAR_EMBED(car_image_one_shot_push, "kernels/one_shot_push.fatbin");
 CAR_EMBED(car_image_one_shot_pull, "kernels/one_shot_pull.fatbin");
 CAR_EMBED(car_image_two_shot, "kernels/two_shot.fatbin");
 CAR_EMBED(car_image_fold, "kernels/fold.fatbin");
+CAR_EMBED(car_image_one_shot_push_stay, "kernels/one_shot_push_stay.fatbin");
 
 #define CAR_IMAGE(algorithm) {#algorithm, car_image_##algorithm, CAR_IMAGE_SIZE_##algorithm}
 
@@ -24,4 +25,5 @@ const car_image_t car_images[CAR_FILES] = {
     [CAR_ONE_SHOT_PULL] = CAR_IMAGE(one_shot_pull),
     [CAR_TWO_SHOT] = CAR_IMAGE(two_shot),
     [CAR_FOLD] = CAR_IMAGE(fold),
+    [CAR_STAY] = CAR_IMAGE(one_shot_push_stay),
 };

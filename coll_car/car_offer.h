@@ -6,6 +6,7 @@
 
 #include "car_control.h"
 #include "car_device.h"
+#include "car_thresholds.h"
 
 typedef struct {
     int failed;
@@ -24,11 +25,12 @@ typedef struct {
     car_id_t arena;
     uint64_t arena_bytes;
     CUipcMemHandle handle;
-    int algorithm, push_max, pull_max;
+    int algorithm;
+    int generation; /* compute capability of this rank's GPU, 10 x major + minor */
+    car_thresholds_t thresholds[CAR_SHARINGS]; /* for both: who shares a GPU is known when all offers are */
     uint32_t blocks_wanted, threads_wanted, first_epoch;
     int side_by_side; /* kernels of processes that share this rank's GPU run at the same time */
     int two_phase;
-    int zero_copy_min, zero_copy_again;
     uint32_t map_max;
 } car_offer_t;
 

@@ -18,8 +18,8 @@ typedef enum {
     CAR_ALGORITHM_AUTO = CAR_ALGORITHMS
 } car_algorithm_t;
 
-/* The files of kernels: the algorithms, then what lanes use (car_lane.h). */
-enum { CAR_FOLD = CAR_ALGORITHMS, CAR_FILES };
+/* The files of kernels: the algorithms, then what lanes use (car_lane.h), then one_shot_push that stays (car_stay.h). */
+enum { CAR_FOLD = CAR_ALGORITHMS, CAR_STAY, CAR_FILES };
 
 /* Which pairs of GPUs count as connected; the same GPU always does. */
 typedef enum {
@@ -42,6 +42,15 @@ typedef enum {
     CAR_TWO_PHASE_ALWAYS
 } car_two_phase_t;
 
+/* Whether a kernel stays after a small call for the next one (car_stay.h). */
+typedef enum {
+    CAR_STAY_OFF,
+    CAR_STAY_ADAPTIVE, /* while calls follow each other quickly, and it serves them */
+    CAR_STAY_ALWAYS
+} car_stay_when_t;
+
+struct car_tune;
+
 typedef struct {
     int algorithm;         /* car_algorithm_t: forced, or AUTO */
     int links;             /* car_links_t */
@@ -49,19 +58,25 @@ typedef struct {
     int stream_order;      /* car_stream_order_t */
     int two_phase;         /* car_two_phase_t */
     size_t memory;         /* bytes of device memory that a process spends per device on all its communicators */
-    int push_max;          /* bytes up to which one_shot_push is chosen; -1: from the table */
-    int pull_max;          /* bytes up to which one_shot_pull is chosen; -1: from the table */
+    int push_max;          /* bytes up to which one_shot_push is chosen; -1: from the tune file or the table */
+    int pull_max;          /* bytes up to which one_shot_pull is chosen; -1: the same */
     unsigned int host_max; /* bytes up to which an allreduce of host buffers is done in the control segment itself */
     unsigned int spin_us;  /* microseconds a kernel waits for a peer before it leaves and is launched again later */
     unsigned int blocks;   /* blocks of a grid; 0: from occupancy and the table */
     unsigned int threads;  /* threads of a block; 0: from the table */
-    int zero_copy_min;     /* bytes from which the users' own buffers are used, where all ranks can; -1: from the table; 0: never */
-    int zero_copy_again;   /* the same for blocking calls with buffers that have come before; -1: from the table */
+    int zero_copy_min;     /* bytes from which the users' own buffers are used, where all ranks can; -1: the same; 0: never */
+    int zero_copy_again;   /* the same for blocking calls with buffers that have come before; -1: the same */
+    char *tune_file;       /* of thresholds for this machine (car_tune.h); NULL or empty: none */
+    const struct car_tune *tune; /* what stands in it, or NULL */
     unsigned int map_max;   /* allocations of other processes' users that this process keeps mapped, at most */
     size_t map_bytes;       /* and their bytes, at most */
     char *ucx;              /* library whose events tell of memory that is freed; what cannot be loaded: none do */
     unsigned int warn_after; /* seconds that others are waited for before a warning; 0: none */
     unsigned int timeout;    /* and before that is an error; 0: never */
+    int stay;                /* car_stay_when_t */
+    unsigned int stay_us;    /* microseconds that such a kernel waits for the next call */
+    unsigned int stay_total_us; /* microseconds after which it takes no more calls */
+    unsigned int stay_max;   /* bytes of the largest call that it takes */
     bool timing;            /* count the nanoseconds of the phases of blocking calls */
     unsigned int first_epoch; /* at which a communicator starts; 1, but for tests of what happens at the last */
 } car_params_t;
@@ -71,6 +86,9 @@ typedef struct {
     X(calls_one_shot_push, "allreduce calls that the one_shot_push kernels served")                                    \
     X(calls_one_shot_pull, "allreduce calls that the one_shot_pull kernels served")                                    \
     X(calls_two_shot, "allreduce calls that the two_shot kernels served")                                              \
+    X(calls_stayed, "of the calls that one_shot_push served: those by a kernel that had stayed, without a launch")     \
+    X(stays, "kernels that were launched to stay after their call for the next one")                                   \
+    X(stays_missed, "calls that were launched after all, as the kernel that had stayed was just going")                \
     X(calls_zero_copy, "allreduce calls that kernels served on the users' own buffers")                                \
     X(calls_two_phase, "allreduce calls that kernels which do not wait for peers served through staging: nonblocking ones, " \
                        "and those of ranks that share a GPU without MPS")                                              \

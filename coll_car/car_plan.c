@@ -2,35 +2,6 @@
 
 #include "car_kernel_args.h"
 
-/*
- * Up to how many bytes one_shot_push, and above that one_shot_pull, is the fastest; and from how many on the users' buffers are used
- * where they are, if they can be: at once, or if they have come before; by number of ranks.
- *
- * One GPU: measured on an H100 shared under MPS, 2, 4 and 8 ranks, 8 B to 64 MB, November 2026 (docs/performance.md). Pulling wins at
- * every size above, as there is no link whose traffic two_shot would save.
- * Several GPUs. Two: measured on two H100 with NVLink, November 2026; one-shot moves no more bytes than two-shot there. More: not
- * measured; the crossover S* = D B N / ((N-1)(N-2)) with D B = 0.58 MB (published H200 tables), and push for half of it.
- */
-typedef struct {
-    int ranks; /* up to so many */
-    uint64_t push_max;
-    uint64_t pull_max;
-    uint64_t zero_copy_min, zero_copy_again;
-} car_thresholds_t;
-
-static const car_thresholds_t one_gpu[] = {
-    {2, 1 << 20, UINT64_MAX, 1 << 20, 256 << 10},  {3, 256 << 10, UINT64_MAX, 1 << 20, 128 << 10},
-    {4, 128 << 10, UINT64_MAX, 1 << 20, 64 << 10}, {6, 128 << 10, UINT64_MAX, 512 << 10, 1},
-    {CAR_MAX_RANKS, 64 << 10, UINT64_MAX, 512 << 10, 1},
-};
-
-static const car_thresholds_t several_gpus[] = {
-    {2, 512 << 10, UINT64_MAX, 1 << 20, 1 << 20},  {3, 384 << 10, 768 << 10, 1 << 20, 1 << 20},
-    {4, 192 << 10, 384 << 10, 512 << 10, 512 << 10}, {5, 128 << 10, 240 << 10, 512 << 10, 512 << 10},
-    {6, 88 << 10, 176 << 10, 512 << 10, 512 << 10},  {7, 68 << 10, 136 << 10, 512 << 10, 512 << 10},
-    {8, 56 << 10, 112 << 10, 512 << 10, 512 << 10},  {CAR_MAX_RANKS, 24 << 10, 44 << 10, 512 << 10, 512 << 10},
-};
-
 /* Of the smallest piece: 2 slots of 8 ranks with 8 KB each, which are 16 KB of packets. */
 #define CAR_PUSH_MIN (256 * 1024)
 
@@ -88,39 +59,15 @@ void car_layout_make(size_t piece, int ranks, car_layout_t *layout)
 
 _Static_assert(sizeof(car_flags_t) + 128 + sizeof(car_own_words_t) <= CAR_FLAGS_BYTES, "flags and own words fit");
 
-static const car_thresholds_t *thresholds(const car_limits_t *limits)
-{
-    const car_thresholds_t *row = limits->one_gpu ? one_gpu : several_gpus;
-
-    while (limits->ranks > row->ranks) {
-        ++row;
-    }
-    return row;
-}
-
-uint64_t car_plan_zero_copy_min(const car_limits_t *limits)
-{
-    return thresholds(limits)->zero_copy_min;
-}
-
-uint64_t car_plan_zero_copy_again(const car_limits_t *limits)
-{
-    return thresholds(limits)->zero_copy_again;
-}
-
 static car_algorithm_t choose(const car_limits_t *limits, uint64_t bytes)
 {
-    const car_thresholds_t *row = thresholds(limits);
-
     if (CAR_ALGORITHM_AUTO != limits->algorithm) {
         return (car_algorithm_t) limits->algorithm;
     }
-    const uint64_t push_max = limits->push_max < 0 ? row->push_max : (uint64_t) limits->push_max;
-    const uint64_t pull_max = limits->pull_max < 0 ? row->pull_max : (uint64_t) limits->pull_max;
-    if (bytes <= push_max) {
+    if (bytes <= limits->push_max) {
         return CAR_ONE_SHOT_PUSH;
     }
-    return bytes <= pull_max ? CAR_ONE_SHOT_PULL : CAR_TWO_SHOT;
+    return bytes <= limits->pull_max ? CAR_ONE_SHOT_PULL : CAR_TWO_SHOT;
 }
 
 /*

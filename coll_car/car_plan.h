@@ -38,10 +38,9 @@ void car_layout_make(size_t piece, int ranks, car_layout_t *layout);
 /* What the ranks agreed on. */
 typedef struct {
     int ranks;
-    int algorithm;   /* forced, or CAR_ALGORITHM_AUTO */
-    int push_max;    /* bytes; -1: from the table */
-    int pull_max;
-    bool one_gpu;     /* all ranks are on the same */
+    int algorithm;     /* forced, or CAR_ALGORITHM_AUTO */
+    uint64_t push_max; /* bytes up to which one_shot_push is chosen, then one_shot_pull: car_thresholds.h */
+    uint64_t pull_max;
     uint32_t blocks;  /* at most this many, so that the grids of all processes on a GPU are resident together */
     uint32_t threads; /* per block, at most */
     car_layout_t layout;
@@ -61,12 +60,6 @@ typedef struct {
  * time, 8 or 16, which hold at least one element.
  */
 car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t element, size_t unit);
-
-/* Bytes from which calls are zero copy, where all ranks can: from the table. */
-uint64_t car_plan_zero_copy_min(const car_limits_t *limits);
-
-/* The same for blocking calls with buffers that have been used before. */
-uint64_t car_plan_zero_copy_again(const car_limits_t *limits);
 
 /* Bytes of the smallest piece with which that call takes as few rounds as with the largest. */
 size_t car_plan_piece(const car_limits_t *limits, uint64_t count, size_t element, size_t unit);

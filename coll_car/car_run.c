@@ -66,13 +66,41 @@ static uint32_t everybody(const car_comm_t *comm)
     return (UINT32_C(1) << comm->size) - 1;
 }
 
-/* Waits for the end of the launch of so many blocks that `ticket` numbers; *left is how many did not finish. */
-static bool wait_for_kernel(car_comm_t *comm, uint32_t ticket, uint32_t blocks, uint32_t *left)
+/* How a wait for a kernel ended. */
+typedef enum {
+    CAR_ENDED,
+    CAR_MISSED, /* it was rung for, and had gone */
+    CAR_FAILED  /* the communicator is broken */
+} car_end_t;
+
+/* What the driver says of a stream, whatever the caller's context. */
+static CUresult ask(const car_comm_t *comm, CUstream stream)
+{
+    const car_cuda_t *cuda = comm->device->cuda;
+    car_cuda_guard_t guard;
+    CUresult result = car_cuda_enter(cuda, comm->device->context, &guard);
+
+    if (CUDA_SUCCESS == result) {
+        result = cuda->StreamQuery(stream);
+        car_cuda_leave(cuda, &guard);
+    }
+    return result;
+}
+
+/*
+ * Waits for the end of what `ticket` numbers, so many blocks on that stream; *left is how many did not finish. `rung`: the
+ * kernel was there before, and may have gone.
+ */
+static car_end_t wait_for_kernel(car_comm_t *comm, CUstream stream, uint32_t ticket, uint32_t blocks, bool rung, uint32_t *left)
 {
     const car_host_word_t *line = &comm->device->host_words[comm->word];
     uint64_t next_look = 0;
 
     for (unsigned int polls = 1; !car_host_word_reached(line, ticket, blocks, left); ++polls) {
+        /* In this order: the end of its calls is there when it says that it has gone. */
+        if (rung && car_stay_gone(comm) && !car_host_word_reached(line, ticket, blocks, left)) {
+            return CAR_MISSED;
+        }
         if (0 != polls % CAR_POLLS) {
             continue;
         }
@@ -85,17 +113,17 @@ static bool wait_for_kernel(car_comm_t *comm, uint32_t ticket, uint32_t blocks, 
             continue;
         }
         next_look = now + CAR_LOOK_NS;
-        const CUresult result = comm->device->cuda->StreamQuery(comm->stream);
+        const CUresult result = ask(comm, stream);
         if (CUDA_SUCCESS != result && CUDA_ERROR_NOT_READY != result) {
             uint64_t since = 0;
             (void) broken(comm, "the allreduce kernel failed", result);
-            while (!car_host_word_reached(line, ticket, blocks, left) && !car_comm_drained(comm, comm->stream, &since)) {
+            while (!car_host_word_reached(line, ticket, blocks, left) && !car_comm_drained(comm, stream, &since)) {
                 comm->progress();
             }
-            return false;
+            return CAR_FAILED;
         }
     }
-    return true;
+    return CAR_ENDED;
 }
 
 /*
@@ -133,22 +161,33 @@ static bool still_there(car_wait_for_t *w)
     return true;
 }
 
-/* The exchanges from args->first to args->end, until every block has finished. */
-static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, car_kernel_args_t *args)
+/*
+ * The exchanges from args->first to args->end, until every block has finished. `resume`: they have left them once already.
+ * `reduction` tells what a kernel that is to stay after its call will reduce; NULL: the kernel ends with it.
+ */
+static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, car_kernel_args_t *args, bool resume,
+                const car_reduction_t *reduction)
 {
     car_comm_t *comm = w->comm;
     uint32_t left;
 
-    args->resume = 0;
-    for (;;) {
-        args->ticket = ++comm->ticket;
+    for (;; resume = true) {
+        if (resume) {
+            if (!wait_for_peers(w) || !still_there(w)) {
+                return false;
+            }
+            CAR_COUNT(comm->counters->relaunches, 1);
+        }
+        const bool stays = !resume && NULL != reduction && car_stay_wanted(comm, plan);
         const uint64_t before = car_timing_now(comm->params);
-        const CUresult result = launch(comm, plan, kernel, args);
+        args->ticket = ++comm->ticket;
+        args->resume = resume;
+        const CUresult result = stays ? car_stay_launch(comm, plan, reduction, args) : launch(comm, plan, kernel, args);
         if (CUDA_SUCCESS != result) {
             return broken(comm, "launching the allreduce kernel", result);
         }
         const uint64_t launched = car_timing_now(comm->params);
-        if (!wait_for_kernel(comm, args->ticket, plan->blocks, &left)) {
+        if (CAR_ENDED != wait_for_kernel(comm, stays ? comm->stay.stream : comm->stream, args->ticket, plan->blocks, false, &left)) {
             return false;
         }
         if (comm->params->timing) {
@@ -159,11 +198,9 @@ static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, 
         if (0 == left) {
             return compare_lines(w);
         }
-        if (!wait_for_peers(w) || !still_there(w)) {
-            return false;
+        if (stays) {
+            car_stay_left(comm);
         }
-        args->resume = 1;
-        CAR_COUNT(comm->counters->relaunches, 1);
     }
 }
 
@@ -220,7 +257,7 @@ static bool run_staged(car_wait_for_t *w, const car_plan_t *plan, car_kernel_arg
             args->vector_output = aligned(args->output);
             args->output_is_remote = 0;
         }
-        if (!run(w, plan, data->reduction->kernel, args)) {
+        if (!run(w, plan, data->reduction->kernel, args, false, NULL)) {
             return false;
         }
         if (data->stage_output) {
@@ -306,7 +343,6 @@ static bool prepare(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
     car_comm_t *comm = w->comm;
     const car_reduction_t *reduction = data->reduction;
 
-    *plan = car_plan_make(&comm->limits, data->count, reduction->element, reduction->unit);
     if (plan->rounds > 1 && comm->piece_bytes < CAR_PIECE_MAX) {
         const size_t piece = car_plan_piece(&comm->limits, data->count, reduction->element, reduction->unit);
         if (piece > comm->piece_bytes && !(wait_for_peers(w) && car_comm_grow(comm, piece))) {
@@ -317,14 +353,13 @@ static bool prepare(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
     return comm->epoch + plan->rounds <= UINT32_MAX || (wait_for_peers(w) && renew(comm));
 }
 
-static bool run_call(car_wait_for_t *w, const car_data_t *data)
+static bool run_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan, bool small, bool left)
 {
     car_comm_t *comm = w->comm;
     const car_reduction_t *reduction = data->reduction;
     car_kernel_args_t args;
-    car_plan_t plan;
 
-    if (!prepare(w, data, &plan)) {
+    if (!left && !prepare(w, data, plan)) {
         return false;
     }
     const CUresult result = car_comm_settle(comm, comm->stream, data->input, data->output, data->stage_input,
@@ -332,12 +367,93 @@ static bool run_call(car_wait_for_t *w, const car_data_t *data)
     if (CUDA_SUCCESS != result) {
         return broken(comm, "following the default stream", result);
     }
-    car_comm_fill_args(comm, &plan, data->input, data->output, data->count, reduction, &args);
-    const bool done = data->stage_input || data->stage_output ? run_staged(w, &plan, &args, data)
-                                                              : run(w, &plan, reduction->kernel, &args);
-    comm->epoch += (uint32_t) plan.rounds;
-    car_comm_count(comm, &plan);
+    car_comm_fill_args(comm, plan, data->input, data->output, data->count, reduction, &args);
+    const bool done = data->stage_input || data->stage_output
+                          ? run_staged(w, plan, &args, data)
+                          : run(w, plan, reduction->kernel, &args, left, small ? reduction : NULL);
+    comm->epoch += (uint32_t) plan->rounds;
+    car_comm_count(comm, plan);
     CAR_COUNT(comm->counters->calls_staged, data->stage_input || data->stage_output);
+    return done;
+}
+
+static bool launched_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan, bool small, bool left)
+{
+    car_comm_t *comm = w->comm;
+    car_cuda_guard_t guard;
+    const CUresult result = car_cuda_enter(comm->device->cuda, comm->device->context, &guard);
+
+    if (CUDA_SUCCESS != result) {
+        return broken(comm, "making the communicator's context current", result);
+    }
+    const bool done = run_call(w, data, plan, small, left);
+    car_cuda_leave(comm->device->cuda, &guard);
+    return done;
+}
+
+/* --- small calls, for which a kernel may have stayed ------------------------------------------------------------- */
+
+/*
+ * A call that such a kernel could do: of one block and one exchange, on memory that is certainly this GPU's own and that
+ * nothing is still being copied to.
+ */
+static bool is_small(const car_comm_t *comm, const car_data_t *data, const car_plan_t *plan)
+{
+    return CAR_ONE_SHOT_PUSH == plan->algorithm && 1 == plan->blocks && 1 == plan->rounds
+           && data->count * data->reduction->element <= comm->params->stay_max && comm->epoch < UINT32_MAX
+           && !data->stage_input && !data->stage_output && data->input->plain && data->output->plain
+           && car_buffer_settled(data->input) && car_buffer_settled(data->output);
+}
+
+/* Rings for it. CAR_ENDED with *left: the kernel has gone in the middle of it, and one is to be launched that resumes. */
+static car_end_t ring(car_wait_for_t *w, const car_data_t *data, const car_plan_t *plan, uint32_t *left)
+{
+    car_comm_t *comm = w->comm;
+    const uint64_t before = car_timing_now(comm->params);
+    const car_kernel_args_t args = {.input = data->input->address,
+                                    .output = data->output->address,
+                                    .what.count = data->count,
+                                    .tile = plan->tile,
+                                    .epoch = comm->epoch,
+                                    .ticket = comm->ticket + 1,
+                                    .vector_input = aligned(data->input->address),
+                                    .vector_output = aligned(data->output->address)};
+
+    car_stay_ring(comm, &args);
+    const car_end_t end = wait_for_kernel(comm, comm->stay.stream, args.ticket, 1, true, left);
+    if (CAR_MISSED == end) {
+        car_stay_missed(comm);
+        return end;
+    }
+    ++comm->ticket;
+    if (comm->params->timing) {
+        CAR_COUNT(comm->counters->ns_wait, car_timing_now(comm->params) - before);
+    }
+    return end;
+}
+
+static bool small_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
+{
+    car_comm_t *comm = w->comm;
+    uint32_t left = 0;
+
+    car_pace_begin(&comm->stay.pace, nanoseconds(), comm->params->stay_us * UINT64_C(1000));
+    const car_end_t end = car_stay_here(comm, plan, data->reduction) ? ring(w, data, plan, &left) : CAR_MISSED;
+    bool done = false;
+
+    if (CAR_MISSED == end) {
+        done = launched_call(w, data, plan, true, false);
+    } else if (CAR_ENDED == end && 0 != left) {
+        car_stay_left(comm);
+        done = launched_call(w, data, plan, true, true);
+    } else if (CAR_ENDED == end) {
+        car_stay_served(comm);
+        ++comm->epoch;
+        car_comm_count(comm, plan);
+        CAR_COUNT(comm->counters->calls_stayed, 1);
+        done = compare_lines(w);
+    }
+    car_pace_end(&comm->stay.pace, nanoseconds());
     return done;
 }
 
@@ -355,7 +471,6 @@ bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *inp
                         .number = call,
                         .what = car_what_of(count, reduction),
                         .agreed = UINT32_C(1) << comm->rank};
-    car_cuda_guard_t guard;
 
     if (car_control_broken(comm->control) >= 0) {
         return false;
@@ -363,11 +478,10 @@ bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *inp
     if (car_device_lost(comm->device)) {
         return broken(comm, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
     }
-    const CUresult result = car_cuda_enter(comm->device->cuda, comm->device->context, &guard);
-    if (CUDA_SUCCESS != result) {
-        return broken(comm, "making the communicator's context current", result);
+    car_plan_t plan = car_plan_make(&comm->limits, count, reduction->element, reduction->unit);
+    if (car_stay_allowed(comm) && is_small(comm, &data, &plan)) {
+        return small_call(&w, &data, &plan);
     }
-    const bool done = run_call(&w, &data);
-    car_cuda_leave(comm->device->cuda, &guard);
-    return done;
+    car_stay_send_away(comm);
+    return launched_call(&w, &data, &plan, false, false);
 }

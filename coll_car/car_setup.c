@@ -108,16 +108,16 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
     offer->arena_bytes = comm->device->arena.bytes;
     offer->handle = comm->device->handle;
     offer->algorithm = comm->params->algorithm;
-    offer->push_max = comm->params->push_max;
-    offer->pull_max = comm->params->pull_max;
     offer->blocks_wanted = comm->params->blocks;
     offer->threads_wanted = comm->params->threads;
     offer->first_epoch = comm->params->first_epoch;
     offer->side_by_side = comm->device->side_by_side;
     offer->two_phase = comm->params->two_phase;
-    offer->zero_copy_min = comm->params->zero_copy_min;
-    offer->zero_copy_again = comm->params->zero_copy_again;
     offer->map_max = comm->params->map_max;
+    offer->generation = comm->device->generation;
+    for (int s = 0; s < CAR_SHARINGS; ++s) {
+        car_thresholds_find(comm->params, offer->generation, (car_sharing_t) s, comm->size, &offer->thresholds[s]);
+    }
 }
 
 /* Processes that may run kernels on the GPU of rank r: those of this communicator, or the job's share of a GPU. */
@@ -178,6 +178,25 @@ static void divide_work(car_comm_t *comm, const car_offer_t *offers)
     }
 }
 
+/* Rank 0's hold, whatever the others have: a call that ranks do in different ways never ends. */
+static void agree_on_thresholds(car_comm_t *comm, const car_offer_t *offers)
+{
+    const car_sharing_t sharing = 1 == comm->gpus ? CAR_ONE_GPU : CAR_SEVERAL_GPUS;
+    const uint64_t *bytes = comm->thresholds.bytes;
+
+    comm->generation = offers[0].generation;
+    comm->thresholds = offers[0].thresholds[sharing];
+    for (int r = 1; r < comm->size; ++r) {
+        const car_thresholds_t *theirs = &offers[r].thresholds[sharing];
+        comm->thresholds_differ = comm->thresholds_differ || 0 != memcmp(bytes, theirs->bytes, sizeof(theirs->bytes));
+    }
+    comm->limits.push_max = bytes[CAR_PUSH_MAX];
+    comm->limits.pull_max = bytes[CAR_PULL_MAX];
+    comm->zero_copy_min = CAR_NEVER == bytes[CAR_ZERO_COPY_MIN] ? 0 : bytes[CAR_ZERO_COPY_MIN];
+    comm->zero_copy_again = bytes[CAR_ZERO_COPY_AGAIN];
+    comm->zero_copy_again = comm->zero_copy_again < comm->zero_copy_min ? comm->zero_copy_again : comm->zero_copy_min;
+}
+
 /* From here on every rank has the same limits: rank 0's wishes, the least of what all can do. */
 static void agree(car_comm_t *comm, const car_offer_t *offers)
 {
@@ -208,17 +227,10 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
     }
     comm->limits = (car_limits_t){.ranks = comm->size,
                                   .algorithm = offers[0].algorithm,
-                                  .push_max = offers[0].push_max,
-                                  .pull_max = offers[0].pull_max,
-                                  .one_gpu = 1 == comm->gpus,
                                   .blocks = blocks,
                                   .threads = threads};
-    comm->zero_copy_min = offers[0].zero_copy_min < 0 ? car_plan_zero_copy_min(&comm->limits)
-                                                      : (uint64_t) offers[0].zero_copy_min;
+    agree_on_thresholds(comm, offers);
     comm->map_max = offers[0].map_max;
-    comm->zero_copy_again = offers[0].zero_copy_again < 0 ? car_plan_zero_copy_again(&comm->limits)
-                                                          : (uint64_t) offers[0].zero_copy_again;
-    comm->zero_copy_again = comm->zero_copy_again < comm->zero_copy_min ? comm->zero_copy_again : comm->zero_copy_min;
     comm->piece_bytes = CAR_PIECE_MIN;
     comm->epoch = offers[0].first_epoch;
     car_layout_make(comm->piece_bytes, comm->size, &comm->limits.layout);
@@ -412,7 +424,8 @@ void car_setup_begin(car_setup_t *setup, const car_comm_config_t *config)
                          .params = config->params,
                          .counters = config->counters,
                          .progress = config->progress,
-                         .word = -1};
+                         .word = -1,
+                         .stay.bell = -1};
     make_offer(comm, config, &offer);
     setup->under_way = OFFERS;
     car_control_exchange_begin(comm->control, &offer, sizeof(offer));

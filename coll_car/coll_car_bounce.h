@@ -33,6 +33,12 @@ int coll_car_bounce_take(coll_car_bounce_t *bounce, const car_cuda_t *cuda, cons
                          const car_buffer_t *output, coll_car_count_t count, struct ompi_datatype_t *dtype);
 void coll_car_bounce_give(coll_car_bounce_t *bounce);
 
+/* Whether there are copies at all. */
+static inline bool coll_car_bounce_copies(const coll_car_bounce_t *bounce)
+{
+    return NULL != bounce->in.memory || NULL != bounce->out.memory;
+}
+
 /* From the user's buffers, and back. False if the driver failed. */
 bool coll_car_bounce_in(const coll_car_bounce_t *bounce);
 bool coll_car_bounce_out(const coll_car_bounce_t *bounce);

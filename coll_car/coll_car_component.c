@@ -6,6 +6,7 @@
 #include "car_control.h"
 #include "coll_car_include_list.h"
 #include "car_kernel_args.h"
+#include "car_tune.h"
 #include "car_ucx_library.h"
 
 #include <limits.h>
@@ -100,6 +101,13 @@ static const mca_base_var_enum_value_t two_phase_values[] = {
     {0, NULL},
 };
 
+static const mca_base_var_enum_value_t stay_values[] = {
+    {CAR_STAY_OFF, "off"},
+    {CAR_STAY_ADAPTIVE, "adaptive"},
+    {CAR_STAY_ALWAYS, "always"},
+    {0, NULL},
+};
+
 static void add(const char *name, const char *help, mca_base_var_type_t type,
                 mca_base_var_enum_t *names, mca_base_var_info_lvl_t level, void *storage)
 {
@@ -163,11 +171,11 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
                algorithm_values, OPAL_INFO_LVL_5, &c->params.algorithm);
     add("push_max",
         "Largest message in bytes for one_shot_push when the algorithm is auto; -1: from the "
-        "built-in table",
+        "tune file, else the built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.push_max);
     add("pull_max",
         "Largest message in bytes for one_shot_pull when the algorithm is auto; two_shot takes "
-        "those above; -1: from the built-in table",
+        "those above; -1: from the tune file, else the built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.pull_max);
     add("blocks", "Blocks of a kernel's grid; 0: as many as the table says and the GPU can hold",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.blocks);
@@ -183,11 +191,17 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.spin_us);
     add("zero_copy_min",
         "Smallest message in bytes for which kernels read and write the buffers of all ranks where they are, "
-        "if these are memory that can be shared; -1: from the built-in table; 0: never",
+        "if these are memory that can be shared; -1: from the tune file, else the built-in table; 0: never",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.zero_copy_min);
     add("zero_copy_again",
-        "The same for blocking calls with buffers that have been used before; -1: from the built-in table",
+        "The same for blocking calls with buffers that have been used before; -1: from the tune file, else the "
+        "built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_6, &c->params.zero_copy_again);
+    add("tune_file",
+        "File of thresholds that were measured on this machine, as tools/tune writes it: by GPU generation and number of "
+        "ranks; it comes before the built-in table and after coll_car_push_max, pull_max, zero_copy_min and zero_copy_again. "
+        "Rank 0's holds for all ranks of a communicator",
+        MCA_BASE_VAR_TYPE_STRING, NULL, OPAL_INFO_LVL_5, &c->params.tune_file);
     add("map_max", "Buffers of other processes that a process keeps mapped for that, at most",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.map_max);
     add("map_bytes",
@@ -202,6 +216,16 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
                "Whether blocking calls use kernels that do not wait for each other, as nonblocking ones do: auto: "
                "where ranks share a GPU without MPS and their kernels take turns",
                two_phase_values, OPAL_INFO_LVL_6, &c->params.two_phase);
+    add_choice("stay",
+               "Whether a kernel stays on the GPU after a small call and waits a moment for the next one, which then needs no "
+               "launch: adaptive: while calls follow each other quickly; what waits for the whole GPU then waits for that kernel, too",
+               stay_values, OPAL_INFO_LVL_4, &c->params.stay);
+    add("stay_us", "Microseconds that such a kernel waits for the next call", MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL,
+        OPAL_INFO_LVL_5, &c->params.stay_us);
+    add("stay_total_us", "Microseconds after which such a kernel leaves even if calls keep coming", MCA_BASE_VAR_TYPE_UNSIGNED_INT,
+        NULL, OPAL_INFO_LVL_6, &c->params.stay_total_us);
+    add("stay_max", "Largest message in bytes that such a kernel takes; never more than one block of threads does in one go",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_max);
     add_choice("launch",
                "How kernels are launched: graph (a graph of one node with new arguments, quicker) "
                "or plain",
@@ -252,6 +276,8 @@ static void correct_parameters(mca_coll_car_component_t *c)
     p->first_epoch = (unsigned int) in_range("first_epoch", p->first_epoch, 1, UINT_MAX);
     p->host_max = (unsigned int) in_range("host_max", p->host_max, 0, CAR_CONTROL_ROOM);
     p->spin_us = (unsigned int) in_range("spin_us", p->spin_us, 1, MOST_SPIN_US);
+    p->stay_us = (unsigned int) in_range("stay_us", p->stay_us, 1, MOST_SPIN_US);
+    p->stay_total_us = (unsigned int) in_range("stay_total_us", p->stay_total_us, 1, MOST_SPIN_US);
     p->blocks = (unsigned int) in_range("blocks", p->blocks, 0, CAR_MAX_BLOCKS);
     p->threads = (unsigned int) in_range("threads", p->threads, 0, MOST_THREADS);
     if (0 != p->threads % WARP) {
@@ -299,6 +325,10 @@ static int register_parameters(void)
         .map_max = 256,
         .map_bytes = (size_t) 64 << 30,
         .ucx = CAR_UCX_LIBRARY,
+        .stay = CAR_STAY_OFF,
+        .stay_us = 30,
+        .stay_total_us = 1000,
+        .stay_max = 4096,
         .first_epoch = 1,
         .warn_after = 30,
     };
@@ -318,9 +348,28 @@ static int register_parameters(void)
 
 /* --- open, selection, close --------------------------------------------------------------- */
 
+/* A file that cannot be used changes nothing but speed: it is told of, and the job goes on without. */
+static void read_tune_file(car_params_t *params)
+{
+    static car_tune_t tune;
+    char wrong[CAR_TUNE_WRONG_BYTES];
+
+    params->tune = NULL;
+    if (NULL == params->tune_file || '\0' == params->tune_file[0]) {
+        return;
+    }
+    if (car_tune_read(params->tune_file, &tune, wrong)) {
+        params->tune = &tune;
+    } else if (speaks_for_node()) {
+        coll_car_say("the file of coll_car_tune_file is not used, and the built-in thresholds are: %s", wrong);
+    }
+}
+
 static int open_component(void)
 {
     mca_coll_car_component_t *c = &mca_coll_car_component;
+
+    read_tune_file(&c->params);
 
     c->output = opal_output_open(NULL);
     opal_output_set_verbosity(c->output, c->verbose);

@@ -127,6 +127,28 @@ static void tell_active(const mca_coll_car_module_t *module)
     }
 }
 
+/* What the sizes of its messages lead to, and that ranks would not agree on that by themselves. */
+static void tell_thresholds(const mca_coll_car_module_t *module)
+{
+    static atomic_bool told;
+    const car_comm_t *engine = module->engine;
+    char name[80], text[CAR_THRESHOLDS_TEXT_BYTES];
+
+    if (!speaks(module)) {
+        return;
+    }
+    if (mca_coll_car_component.verbose > 1) {
+        car_thresholds_text(&engine->thresholds, text);
+        coll_car_say("%s: thresholds in bytes of sm_%d, %s, %d ranks: %s", name_of(module, name), engine->generation,
+                     car_sharing_name(1 == engine->gpus ? CAR_ONE_GPU : CAR_SEVERAL_GPUS), engine->size, text);
+    }
+    if (engine->thresholds_differ && !atomic_exchange(&told, true)) {
+        coll_car_say("%s: its ranks have different thresholds (parameters coll_car_push_max and the like, the file of "
+                     "coll_car_tune_file, or other GPUs); those of its rank 0 hold on all. Give all ranks the same",
+                     name_of(module, name));
+    }
+}
+
 /* Once per process, whatever the verbosity: it is the one thing that a user can do about it. */
 static void hint_at_mps(const mca_coll_car_module_t *module)
 {
@@ -389,6 +411,7 @@ bool coll_car_activate_poll(mca_coll_car_module_t *module, CUdeviceptr buffer)
             coll_car_hear_frees();
         }
         tell_active(module);
+        tell_thresholds(module);
         hint_at_mps(module);
         break;
     case CAR_SETUP_BROKEN:

@@ -1,7 +1,8 @@
 /*
  * MPI_Allreduce_init, or MPIX_Allreduce_init of Open MPI 4.1. Making a request is collective and may wait for the others, so what
  * becomes of it is agreed on there and then; a start only launches. What kernels cannot serve is a request of the saved
- * module's, by way of host memory where it has device buffers.
+ * module's, within one of ours where it has device buffers, which go by way of host memory, or an operation or type
+ * that the user may free: MPI lets programs do so, and Open MPI's own persistent requests would use what is gone.
  */
 #include "coll_car_request.h"
 
@@ -38,9 +39,9 @@ static int start_ours(coll_car_request_t *request)
     return OMPI_SUCCESS;
 }
 
-static int start_bounced(coll_car_request_t *request)
+static int start_saved(coll_car_request_t *request)
 {
-    CAR_COUNT(mca_coll_car_component.counters.calls_bounced, 1);
+    CAR_COUNT(mca_coll_car_component.counters.calls_bounced, coll_car_bounce_copies(&request->bounce) ? 1 : 0);
     coll_car_lock();
     activate(request);
     coll_car_unlock();
@@ -61,7 +62,7 @@ static int start(size_t count, struct ompi_request_t **requests)
 
     for (size_t i = 0; i < count && OMPI_SUCCESS == rc; ++i) {
         coll_car_request_t *request = (coll_car_request_t *) requests[i];
-        rc = COLL_CAR_PERSISTENT == request->how ? start_ours(request) : start_bounced(request);
+        rc = COLL_CAR_PERSISTENT == request->how ? start_ours(request) : start_saved(request);
     }
     return rc;
 }
@@ -69,7 +70,7 @@ static int start(size_t count, struct ompi_request_t **requests)
 /* True once it has ended. Under the lock. */
 bool coll_car_persistent_poll(coll_car_request_t *request)
 {
-    if (COLL_CAR_PERSISTENT_BOUNCED == request->how) {
+    if (COLL_CAR_PERSISTENT_SAVED == request->how) {
         if (!REQUEST_COMPLETE(request->inner)) {
             return false;
         }
@@ -108,19 +109,6 @@ static int free_persistent(struct ompi_request_t **handle)
     return OMPI_SUCCESS;
 }
 
-static coll_car_request_t *new_request(mca_coll_car_module_t *module, coll_car_how_t how)
-{
-    coll_car_request_t *request = coll_car_request_new(module, true);
-
-    if (NULL != request) {
-        request->how = how;
-        request->super.super.req_start = start;
-        request->super.super.req_free = free_persistent;
-        request->super.super.req_complete = REQUEST_COMPLETED;
-    }
-    return request;
-}
-
 /* --- making one ------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -132,6 +120,20 @@ typedef struct {
     struct ompi_info_t *info;
 } init_t;
 
+static coll_car_request_t *new_request(mca_coll_car_module_t *module, coll_car_how_t how, const init_t *init)
+{
+    coll_car_request_t *request = coll_car_request_new(module, true);
+
+    if (NULL != request) {
+        request->how = how;
+        coll_car_request_keep(request, init->op, init->dtype);
+        request->super.super.req_start = start;
+        request->super.super.req_free = free_persistent;
+        request->super.super.req_complete = REQUEST_COMPLETED;
+    }
+    return request;
+}
+
 static int saved_init(mca_coll_car_module_t *module, const init_t *init, struct ompi_request_t **request)
 {
     return module->saved.allreduce_init.function(init->sbuf, init->rbuf, init->count, init->dtype, init->op, module->comm,
@@ -140,17 +142,18 @@ static int saved_init(mca_coll_car_module_t *module, const init_t *init, struct 
 
 static int forward(mca_coll_car_module_t *module, const init_t *init, struct ompi_request_t **result)
 {
-    const car_cuda_t *cuda = module->no_device_memory ? NULL : car_cuda();
+    const car_cuda_t *cuda = module->no_device_memory || 0 == init->count ? NULL : car_cuda();
     const bool in_place = MPI_IN_PLACE == init->sbuf;
     const car_buffer_t output = car_buffer_look(cuda, init->rbuf);
     const car_buffer_t input = in_place ? output : car_buffer_look(cuda, init->sbuf);
 
     /* Starts of the saved module's own requests do not come by here. */
     CAR_COUNT(mca_coll_car_component.counters.calls_forwarded, 1);
-    if (0 == init->count || (CAR_MEMORY_DEVICE != output.memory && CAR_MEMORY_DEVICE != input.memory)) {
+    if (CAR_MEMORY_DEVICE != output.memory && CAR_MEMORY_DEVICE != input.memory
+        && !coll_car_may_be_freed(init->op, init->dtype)) {
         return saved_init(module, init, result);
     }
-    coll_car_request_t *request = new_request(module, COLL_CAR_PERSISTENT_BOUNCED);
+    coll_car_request_t *request = new_request(module, COLL_CAR_PERSISTENT_SAVED, init);
     if (NULL == request) {
         return OMPI_ERR_OUT_OF_RESOURCE;
     }
@@ -226,7 +229,7 @@ static int make(mca_coll_car_module_t *module, const init_t *init, const coll_ca
     bool any = false;
 
     /* Without it nothing can be made here, but the others are waiting. */
-    coll_car_request_t *request = new_request(module, COLL_CAR_PERSISTENT);
+    coll_car_request_t *request = new_request(module, COLL_CAR_PERSISTENT, init);
     car_call_t call = {.output = car_buffer_look(cuda, init->rbuf),
                        .count = (uint64_t) init->count * found->per_element,
                        .reduction = found->reduction,

@@ -82,6 +82,8 @@ coll_car_request_t *coll_car_request_new(mca_coll_car_module_t *module, bool per
     request->next = NULL;
     request->module = module;
     request->comm = module->comm;
+    request->op_kept = NULL;
+    request->type_kept = NULL;
     request->failed = false;
     request->inner = NULL;
     OBJ_RETAIN(module);
@@ -89,16 +91,41 @@ coll_car_request_t *coll_car_request_new(mca_coll_car_module_t *module, bool per
     return request;
 }
 
+bool coll_car_may_be_freed(struct ompi_op_t *op, const struct ompi_datatype_t *dtype)
+{
+    return !ompi_op_is_intrinsic(op) || !ompi_datatype_is_predefined(dtype);
+}
+
+void coll_car_request_keep(coll_car_request_t *request, struct ompi_op_t *op, struct ompi_datatype_t *dtype)
+{
+    if (!ompi_op_is_intrinsic(op)) {
+        OBJ_RETAIN(op);
+        request->op_kept = op;
+    }
+    if (!ompi_datatype_is_predefined(dtype)) {
+        OBJ_RETAIN(dtype);
+        request->type_kept = dtype;
+    }
+}
+
 void coll_car_request_give(coll_car_request_t *request)
 {
     struct ompi_communicator_t *comm = request->comm;
     mca_coll_car_module_t *module = request->module;
+    struct ompi_op_t *op = request->op_kept;
+    struct ompi_datatype_t *dtype = request->type_kept;
 
     OMPI_REQUEST_FINI(&request->super.super);
     coll_car_lock();
     request->next = spare;
     spare = request;
     coll_car_unlock();
+    if (NULL != op) {
+        OBJ_RELEASE(op);
+    }
+    if (NULL != dtype) {
+        OBJ_RELEASE(dtype);
+    }
     OBJ_RELEASE(module);
     OBJ_RELEASE(comm);
 }

@@ -14,7 +14,7 @@ typedef enum {
     COLL_CAR_QUEUED,            /* nonblocking: the communicator's queue */
     COLL_CAR_BOUNCED,           /* nonblocking: the saved module, on copies in host memory, by a request of its own */
     COLL_CAR_PERSISTENT,        /* persistent: the engine */
-    COLL_CAR_PERSISTENT_BOUNCED /* persistent: the saved module, likewise */
+    COLL_CAR_PERSISTENT_SAVED   /* persistent: the saved module, by a request of its own, on copies of device buffers */
 } coll_car_how_t;
 
 typedef struct coll_car_request {
@@ -22,6 +22,8 @@ typedef struct coll_car_request {
     struct coll_car_request *next; /* in a list of those that have ended, or of the module's that are under way */
     mca_coll_car_module_t *module; /* retained, as its communicator is, until the request is freed */
     struct ompi_communicator_t *comm;
+    struct ompi_op_t *op_kept;        /* likewise, where they are the user's; or NULL */
+    struct ompi_datatype_t *type_kept;
     coll_car_how_t how;
     bool failed;
     car_call_t op;                    /* QUEUED */
@@ -38,6 +40,13 @@ OBJ_CLASS_DECLARATION(coll_car_request_t);
  * start and free it.
  */
 coll_car_request_t *coll_car_request_new(mca_coll_car_module_t *module, bool persistent);
+
+/*
+ * Whether the user may free the operation or the type while a request uses them; and keeps them alive until the request
+ * is freed. Open MPI does it for requests that are active when the call that makes them returns: not for persistent ones.
+ */
+bool coll_car_may_be_freed(struct ompi_op_t *op, const struct ompi_datatype_t *dtype);
+void coll_car_request_keep(coll_car_request_t *request, struct ompi_op_t *op, struct ompi_datatype_t *dtype);
 
 /*
  * What the thread did that has completed a request comes before what this one does with it. Open MPI's own order says so as

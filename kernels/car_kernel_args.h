@@ -92,6 +92,32 @@ typedef struct {
 } car_kernel_args_t;
 
 /*
+ * The bell that a kernel which stays is called by (one_shot_push_stay.cu): packets of {word, ticket, word, ticket} in mapped
+ * host memory. Which packet says what:
+ */
+enum {
+    CAR_BELL_INPUT,    /* car_kernel_args_t.input, low word first */
+    CAR_BELL_OUTPUT,   /* the same of output */
+    CAR_BELL_ELEMENTS, /* what.count, tile */
+    CAR_BELL_EPOCH,    /* epoch of its one exchange, CAR_BELL_ flags */
+    CAR_BELL_PACKETS
+};
+
+#define CAR_BELL_VECTOR_INPUT 1
+#define CAR_BELL_VECTOR_OUTPUT 2
+#define CAR_BELL_GO 4 /* no call: the kernel is to go */
+
+/* One launch of a kernel that stays: its first call, and where it hears of the next ones. */
+typedef struct {
+    car_kernel_args_t call;
+    const void *bell;        /* mapped host memory, CAR_BELL_PACKETS packets */
+    uint64_t *gone;    /* mapped host memory: the number of the last stay that has gone */
+    uint32_t number;   /* of this stay among those of the process on this GPU */
+    uint32_t stay_ns;  /* how long it waits for the next call */
+    uint32_t total_ns; /* how long it takes calls */
+} car_stay_args_t;
+
+/*
  * One launch of a kernel that waits for nobody (fold.cu): element i of every dest becomes the fold of element i of all
  * sources, in their order. One source: a copy.
  */

@@ -39,6 +39,7 @@ EXTRA_DIST += lib/libcar.map
 # --- the example, as a program of the tests ----------------------------------------------------------------------------
 
 check_PROGRAMS += examples/bf16_allreduce
+suite_programs = examples/bf16_allreduce
 examples_bf16_allreduce_CPPFLAGS = -I$(srcdir)/lib $(MPI_CPPFLAGS)
 examples_bf16_allreduce_CFLAGS = -std=c11 $(CAR_WARNINGS)
 # No wrapper script: mpirun starts the program itself.

@@ -143,6 +143,19 @@ CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
     return p;
 }
 
+/* Orders what the reading thread does afterwards behind what came before the packet's store. */
+CAR_DEVICE car_word16_t car_load_packet_acquire(const car_word16_t *address)
+{
+    unsigned long long low, high;
+    car_word16_t p;
+    asm volatile("ld.acquire.sys.global.v2.u64 {%0, %1}, [%2];" : "=l"(low), "=l"(high) : "l"(address) : "memory");
+    p.w[0] = (uint32_t) low;
+    p.w[1] = (uint32_t) (low >> 32);
+    p.w[2] = (uint32_t) high;
+    p.w[3] = (uint32_t) (high >> 32);
+    return p;
+}
+
 CAR_DEVICE void car_store_packet(car_word16_t *address, car_word16_t p)
 {
     const unsigned long long low = (unsigned long long) p.w[1] << 32 | p.w[0];

@@ -4,7 +4,11 @@
 #include <stdlib.h>
 
 #include "car_plan.h"
+#include "car_thresholds.h"
 #include "testing.h"
+
+/* Of the GPUs that are simulated, and of those that the figures came from. */
+#define GENERATION 90
 
 typedef struct {
     uint64_t *counts;
@@ -67,10 +71,10 @@ int borders_find(int ranks, size_t element, size_t max_bytes, uint64_t counts[BO
     const size_t unit = element > 8 ? 16 : 8; /* of the rarer pairs always 16: their borders lie on some of these too */
     car_limits_t limits = {.ranks = ranks,
                            .algorithm = CAR_ALGORITHM_AUTO,
-                           .push_max = atoi(test_mca("push_max", "-1")),
-                           .pull_max = atoi(test_mca("pull_max", "-1")),
                            .blocks = (uint32_t) atoi(test_mca("blocks", "2")),
                            .threads = (uint32_t) atoi(test_mca("threads", "128"))};
+
+    const car_params_t params = {.push_max = atoi(test_mca("push_max", "-1")), .pull_max = atoi(test_mca("pull_max", "-1"))};
 
     if (ranks < 2 || ranks > 16) {
         return 0; /* not for coll/car */
@@ -80,8 +84,11 @@ int borders_find(int ranks, size_t element, size_t max_bytes, uint64_t counts[BO
     /* Pieces start small and grow: the counts of both ends. */
     for (size_t piece = CAR_PIECE_MIN; piece <= CAR_PIECE_MAX; piece *= 8) {
         car_layout_make(piece, ranks, &limits.layout);
-        for (int one_gpu = 0; one_gpu < 2; ++one_gpu) {
-            limits.one_gpu = 0 != one_gpu;
+        for (int sharing = 0; sharing < CAR_SHARINGS; ++sharing) {
+            car_thresholds_t thresholds;
+            car_thresholds_find(&params, GENERATION, (car_sharing_t) sharing, ranks, &thresholds);
+            limits.push_max = thresholds.bytes[CAR_PUSH_MAX];
+            limits.pull_max = thresholds.bytes[CAR_PULL_MAX];
             add_thresholds(&list, &limits, element, unit);
         }
         add_rounds(&list, limits, element, unit);

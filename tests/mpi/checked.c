@@ -1,29 +1,17 @@
 #include "checked.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 /* Sums of floats show the order of the fold, which is anybody's without coll/car; they take long to work out. */
 static const data_type_t *const floats = &data_types[4], *const integers = &data_types[1];
 #define FLOATS_TO_BYTES 100000
 
-static char *allocate(size_t bytes)
-{
-    char *memory = malloc(bytes);
-
-    if (NULL == memory) {
-        fprintf(stderr, "out of host memory\n");
-        MPI_Abort(MPI_COMM_WORLD, 1);
-    }
-    return memory;
-}
-
 checked_space_t checked_allocate(gpu_kind_t kind, size_t bytes)
 {
     return (checked_space_t){.buffer = gpu_allocate(kind, bytes),
-                             .operand = allocate(bytes),
-                             .expected = allocate(bytes),
-                             .scratch = allocate(bytes)};
+                             .operand = test_allocate(bytes),
+                             .expected = test_allocate(bytes),
+                             .scratch = test_allocate(bytes)};
 }
 
 void checked_free(checked_space_t *space)

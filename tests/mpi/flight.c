@@ -18,17 +18,6 @@ struct flight_chunk {
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
-static char *host_memory(size_t bytes)
-{
-    char *memory = malloc(bytes);
-
-    if (NULL == memory) {
-        fprintf(stderr, "out of host memory\n");
-        MPI_Abort(MPI_COMM_WORLD, 1);
-    }
-    return memory;
-}
-
 static size_t room_for(size_t bytes)
 {
     return (bytes + 2 * GUARD + SHIFTS * 16 + 255) / 256 * 256;
@@ -46,9 +35,9 @@ void flight_open(flight_space_t *space, const char *kinds, size_t most, bool int
         }
     }
     space->first_host_kind = space->first_host_kind < 0 ? space->kinds : space->first_host_kind;
-    space->image = host_memory(room_for(most));
-    space->expected = host_memory(room_for(most));
-    space->scratch = host_memory(room_for(most));
+    space->image = test_allocate(room_for(most));
+    space->expected = test_allocate(room_for(most));
+    space->scratch = test_allocate(room_for(most));
 }
 
 void flight_reset(flight_space_t *space)
@@ -79,7 +68,7 @@ static char *take(flight_space_t *space, gpu_kind_t kind, size_t bytes)
         c = c->next;
     }
     if (NULL == c) {
-        c = (flight_chunk_t *) host_memory(sizeof(*c));
+        c = test_allocate(sizeof(*c));
         *c = (flight_chunk_t){.next = space->chunks, .memory = gpu_allocate(kind, bytes > CHUNK ? bytes : CHUNK)};
         space->chunks = c;
     }

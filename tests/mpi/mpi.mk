@@ -4,9 +4,14 @@ mpi_tests = \
 	tests/mpi/disagree tests/mpi/faulty tests/mpi/finale tests/mpi/gone \
 	tests/mpi/erroneous \
 	tests/mpi/free_events tests/mpi/fuzz tests/mpi/idup tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/outstanding \
-	tests/mpi/persistent tests/mpi/progress tests/mpi/reset tests/mpi/sessions tests/mpi/spawn tests/mpi/stream_order tests/mpi/threads \
+	tests/mpi/persistent tests/mpi/progress tests/mpi/reset tests/mpi/sessions tests/mpi/spawn tests/mpi/stay tests/mpi/stream_order tests/mpi/threads \
 	tests/mpi/types tests/mpi/unsupported tests/mpi/whole tests/mpi/window tests/mpi/zero_copy
 check_PROGRAMS += $(mpi_tests)
+
+# All that tests/suite uses: what make check builds, but for the tests of its own.
+.PHONY: suite-programs
+suite-programs: all
+	$(MAKE) $(AM_MAKEFLAGS) $(mpi_tests) $(suite_programs) $(check_LTLIBRARIES) $(check_DATA)
 
 mpi_test_common = \
 	tests/mpi/checked.c tests/mpi/checked.h tests/mpi/data.c tests/mpi/data.h tests/mpi/data_compare.c \
@@ -41,7 +46,7 @@ tests_mpi_scarce_la_LIBADD = -ldl
 
 mpi_test_libs = tests/mpi/libcommon.la $(MPI_LIBS) -ldl -lm -lpthread
 
-tests_mpi_allreduce_SOURCES = tests/mpi/allreduce.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
+tests_mpi_allreduce_SOURCES = tests/mpi/allreduce.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c coll_car/car_thresholds.c
 tests_mpi_allreduce_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_allreduce_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_allreduce_LDADD = $(mpi_test_libs)
@@ -81,7 +86,7 @@ tests_mpi_erroneous_LDADD = $(mpi_test_libs)
 tests_mpi_free_events_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_free_events_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_free_events_LDADD = $(mpi_test_libs)
-tests_mpi_fuzz_SOURCES = tests/mpi/fuzz.c tests/mpi/fuzz.h tests/mpi/fuzz_draw.c tests/mpi/fuzz_pending.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
+tests_mpi_fuzz_SOURCES = tests/mpi/fuzz.c tests/mpi/fuzz.h tests/mpi/fuzz_draw.c tests/mpi/fuzz_pending.c tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c coll_car/car_thresholds.c
 tests_mpi_fuzz_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_fuzz_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_fuzz_LDADD = $(mpi_test_libs)
@@ -124,6 +129,9 @@ tests_mpi_sessions_LDADD = $(mpi_test_libs)
 tests_mpi_spawn_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_spawn_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_spawn_LDADD = $(mpi_test_libs)
+tests_mpi_stay_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_stay_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_stay_LDADD = $(mpi_test_libs)
 tests_mpi_stream_order_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_stream_order_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_stream_order_LDADD = $(mpi_test_libs)
@@ -180,7 +188,7 @@ tests_asan_mca_coll_car_la_CFLAGS = $(asan_cflags) -fvisibility=hidden
 tests_asan_mca_coll_car_la_LDFLAGS = $(coll_car_mca_coll_car_la_LDFLAGS) -rpath /nowhere
 tests_asan_mca_coll_car_la_LIBADD = $(coll_car_mca_coll_car_la_LIBADD)
 tests_asan_libcommon_la_SHORTNAME = asan
-tests_asan_libcommon_la_SOURCES = $(mpi_test_common) tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c
+tests_asan_libcommon_la_SOURCES = $(mpi_test_common) tests/mpi/borders.c tests/mpi/borders.h coll_car/car_plan.c coll_car/car_thresholds.c
 tests_asan_libcommon_la_CPPFLAGS = $(mpi_test_cppflags) $(asan_cppflags)
 tests_asan_libcommon_la_CFLAGS = $(asan_cflags)
 asan_libs = tests/asan/libcommon.la $(MPI_LIBS) -ldl -lm -lpthread

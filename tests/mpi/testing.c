@@ -275,6 +275,17 @@ MPI_Comm test_without_car(MPI_Comm comm)
     return other;
 }
 
+void *test_allocate(size_t bytes)
+{
+    void *memory = malloc(0 == bytes ? 1 : bytes);
+
+    if (NULL == memory) {
+        fprintf(stderr, "out of host memory\n");
+        MPI_Abort(MPI_COMM_WORLD, 1);
+    }
+    return memory;
+}
+
 double test_ms(void)
 {
     struct timespec t;

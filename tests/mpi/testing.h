@@ -65,6 +65,9 @@ unsigned long long test_left(const car_counters_t *c);
 /* A duplicate where coll/car is not used. */
 MPI_Comm test_without_car(MPI_Comm comm);
 
+/* Host memory; without it the job ends. */
+void *test_allocate(size_t bytes);
+
 /* Milliseconds since some moment. */
 double test_ms(void);
 

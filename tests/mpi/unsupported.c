@@ -3,7 +3,7 @@
  * not commute), long double, types with gaps, and the shape that Open MPI's own calls have. They are under way together
  * with calls that kernels serve and with the user's other nonblocking collectives on the same communicators. Nothing
  * crosses, every result is right, what lies in the gaps of a type stays, and coll/car counts who had which call. Operations and
- * types are freed while nonblocking calls use them, as MPI allows.
+ * types are freed while nonblocking calls use them, and before persistent requests of them are started, as MPI allows.
  *
  *   --calls N      of a round (60)
  *   --rounds N     (6)
@@ -42,7 +42,7 @@ typedef struct {
 static struct {
     uint64_t seed, draws;
     flight_space_t space;
-    MPI_Op add, compose;
+    MPI_Op add, compose, later[2];
     MPI_Datatype pair, gaps;
     item_t *items;
     MPI_Request *requests;
@@ -101,7 +101,18 @@ static void make_types(void)
     MPI_Op_create(compose, 0, &run.compose);
 }
 
-/* While calls with them are under way, as MPI allows; the handles stay known, for comparing. */
+static void not_this_one(void *in, void *inout, int *count, MPI_Datatype *type)
+{
+    (void) in;
+    (void) inout;
+    (void) type;
+    CHECK(false, "%d elements were reduced by an operation that was made later", *count);
+}
+
+/*
+ * While requests with them are there, as MPI allows; the handles stay known, for comparing. If nobody keeps what is
+ * freed, the next that is made lies in its place.
+ */
 static void free_types(void)
 {
     MPI_Datatype pair = run.pair, gaps = run.gaps;
@@ -111,6 +122,14 @@ static void free_types(void)
     MPI_Type_free(&gaps);
     MPI_Op_free(&first);
     MPI_Op_free(&second);
+    MPI_Op_create(not_this_one, 1, &run.later[0]);
+    MPI_Op_create(not_this_one, 0, &run.later[1]);
+}
+
+static void free_later(void)
+{
+    MPI_Op_free(&run.later[0]);
+    MPI_Op_free(&run.later[1]);
 }
 
 static MPI_Datatype type_of(const item_t *item)
@@ -369,6 +388,7 @@ static void nonblocking(MPI_Comm comms[COMMUNICATORS], int round)
     }
     free_types();
     complete(n, "nonblocking");
+    free_later();
     const car_counters_t since = test_since(&before);
     const bool room = 0 == strcmp("yes", test_option("room", "yes"));
     CHECK(room ? run.forwarded == since.calls_forwarded : run.forwarded <= since.calls_forwarded, "%llu calls were left, not %llu", since.calls_forwarded, run.forwarded);
@@ -394,6 +414,7 @@ static void persistent(MPI_Comm comms[COMMUNICATORS], int round)
                                 served ? data_mpi_op(item->call.op) : op_of(item), item->comm, &run.requests[made++]);
         }
     }
+    free_types();
     for (int turn = 0; turn < 3; ++turn) {
         const int first = (int) (own() % (unsigned) made), step = 0 == test.rank % 2 ? 1 : made - 1;
         for (int k = 0, i = first; k < made; ++k, i = (i + step) % made) {
@@ -418,7 +439,36 @@ static void persistent(MPI_Comm comms[COMMUNICATORS], int round)
     for (int i = 0; i < made; ++i) {
         MPI_Request_free(&run.requests[i]);
     }
-    free_types(); /* not before: Open MPI's own persistent requests do not keep them */
+    free_later();
+}
+
+/* One request at a time, so that no other keeps what it uses. The first items have all kinds of memory on either side. */
+static void persistent_alone(MPI_Comm comm, int round)
+{
+    const int kinds = run.number < 8 ? run.number : 8;
+
+    for (int i = 0; i < kinds * SORTS; ++i) {
+        const sort_t sort = (sort_t) (i % SORTS);
+        item_t *item = &run.items[i / SORTS];
+        if (SERVED == sort || sort >= BROADCAST) {
+            continue;
+        }
+        const uint64_t random = test_random(run.seed + 2000 + (uint64_t) round, (uint64_t) i);
+        make_types();
+        prepare(item, comm, random - random % SORTS + (uint64_t) sort);
+        form_allreduce_init(send_of(item), item->out.address, item->count, type_of(item), op_of(item), comm,
+                            &item->request);
+        free_types();
+        for (int turn = 0; turn < 2; ++turn) {
+            item->seed += (uint32_t) turn;
+            fill(item);
+            MPI_Start(&item->request);
+            MPI_Wait(&item->request, MPI_STATUS_IGNORE);
+            check(item, "persistent, alone");
+        }
+        MPI_Request_free(&item->request);
+        free_later();
+    }
 }
 
 int main(int argc, char **argv)
@@ -441,7 +491,7 @@ int main(int argc, char **argv)
     flight_open(&run.space, "device,managed,host", 100000, 0 != strcmp("yes", test_option("room", "yes")));
     for (int i = 0; i < run.number; ++i) {
         run.items[i].in = gpu_allocate(i % 4 ? GPU_DEVICE : GPU_HOST, BYTES_MOST);
-        run.items[i].out = gpu_allocate(i % 5 ? GPU_DEVICE : GPU_MANAGED, BYTES_MOST);
+        run.items[i].out = gpu_allocate(0 == i % 6 ? GPU_HOST : i % 5 ? GPU_DEVICE : GPU_MANAGED, BYTES_MOST);
     }
     MPI_Comm_dup(MPI_COMM_WORLD, &comms[0]);
     MPI_Comm_split(MPI_COMM_WORLD, 0, -test.rank, &comms[1]);
@@ -452,6 +502,7 @@ int main(int argc, char **argv)
         }
         if (test_listed("persistent", forms) && form_has_persistent()) {
             persistent(comms, round);
+            persistent_alone(comms[round % COMMUNICATORS], round);
         }
     }
     const car_counters_t since = test_since(&before);

@@ -340,7 +340,10 @@ SIMGPU_API cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevi
         *value = 2 * (int) simgpu_env("SIMGPU_BLOCK", 64);
         break;
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
-        *value = 9;
+        *value = (int) simgpu_env("SIMGPU_SM", 90) / 10;
+        break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+        *value = (int) simgpu_env("SIMGPU_SM", 90) % 10;
         break;
     case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID:
         *value = simgpu_devices[(size_t) device].physical + 1;

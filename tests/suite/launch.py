@@ -45,19 +45,21 @@ def named_paths(variable):
     return {version: os.path.abspath(path) for version, path in (entry.split("=", 1) for entry in entries)}
 
 
+def build_at(path, prefix=""):
+    """The build tree there; `prefix`: of its Open MPI, if that has moved."""
+    path = os.path.abspath(path)
+    with open(os.path.join(path, "openmpi.env"), encoding="utf-8") as lines:
+        said = dict(line.strip().split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    if prefix:
+        said.update({"OPENMPI_PKGLIBDIR": prefix + "/lib/openmpi", "MPIRUN": prefix + "/bin/mpirun",
+                     "OMPI_INFO": prefix + "/bin/ompi_info"})
+    return Build(path, said["VERSION"], said["OPENMPI_PKGLIBDIR"], said["MPIRUN"], said["OMPI_INFO"], said["NVCC"], prefix)
+
+
 def builds():
     """The build trees of COLL_CAR_BUILDS; COLL_CAR_OPENMPI names Open MPIs that have moved, in the same way."""
-    found, moved = [], named_paths("COLL_CAR_OPENMPI")
-    for version, path in named_paths("COLL_CAR_BUILDS").items():
-        with open(os.path.join(path, "openmpi.env"), encoding="utf-8") as lines:
-            said = dict(line.strip().split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-        prefix = moved.get(version, "")
-        if prefix:
-            said.update({"OPENMPI_PKGLIBDIR": prefix + "/lib/openmpi", "MPIRUN": prefix + "/bin/mpirun",
-                         "OMPI_INFO": prefix + "/bin/ompi_info"})
-        found.append(Build(path, said["VERSION"], said["OPENMPI_PKGLIBDIR"], said["MPIRUN"], said["OMPI_INFO"],
-                           said["NVCC"], prefix))
-    return found
+    moved = named_paths("COLL_CAR_OPENMPI")
+    return [build_at(path, moved.get(version, "")) for version, path in named_paths("COLL_CAR_BUILDS").items()]
 
 
 @dataclasses.dataclass

@@ -21,7 +21,7 @@ import launch
 
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 SYNC = "car_sync.cuh"
-FILES = [SYNC, "one_shot_push.cu", "one_shot_pull.cu", "two_shot.cu"]
+FILES = [SYNC, "one_shot_push.cuh", "one_shot_push_stay.cu", "one_shot_pull.cu", "two_shot.cu"]
 SEEDS = range(1, 7)
 
 # What takes the place of a call, by what it is called. A barrier that orders nothing still waits.
@@ -31,6 +31,7 @@ WAYS = {
     "car_store_release_sys": {"relaxed": "car_store_relaxed_sys({})",
                               "gpu scope": "(car_fence_gpu(), car_store_relaxed_sys({}))"},
     "car_load_acquire_sys": {"relaxed": "car_load_relaxed_sys({})", "gpu scope": "mutant_load_acquire_gpu({})"},
+    "car_load_packet_acquire": {"relaxed": "car_load_packet({})"},
     "car_fence_gpu": {"removed": "((void) 0)"},
     "car_fence_sys": {"removed": "((void) 0)", "gpu scope": "car_fence_gpu()"},
     # One use of these, in an algorithm: a release, or an acquire, at that place only.
@@ -44,6 +45,8 @@ EXPLAINED = {
     ("car_push_round", "car_block_all", "orders nothing"):
         "a packet proves its own arrival and each thread uses its own, so the block has to meet there, and no more; the "
         "hardware's barrier orders as well, at no cost that could be saved",
+    ("car_one_shot_push_stay", "car_block_barrier", "orders nothing"):
+        "what it orders is the block's shared memory, which simulated GPUs do not weaken",
 }
 
 ACQUIRE_GPU = """
@@ -168,8 +171,26 @@ class Job:
                           car={"algorithm": self.algorithm, "blocks": self.blocks, "spin_us": self.spin_us})
 
 
+@dataclasses.dataclass(frozen=True)
+class StayJob(Job):
+    algorithm: str = "one_shot_push_stay"
+    stay_us: int = 20000
+    gap: int = 0
+
+    def run(self, build, library, seed, weak=True):
+        gpus = launch.simulated(build, devices=self.devices, weak=seed if weak else 0)
+        if library:
+            gpus["LD_LIBRARY_PATH"] = library
+        return launch.run(build, "stay", "--rounds", 1000, "--seed", seed, "--gap", self.gap, "--served", 1, ranks=3, gpus=gpus,
+                          timeout=20, car={"stay": "always", "stay_us": self.stay_us, "stay_total_us": 1000000})
+
+
 def jobs_for(mutation):
-    if mutation.file == "one_shot_push.cu":
+    if mutation.file == "one_shot_push_stay.cu":
+        # What goes wrong where it goes takes stays that go at once.
+        short = mutation.call == "car_fence_sys"
+        return [StayJob(stay_us=us, gap=2 * us) for us in (2, 10, 50)] if short else [StayJob(), StayJob(devices=1)]
+    if mutation.file == "one_shot_push.cuh":
         return [Job("one_shot_push", spin_us=5), Job("one_shot_push", devices=1, spin_us=5)]
     if mutation.function in ("car_end", "car_fence_for_host"):
         kinds = "managed" if mutation.call == "car_fence_sys" else "device"

@@ -19,6 +19,14 @@ def test_there_are_embedded_images():
     assert len(embedded_images()) >= 3
 
 
+@pytest.mark.by_turns
+def test_check_waits_for_all(build):
+    """`make -j all check` is one make then, not two that write the same files."""
+    rules = subprocess.run(["make", "-pnq", "check"], cwd=build.path, check=False, capture_output=True,
+                           text=True).stdout
+    assert re.search(r"^check:.* all\b", rules, re.M), re.findall("^check:.*", rules, re.M)
+
+
 @pytest.mark.parametrize("source, image", embedded_images())
 def test_an_object_waits_for_the_image_that_it_embeds(build, source, image):
     rules = pathlib.Path(build.path, "Makefile").read_text()

@@ -5,11 +5,13 @@ import launch
 from launch import run, simulated
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("ranks, devices, pml", [(2, 1, "ucx"), (4, 4, "ob1"), (5, 2, "ucx")])
 def test_communicators_of_every_origin_are_served(build, check, ranks, devices, pml):
     check(run(build, "communicators", ranks=ranks, pml=pml, gpus=simulated(build, devices), timeout=40))
 
 
+@pytest.mark.by_turns
 def test_parts_may_be_served_where_the_whole_is_not(build, check):
     """GPUs 0-1 and 2-3 have NVLink, and nothing but PCIe between them."""
     result = check(run(build, "communicators", "--case", "halves", ranks=4, timeout=40,
@@ -17,16 +19,19 @@ def test_parts_may_be_served_where_the_whole_is_not(build, check):
     assert len([line for line in result.lines_of_car() if ": in use" in line and "NVLink" in line]) == 2, result
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("ranks", [2, 4, 8])
 def test_two_halves_call_at_once_on_one_gpu(build, check, ranks):
     check(run(build, "communicators", "--case", "halves", ranks=ranks, gpus=simulated(build), timeout=40))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("ranks", [2, 8])
 def test_a_hundred_communicators_at_once(build, check, ranks):
     check(run(build, "communicators", "--case", "many", ranks=ranks, gpus=simulated(build), timeout=60))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("ranks, devices", [(2, 1), (4, 2)])
 def test_more_communicators_than_there_is_memory_for(build, check, ranks, devices):
     result = check(run(build, "communicators", "--case", "crowd", "--many", 60, ranks=ranks, gpus=simulated(build, devices),
@@ -34,10 +39,9 @@ def test_more_communicators_than_there_is_memory_for(build, check, ranks, device
     assert any("coll_car_memory sets how much there is" in line for line in result.lines_of_car()), result
 
 
-def test_hundreds_of_communicators_at_once(build, check, full):
+@pytest.mark.slow
+def test_hundreds_of_communicators_at_once(build, check):
     """By default 170 have memory; every one is right."""
-    if not full:
-        pytest.skip("takes half a minute: --full")
     check(run(build, "communicators", "--case", "crowd", "--many", 300, ranks=8, gpus=simulated(build), timeout=300))
 
 
@@ -63,6 +67,7 @@ def test_ranks_of_two_nodes(build, check, tmp_path, han):
               env=environment, gpus=simulated(build, devices=2), timeout=40))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("coll, priority", [("han", 100), ("tuned", 90)])
 def test_other_components_beside_it_on_one_node(build, check, coll, priority):
     """coll/han is above, and has nothing to do on one node."""

@@ -14,6 +14,7 @@ from launch import run, simulated
 GO_ON = ["--enable-recovery"]
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("call", ["cuGraphLaunch:9", "cuGraphExecKernelNodeSetParams:5", "cuMemcpyAsync:15",
                                   "cuEventRecord:2+,cuGraphLaunch:2+"])
 @pytest.mark.parametrize("ranks", [2, 4])
@@ -21,6 +22,7 @@ def test_a_driver_that_fails_on_one_rank_gives_all_an_error(build, check, call, 
     check(run(build, "broken", ranks=ranks, gpus=simulated(build), rank_env={1: {"SIMGPU_FAIL": call}}, timeout=40))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("call", ["cuGraphLaunch:9", "cuMemcpyAsync:15", "cuEventRecord:2+,cuGraphLaunch:2+"])
 @pytest.mark.parametrize("how", [("--at-once", 8), ("nonblocking",), ("persistent",)], ids=lambda how: how[0].strip("-"))
 def test_the_same_for_nonblocking_and_persistent_calls(build, check, call, how):
@@ -29,11 +31,13 @@ def test_the_same_for_nonblocking_and_persistent_calls(build, check, call, how):
               timeout=40))
 
 
+@pytest.mark.by_turns
 def test_a_persistent_request_of_a_broken_communicator_launches_nothing(build, check):
     check(run(build, "broken", "--made", "yes", ranks=3, gpus=simulated(build), rank_env={1: {"SIMGPU_FAIL": "cuMemcpyAsync:15"}},
               timeout=40))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("car", [{"algorithm": "one_shot_pull"}, {"first_epoch": (1 << 32) - 20}],
                          ids=["a larger piece", "the last epochs"])
 def test_a_rank_that_cannot_clear_its_memory_gives_all_an_error(build, check, car):
@@ -42,6 +46,7 @@ def test_a_rank_that_cannot_clear_its_memory_gives_all_an_error(build, check, ca
               car=car, timeout=40))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("devices, pml", [(1, "ob1"), (3, "ucx")])
 @pytest.mark.parametrize("who", ["one", "all"])
 def test_a_device_that_is_reset_gives_all_an_error_and_serves_again(build, check, devices, pml, who):
@@ -64,6 +69,7 @@ def cases(request, full):
 
 # --- ranks that do not make the same call -----------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("form", FORMS)
 def test_ranks_that_disagree_are_told_so(build, cases, form):
     def case(what, buffers, size, before):
@@ -83,6 +89,7 @@ def test_ranks_that_disagree_are_told_so(build, cases, form):
 
 # --- ranks that are late ----------------------------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("form", FORMS)
 def test_a_late_rank_is_no_error_but_one_line(build, check, cases, form):
     def case(how, size):
@@ -95,6 +102,7 @@ def test_a_late_rank_is_no_error_but_one_line(build, check, cases, form):
           [(how, size) for how in ("late", "stop") for size in (4000, 300000, 9000000)], case)
 
 
+@pytest.mark.by_turns
 def test_a_limit_can_be_set_to_lateness(build, cases):
     def case(form, size):
         result = run(build, "gone", "--how", "stop", "--form", form, "--bytes", size, "--limit-ms", 3500, ranks=4,
@@ -173,6 +181,7 @@ WAYS = {
     "two shot": (300000, {"algorithm": "two_shot"}, {}),
     "zero copy": (5000000, {}, {}),
     "in turns": (300000, {}, {"mps": 0}),
+    "staying": (100, {"stay": "always", "stay_us": 100000, "stay_total_us": 1000000}, {}),
 }
 
 
@@ -182,6 +191,7 @@ def signalled(build, signal, moment, way, form, *arguments, **more):
                gpus=simulated(build, **gpus), car=car, rank_env={2: {"SIMGPU_SIGNAL": f"{moment}:{signal}"}}, timeout=40, **more)
 
 
+@pytest.mark.by_turns
 def test_a_rank_may_be_killed_at_any_moment(build, cases):
     def case(moment, way, form):
         result = signalled(build, SIGKILL, moment, way, form, options=GO_ON)
@@ -189,15 +199,17 @@ def test_a_rank_may_be_killed_at_any_moment(build, cases):
         assert_death_told(result, 2)
 
     cases([("cuIpcOpenMemHandle:1", "push", "nonblocking"), ("cuGraphLaunch:1", "two shot", "blocking"),
-           ("kernel:20", "pull", "persistent"), ("kernel:100", "push", "blocking")],
+           ("kernel:20", "pull", "persistent"), ("kernel:100", "push", "blocking"), ("kernel:20", "staying", "blocking")],
           itertools.product(MOMENTS, WAYS, FORMS), case)
 
 
+@pytest.mark.by_turns
 def test_a_rank_may_be_stopped_at_any_moment(build, check, cases):
     def case(moment, way, form):
         check(signalled(build, SIGSTOP, moment, way, form, "--expect", "right", "--ms", 500))
 
-    cases([("cuMemcpyAsync:3", "push", "nonblocking"), ("kernel:20", "two shot", "blocking"), ("kernel:1", "zero copy", "persistent")],
+    cases([("cuMemcpyAsync:3", "push", "nonblocking"), ("kernel:20", "two shot", "blocking"), ("kernel:1", "zero copy", "persistent"),
+           ("kernel:20", "staying", "blocking")],
           itertools.product(MOMENTS, WAYS, FORMS), case)
 
 
@@ -225,6 +237,7 @@ def calls_of_the_driver(build, form):
     return table
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("form", FORMS)
 def test_any_call_of_the_driver_may_fail(build, check, cases, form):
     """Once or for good, in set-up, in use and at the end: on each rank the right result, or an error of MPI's."""
@@ -238,6 +251,7 @@ def test_any_call_of_the_driver_may_fail(build, check, cases, form):
     cases([draw.choice([call for call in every if call[0] == name]) for name in names], every, case)
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("form", FORMS)
 def test_host_memory_may_run_out(build, check, cases, form):
     """Of rank 1, once, wherever coll/car allocates any."""
@@ -255,6 +269,7 @@ def test_host_memory_may_run_out(build, check, cases, form):
 
 # --- the end ----------------------------------------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("form", FORMS)
 def test_mpi_ends_in_whatever_state_it_is_left(build, check, cases, form):
     def case(how, who, devices):
@@ -296,6 +311,7 @@ def test_a_sigkill_of_all_leaves_no_segment(build):
 
 # --- memory runs out --------------------------------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("what", ["device memory", "host memory", "descriptors"])
 def test_without_memory_the_old_path_does_the_calls(build, check, what):
     """On one rank only, at the first communicator or at any time: all ranks leave coll/car together, or go on with it."""
@@ -306,6 +322,7 @@ def test_without_memory_the_old_path_does_the_calls(build, check, what):
     assert " 0 errors" in result.line("ok "), result
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("form", FORMS)
 def test_descriptors_may_run_out(build, check, cases, form):
     """On one rank, after the last that MPI and the program have opened themselves: wherever coll/car or its driver opens one."""

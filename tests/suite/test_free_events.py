@@ -5,6 +5,8 @@ import pytest
 
 from launch import run, simulated
 
+pytestmark = pytest.mark.by_turns
+
 ZERO_COPY = {"zero_copy_min": 20000, "zero_copy_again": 20000}
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from launch import run, simulated
 
+pytestmark = pytest.mark.by_turns
+
 # Every algorithm within the sizes that simulated GPUs are quick with.
 ALL_ALGORITHMS = {"push_max": 4000, "pull_max": 60000}
 
@@ -12,7 +14,7 @@ ALL_ALGORITHMS = {"push_max": 4000, "pull_max": 60000}
 @pytest.mark.parametrize("ranks, devices, pml", [(3, 1, "ob1"), (4, 2, "ucx"), (8, 8, "ob1")])
 def test_random_calls(build, check, ranks, devices, pml):
     seed = int(time.time())
-    check(run(build, "fuzz", "--seed", seed, "--seconds", 8, "--max-bytes", 256 << 10, ranks=ranks, pml=pml,
+    check(run(build, "fuzz", "--seed", seed, "--seconds", 5, "--max-bytes", 256 << 10, ranks=ranks, pml=pml,
               car={**ALL_ALGORITHMS, "zero_copy_min": 100000}, gpus=simulated(build, devices=devices)))
 
 
@@ -26,9 +28,9 @@ def test_random_calls_of_ranks_that_share_a_gpu_without_mps(build, check):
               car={"zero_copy_min": 100000}, gpus=simulated(build, mps=0)))
 
 
-def test_a_message_of_more_than_2_to_the_31_bytes(build, check, full):
-    if not full:
-        pytest.skip("takes half a minute and 8 GB of memory: --full")
+@pytest.mark.slow
+def test_a_message_of_more_than_2_to_the_31_bytes(build, check):
+    """Takes 8 GB of memory."""
     check(run(build, "fuzz", "--huge", "yes", "--seconds", 1, "--max-bytes", 65536, gpus=simulated(build, devices=2), timeout=300))
 
 

@@ -58,5 +58,6 @@ def test_allreduce(row, check):
         assert digests.setdefault((build.version, row["ranks"], shared), result.digest) == result.digest, result
 
 
+@pytest.mark.by_turns
 def test_sixteen_ranks(build, check):
     check(launch.run(build, "allreduce", "--cases", 60, ranks=16, gpus=launch.simulated(build, devices=4)))

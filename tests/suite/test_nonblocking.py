@@ -21,6 +21,7 @@ def form(name):
 
 # --- many under way -----------------------------------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("ranks, devices, pml, car", [(2, 1, "ob1", {}), (3, 1, "ucx", SMALL_ZERO_COPY),
                                                       (4, 2, "ob1", SMALL_ZERO_COPY), (8, 2, "ucx", {})])
 def test_hundreds_of_calls_are_under_way_on_many_communicators(build, check, ranks, devices, pml, car):
@@ -28,17 +29,20 @@ def test_hundreds_of_calls_are_under_way_on_many_communicators(build, check, ran
               gpus=simulated(build, devices)))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("memory", [1 << 20, 2 << 20])
 def test_device_memory_is_too_small_for_all_while_the_program_fills_the_gpu(build, check, memory):
     check(run(build, "outstanding", "--integers", "yes", "--room", "no", "--fill-ms", 30, "--max-bytes", 500000, ranks=3,
               gpus=simulated(build, devices=2), car={"memory": memory}))
 
 
+@pytest.mark.by_turns
 def test_one_communicator_after_the_other_grows_within_little_memory(build, check):
     """All have memory, and none as much as it would like."""
     check(run(build, "outstanding", "--max-bytes", 1 << 20, "--calls", 20, ranks=3, gpus=simulated(build), car={"memory": 8 << 20}))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("complete", ["own", "other"])
 def test_threads_post_and_others_may_complete(build, check, complete):
     check(run(build, "outstanding", "--threads", 4, "--calls", 20, "--complete", complete, ranks=3,
@@ -61,6 +65,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("which", OTHER_FORMS)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_in_the_other_forms(build, check, program, which):
@@ -70,6 +75,7 @@ def test_programs_in_the_other_forms(build, check, program, which):
                                                      **more.get(program, {})}))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("which", OTHER_FORMS)
 def test_the_default_stream_comes_first_in_the_other_forms(build, check, which):
     check(run(build, "stream_order", "--expect", "after", gpus=simulated(build), car={"stream_order": "legacy"}, env=form(which)))
@@ -90,17 +96,20 @@ def test_communicators_are_made_while_calls_are_under_way(build, check, ranks, d
     check(run(build, "idup", "--kinds", kinds, ranks=ranks, pml=pml, gpus=simulated(build, devices)))
 
 
+@pytest.mark.by_turns
 def test_the_same_with_too_little_memory(build, check):
     check(run(build, "idup", "--room", "no", ranks=3, gpus=simulated(build), car={"memory": 1 << 20}))
 
 
 # --- persistent requests ------------------------------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("ranks, devices, pml", [(2, 1, "ob1"), (3, 2, "ucx")])
 def test_more_persistent_requests_than_there_are_lanes(build, check, ranks, devices, pml):
     check(run(build, "persistent", ranks=ranks, pml=pml, gpus=simulated(build, devices)))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("more", [{"car": SMALL_ZERO_COPY, "ranks": 4, "requests": 150},
                                   {"car": {"push_max": 1000, "pull_max": 20000, "zero_copy_min": 0}, "ranks": 3},
                                   {"car": {"launch": "plain"}, "ranks": 2, "env": {"CUDA_LAUNCH_BLOCKING": "1"}},
@@ -112,6 +121,7 @@ def test_persistent_requests_in_every_way(build, check, more):
     check(run(build, "persistent", "--requests", requests, "--room", room, gpus=simulated(build, devices=2), **more))
 
 
+@pytest.mark.by_turns
 def test_epochs_of_persistent_requests_begin_again_without_blocking(build, check):
     for push_max in (0, 1 << 20):
         check(run(build, "persistent", "--requests", 15, "--rounds", 25, ranks=3, gpus=simulated(build),
@@ -136,23 +146,27 @@ def test_the_same_where_coll_car_declines(build, check):
 
 # --- zero copy ----------------------------------------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("which, ranks, devices", [("blocking", 4, 2), ("nonblocking", 3, 1), ("persistent", 2, 2)])
 def test_zero_copy_in_every_form(build, check, which, ranks, devices):
     check(run(build, "zero_copy", "--times", 200, ranks=ranks, gpus=simulated(build, devices), env=form(which),
               car={**SMALL_ZERO_COPY, "push_max": 1000}))
 
 
+@pytest.mark.by_turns
 def test_memory_is_freed_and_allocated_again_thousands_of_times(build, check, full):
     check(run(build, "zero_copy", "--case", "reuse", "--times", 20000 if full else 2000, "--bytes", 6000, ranks=3,
               gpus=simulated(build), car={"zero_copy_min": 4096}, timeout=300 if full else 60))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("most, expect", [(5, "zero_copy"), (1, "staged")])
 def test_more_allocations_than_may_be_mapped(build, check, most, expect):
     check(run(build, "zero_copy", "--case", "many", "--expect", expect, ranks=3, gpus=simulated(build),
               car={**SMALL_ZERO_COPY, "map_max": most}))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("fails", ["cuIpcOpenMemHandle:3+", "cuIpcOpenMemHandle:3", "cuIpcGetMemHandle:2+"])
 def test_a_rank_whose_driver_maps_no_buffers_makes_all_stage(build, check, fails):
     """Only arenas are mapped before: of two peers. Whoever asks is told of it."""
@@ -165,6 +179,7 @@ def test_a_rank_whose_driver_maps_no_buffers_makes_all_stage(build, check, fails
 
 # --- ranks that take turns on a GPU ---------------------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("which", FORMS)
 def test_ranks_that_share_a_gpu_without_mps(build, check, which):
     gpus = simulated(build, devices=1, mps=0)
@@ -174,6 +189,7 @@ def test_ranks_that_share_a_gpu_without_mps(build, check, which):
     check(run(build, "mixed", "--cases", 40, ranks=4, gpus=gpus, env=form(which), car=SMALL_ZERO_COPY))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("program, arguments", [("outstanding", ("--calls", 30)), ("persistent", ("--requests", 60)),
                                                 ("lifecycle", ("--rounds", 15)), ("communicators", ()), ("idup", ("--rounds", 6))])
 def test_programs_whose_ranks_share_gpus_without_mps(build, check, program, arguments):
@@ -182,6 +198,7 @@ def test_programs_whose_ranks_share_gpus_without_mps(build, check, program, argu
 
 # --- no control segment -------------------------------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("which", FORMS)
 @pytest.mark.parametrize("size", ["16k", "50%"])
 def test_no_control_segment_for_all_ranks(build, check, which, size):

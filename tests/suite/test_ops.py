@@ -7,22 +7,26 @@ import pytest
 from launch import environment_of, execute, run, simulated
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 8])
+@pytest.mark.by_turns
+@pytest.mark.parametrize("ranks", [2, 3, pytest.param(8, marks=pytest.mark.slow)])
 def test_operations_on_host_and_device_buffers(build, check, ranks):
     check(run(build, "ops", "--expect", "served", ranks=ranks, gpus=simulated(build, devices=2)))
 
 
-@pytest.mark.parametrize("ranks", [2, 5])
+@pytest.mark.by_turns
+@pytest.mark.parametrize("ranks", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_operations_do_without_coll_car(build, check, ranks):
     check(run(build, "ops", "--device", "no", ranks=ranks, options=["--mca", "coll", "^car"]))
 
 
+@pytest.mark.by_turns
 def test_the_example_computes_its_sums(build):
     result = execute([build.mpirun, "--oversubscribe", "--bind-to", "none", "-np", "4",
                       os.path.join(build.path, "examples/bf16_allreduce")], environment_of(build), 60)
     assert result.status == 0 and result.output.count("0 of 1000000 sums are wrong") == 4, result
 
 
+@pytest.mark.by_turns
 def test_libcar_exports_the_symbols_of_its_header_only(build):
     symbols = subprocess.run(["nm", "-D", "--defined-only", os.path.join(build.path, "lib/.libs/libcar.so")],
                              check=True, capture_output=True, text=True).stdout.split("\n")

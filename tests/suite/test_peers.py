@@ -8,7 +8,7 @@ RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../fuzz/run")
 
 
 def test_whatever_peers_say_nothing_is_touched_that_is_not_there(tmp_path, full):
-    made = subprocess.run([RUN, tmp_path, "600" if full else "20"], check=False, capture_output=True, text=True, errors="replace",
+    made = subprocess.run([RUN, tmp_path, "600" if full else "8"], check=False, capture_output=True, text=True, errors="replace",
                           timeout=900 if full else 200)
     if made.returncode == 77:
         pytest.skip(made.stdout.strip())

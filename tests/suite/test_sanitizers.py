@@ -1,15 +1,16 @@
 """The component and a few programs made again with AddressSanitizer and UndefinedBehaviorSanitizer, and under valgrind."""
-import os
 import re
 import shutil
-import subprocess
 
 import pytest
 
 from launch import run, simulated
 
-PROGRAMS = ["allreduce", "broken", "fuzz", "lifecycle"]
 FORMS = ["blocking", "nonblocking", "persistent"]
+
+pytestmark = pytest.mark.on_one(0)
+
+with_asan = pytest.mark.parametrize("instrumented", ["asan"], indirect=True)
 
 # Leaks are judged below: a suppression that named Open MPI's libraries would hide what we allocate in a call of theirs.
 OPTIONS = {"ASAN_OPTIONS": "exitcode=66", "UBSAN_OPTIONS": "print_stacktrace=1", "LSAN_OPTIONS": "exitcode=0"}
@@ -27,25 +28,6 @@ def leaks_of_ours(output):
         if frames and re.search(r"/(coll_car|kernels|tests/mpi|tests/suite)/|mca_coll_car", frames[0]):
             found.append(report)
     return found
-
-
-@pytest.fixture(scope="module", name="instrumented")
-def fixture_instrumented(tmp_path_factory):
-    """Makes them, once for each build."""
-    probe = tmp_path_factory.mktemp("asan")
-    (probe / "empty.c").write_text("int main(void) { return 0; }\n")
-    compiled = subprocess.run(["gcc", "-fsanitize=address,undefined", "empty.c", "-o", "empty"], cwd=probe, check=False,
-                              capture_output=True, timeout=60)
-
-    def make(build):
-        if compiled.returncode != 0 or subprocess.run([probe / "empty"], check=False, timeout=60).returncode != 0:
-            pytest.skip("no AddressSanitizer here: gcc -fsanitize=address makes no program that runs")
-        made = subprocess.run(["make", "-s", "-C", build.path, "-j2", "tests/asan/mca_coll_car.la",
-                               *(f"tests/asan/{program}" for program in PROGRAMS)],
-                              check=False, capture_output=True, text=True, timeout=180)
-        assert made.returncode == 0, made.stdout + made.stderr
-        return os.path.join(build.path, "tests/asan/.libs")
-    return make
 
 
 @pytest.fixture(name="clean")
@@ -69,23 +51,27 @@ def test_a_leak_of_ours_would_be_seen():
     assert leaks_of_ours(theirs + ours + theirs) == [ours.rstrip("\n") + "\n"]
 
 
+@with_asan
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("ranks, devices", [(3, 1), (4, 2)])
+@pytest.mark.parametrize("ranks, devices", [(3, 2), pytest.param(4, 1, marks=pytest.mark.slow)])
 def test_sanitizers_find_nothing_in_calls_of_every_form(build, clean, form, ranks, devices):
     clean(build, "allreduce", "--borders", "no", "--cases", 25, "--max-bytes", 120000, form=form, ranks=ranks, car=CAR,
           gpus=simulated(build, devices))
 
 
-@pytest.mark.parametrize("ranks, devices", [(3, 1), (4, 2)])
+@with_asan
+@pytest.mark.parametrize("ranks, devices", [(3, 2), pytest.param(4, 1, marks=pytest.mark.slow)])
 def test_sanitizers_find_nothing_in_random_calls(build, clean, ranks, devices):
     clean(build, "fuzz", "--seed", 11, "--seconds", 3, "--max-bytes", 128 << 10, ranks=ranks, car=CAR,
           gpus=simulated(build, devices))
 
 
+@with_asan
 def test_sanitizers_find_nothing_in_communicators_that_come_and_go(build, clean):
     clean(build, "lifecycle", "--rounds", 10, ranks=3, gpus=simulated(build, 2))
 
 
+@with_asan
 @pytest.mark.parametrize("call", ["cuGraphLaunch:4", "cuMemsetD8Async:3", "cuIpcOpenMemHandle:1", "cuMemAlloc_v2:1"])
 def test_sanitizers_find_nothing_where_the_driver_fails(build, instrumented, call):
     """What the program says of it is for test_faults.py."""
@@ -96,10 +82,9 @@ def test_sanitizers_find_nothing_where_the_driver_fails(build, instrumented, cal
     assert not leaks_of_ours(result.output), "\n".join(leaks_of_ours(result.output))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-def test_valgrind_finds_nothing(build, full, form):
-    if not full:
-        pytest.skip("takes long: --full")
+def test_valgrind_finds_nothing(build, form):
     if shutil.which("valgrind") is None:
         pytest.skip("no valgrind here")
     # Simulated kernels have stacks that valgrind does not know of, so it takes all that they write for uninitialised.

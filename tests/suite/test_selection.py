@@ -21,6 +21,7 @@ def declined(build, *arguments, **more):
 
 # --- what is written after --mca coll -------------------------------------------------------------------------------
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("coll", [None, "car", "car,tuned", "car,basic,libnbc"])
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_a_whole_program_with_coll_car(build, check, coll, ranks):
@@ -88,6 +89,7 @@ DECLINED = {
 }
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("why", DECLINED)
 def test_it_declines_on_all_ranks_and_says_why_once(build, check, why):
     gpus, words = DECLINED[why]
@@ -96,6 +98,7 @@ def test_it_declines_on_all_ranks_and_says_why_once(build, check, why):
     assert len(said) == 1 and "not in use" in said[0] and words in said[0], result
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("why", DECLINED)
 def test_unasked_it_speaks_of_faults_only(build, check, why):
     gpus, _ = DECLINED[why]
@@ -103,12 +106,14 @@ def test_unasked_it_speaks_of_faults_only(build, check, why):
     assert len(result.lines_of_car()) == (1 if why == "ipc" else 0), result
 
 
+@pytest.mark.by_turns
 def test_one_line_says_that_it_is_in_use(build, check):
     result = check(run(build, "allreduce", "--cases", 5, ranks=4, gpus=simulated(build, devices=2), car={"verbose": 1}))
     said = [line for line in result.lines_of_car() if "MPI_COMM_WORLD" in line]
     assert len(said) == 1 and "MPI_COMM_WORLD (4 ranks): in use: 2 GPUs" in said[0], result
 
 
+@pytest.mark.by_turns
 def test_slices_of_a_gpu_are_told_apart(build, check):
     """MIG: each slice is a device of its own, whatever the GPU's UUID says; ranks on one slice are served."""
     gpus = simulated(build, devices=2, mig=1)
@@ -120,6 +125,7 @@ def test_slices_of_a_gpu_are_told_apart(build, check):
     assert len([line for line in result.lines_of_car() if "in use: 1 GPU" in line]) == 2, result
 
 
+@pytest.mark.by_turns
 def test_a_driver_without_a_device(build, check):
     check(run(build, "allreduce", "--kinds", "host", "--expect", "off", "--cases", 10, ranks=3,
               gpus=simulated(build, devices=0)))
@@ -135,6 +141,7 @@ CONTAINERS = {
 }
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("form", ["blocking", "nonblocking"])
 @pytest.mark.parametrize("what", CONTAINERS)
 def test_ranks_in_containers_that_share_too_little(build, check, what, form):
@@ -166,6 +173,7 @@ SETUP_CALLS = ["cuModuleLoadData", "cuModuleGetFunction", "cuFuncGetAttribute",
                "cuStreamCreateWithPriority", "cuMemsetD8Async", "cuCtxGetStreamPriorityRange"]
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("call", SETUP_CALLS)
 def test_a_rank_that_cannot_set_up_turns_it_off_for_all(build, check, call):
     result = check(run(build, "allreduce", "--expect", "declined", "--kinds", "device,host", "--types", "float",
@@ -195,12 +203,14 @@ def test_every_parameter_is_listed_with_a_sentence(build):
     listed = subprocess.run([build.ompi_info, "--param", "coll", "car", "--level", "9", "--parsable"],
                             env=launch.environment_of(build), capture_output=True, text=True, timeout=60, check=True)
     for name in ("priority", "verbose", "algorithm", "links", "launch", "stream_order", "memory", "push_max",
-                 "pull_max", "spin_us", "blocks", "threads", "zero_copy_min", "map_max", "map_bytes", "first_epoch"):
+                 "pull_max", "spin_us", "blocks", "threads", "zero_copy_min", "zero_copy_again", "tune_file", "map_max", "map_bytes",
+                 "first_epoch"):
         helps = [line for line in listed.stdout.splitlines()
                  if line.startswith(f"mca:coll:car:param:coll_car_{name}:help:")]
         assert len(helps) == 1 and len(helps[0].split(":help:")[1]) > 20, listed.stdout
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("name, value", [("spin_us", 0), ("threads", 33), ("blocks", 100000), ("memory", 1000)])
 def test_a_parameter_out_of_range_is_corrected_and_said(build, check, name, value):
     result = check(run(build, "allreduce", "--types", "int32", "--cases", 5, "--kinds", "device",

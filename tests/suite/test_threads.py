@@ -1,6 +1,5 @@
 """MPI_THREAD_MULTIPLE: many threads at once, each on a communicator of its own, and no data race in coll/car."""
 import os
-import subprocess
 
 import pytest
 
@@ -9,6 +8,7 @@ from launch import run, simulated
 SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tsan.supp")
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("ranks, devices, each, pml", [(2, 1, 1, "ob1"), (4, 1, 1, "ucx"), (4, 4, 1, "ob1"), (2, 4, 2, "ucx")])
 def test_threads_with_communicators_of_their_own(build, check, ranks, devices, each, pml):
     """`each`: devices that the threads of one rank use."""
@@ -16,29 +16,14 @@ def test_threads_with_communicators_of_their_own(build, check, ranks, devices, e
               pml=pml, gpus=simulated(build, devices), timeout=40))
 
 
-@pytest.fixture(scope="module", name="instrumented")
-def fixture_instrumented(tmp_path_factory):
-    """Makes the component and the program with ThreadSanitizer, once for each build."""
-    probe = tmp_path_factory.mktemp("tsan")
-    (probe / "empty.c").write_text("int main(void) { return 0; }\n")
-    compiled = subprocess.run(["gcc", "-fsanitize=thread", "empty.c", "-o", "empty"], cwd=probe, check=False,
-                              capture_output=True, timeout=60)
-
-    def make(build):
-        if compiled.returncode != 0 or subprocess.run([probe / "empty"], check=False, timeout=60).returncode != 0:
-            pytest.skip("no ThreadSanitizer here: gcc -fsanitize=thread makes no program that runs")
-        made = subprocess.run(["make", "-s", "-C", build.path, "-j2", "tests/tsan/mca_coll_car.la",
-                               "tests/tsan/threads"], check=False, capture_output=True, text=True, timeout=90)
-        assert made.returncode == 0, made.stdout + made.stderr
-        return os.path.join(build.path, "tests/tsan/.libs")
-    return make
-
-
+@pytest.mark.by_turns
 @pytest.mark.parametrize("which", ["nonblocking", "persistent"])
 def test_threads_in_the_other_forms(build, check, which):
     check(run(build, "threads", "--threads", 5, ranks=3, gpus=simulated(build, devices=2), env={"CAR_TEST_FORM": which}, timeout=40))
 
 
+@pytest.mark.on_one(1)
+@pytest.mark.parametrize("instrumented", ["tsan"], indirect=True)
 @pytest.mark.parametrize("ranks, devices, each, form", [(2, 1, 1, "blocking"), (3, 2, 2, "blocking"), (2, 1, 1, "nonblocking"),
                                                         (2, 1, 1, "persistent")])
 def test_thread_sanitizer_finds_nothing(build, check, instrumented, ranks, devices, each, form):

@@ -16,19 +16,20 @@ def types(build, *arguments, **more):
     return run(build, "types", *arguments, env=PLAIN_LOOPS, **more)
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("ranks", [2, 3, 8])
 @pytest.mark.parametrize("devices, pml", [("shared", "ob1"), ("nvlink", "ucx")])
 def test_every_type_and_operation(build, check, ranks, devices, pml):
     check(types(build, ranks=ranks, pml=pml, gpus=simulated(build, devices=1 if devices == "shared" else ranks)))
 
 
-def test_every_type_and_operation_on_other_numbers_of_ranks(build, check, full):
-    if not full:
-        pytest.skip("takes longer: --full")
+@pytest.mark.slow
+def test_every_type_and_operation_on_other_numbers_of_ranks(build, check):
     for ranks in (4, 5, 6, 7):
         check(types(build, ranks=ranks, gpus=simulated(build, devices=ranks)))
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("algorithm", ["one_shot_push", "one_shot_pull", "two_shot"])
 def test_every_type_and_operation_in_each_algorithm(build, check, algorithm):
     check(types(build, ranks=3, gpus=simulated(build), car={"algorithm": algorithm}))

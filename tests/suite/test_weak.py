@@ -7,20 +7,22 @@ import pytest
 import mutations
 from launch import run, simulated
 
+pytestmark = pytest.mark.by_turns
+
 ALGORITHMS = ["one_shot_push", "one_shot_pull", "two_shot"]
 # The word to the host is ordered by fences at gpu scope behind the first, at system scope behind the others.
 OUTPUTS = {"gpu": "device", "system": "managed,pool,vmm"}
 
 
-def seeds(full, few=1):
-    return range(1, 21) if full else range(1, few + 1)
+def seeds(full):
+    return range(1, 21) if full else (1,)
 
 
 @pytest.mark.parametrize("scope", list(OUTPUTS))
 @pytest.mark.parametrize("devices", [1, 3])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm(build, check, full, algorithm, devices, scope):
-    for seed in seeds(full, 2):
+    for seed in seeds(full):
         check(run(build, "allreduce", "--seed", seed, "--types", "int32,double,uint8", "--ops", "sum,max", "--kinds",
                   OUTPUTS[scope], "--max-bytes", 50000, "--cases", 40, ranks=3, gpus=simulated(build, devices, weak=seed),
                   car={"algorithm": algorithm}))
@@ -43,13 +45,14 @@ def test_messages_of_many_rounds(build, check, full, algorithm):
 @pytest.mark.parametrize("ranks, devices", [(4, 2), (8, 1)])
 def test_random_calls(build, check, full, ranks, devices):
     for seed in seeds(full):
-        check(run(build, "fuzz", "--seed", seed, "--generations", 4, "--max-bytes", 60000, ranks=ranks,
+        check(run(build, "fuzz", "--seed", seed, "--generations", 4 if full else 2, "--max-bytes", 60000, ranks=ranks,
                   gpus=simulated(build, devices, weak=seed), car={"push_max": 4000, "pull_max": 20000}))
 
 
-@pytest.mark.parametrize("program, arguments", [("allreduce", ["--max-bytes", 50000]), ("mixed", ["--cases", 30]),
-                                                ("lifecycle", ["--rounds", 10]),
-                                                ("communicators", []), ("threads", ["--threads", 3])])
+@pytest.mark.parametrize("program, arguments", [("allreduce", ["--max-bytes", 20000, "--cases", 100]),
+                                                ("mixed", ["--cases", 30]), ("lifecycle", ["--rounds", 5]),
+                                                ("threads", ["--threads", 3]),
+                                                pytest.param("communicators", [], marks=pytest.mark.slow)])
 def test_other_programs(build, check, full, program, arguments):
     for seed in seeds(full):
         check(run(build, program, *arguments, ranks=4, gpus=simulated(build, 2, weak=seed)))
@@ -60,7 +63,8 @@ def test_other_programs(build, check, full, program, arguments):
 QUICK = ["car_signal: car_block_barrier 1: orders nothing", "car_signal: car_store_release_sys 1: relaxed",
          "car_wait: car_load_acquire_sys 1: relaxed", "car_wait: car_block_all 1: orders nothing",
          "car_end: car_block_barrier 1: orders nothing", "car_fence_for_host: car_fence_sys 1: gpu scope",
-         "car_fence_for_host: car_fence_gpu 1: removed"]
+         "car_fence_for_host: car_fence_gpu 1: removed", "car_wait_for_bell: car_load_packet_acquire 1: relaxed",
+         "car_one_shot_push_stay: car_fence_sys 1: removed"]
 
 
 def pytest_generate_tests(metafunc):

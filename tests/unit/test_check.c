@@ -21,8 +21,7 @@ static car_offer_t right_offer(void)
                          .threads = 512,
                          .arena_bytes = ARENA,
                          .algorithm = CAR_ALGORITHM_AUTO,
-                         .push_max = -1,
-                         .pull_max = -1,
+                         .generation = 90,
                          .first_epoch = 1};
 }
 
@@ -52,6 +51,9 @@ static void an_offer_is_refused_for_each_field_that_cannot_be(void **state)
     REFUSED(arena_bytes, 0);
     REFUSED(arena_bytes, ARENA + 1);
     REFUSED(arena_bytes, UINT64_MAX - 4095);
+    REFUSED(generation, 0);
+    REFUSED(generation, -90);
+    REFUSED(generation, 1000);
     REFUSED(algorithm, -1);
     REFUSED(algorithm, CAR_ALGORITHM_AUTO + 1);
     REFUSED(two_phase, -1);

@@ -79,7 +79,7 @@ static void peer_offers(void)
 {
     car_offer_t offer = {.pid = getpid(), .node_processes = RANKS, .devices = 1, .resident_blocks = 64, .threads = 512,
                          .arena.bytes = {1}, .arena_bytes = DRIVER_ARENA, .handle = driver_handle(1),
-                         .algorithm = CAR_ALGORITHM_AUTO, .first_epoch = 1};
+                         .algorithm = CAR_ALGORITHM_AUTO, .generation = 90, .first_epoch = 1};
 
     memset(&offer.uuid, 1, sizeof(offer.uuid));
     car_control_exchange_begin(peer, &offer, sizeof(offer));

@@ -21,9 +21,8 @@ static car_limits_t limits_of(int ranks, int algorithm, size_t piece, uint32_t b
 {
     car_limits_t limits = {.ranks = ranks,
                            .algorithm = algorithm,
-                           .push_max = -1,
-                           .pull_max = -1,
-                           .one_gpu = true,
+                           .push_max = 64 << 10,
+                           .pull_max = 1 << 20,
                            .blocks = blocks,
                            .threads = threads};
     car_layout_make(piece, ranks, &limits.layout);
@@ -152,14 +151,11 @@ static void a_piece_grows_only_as_far_as_it_saves_rounds(void **state)
 static void the_first_piece_is_enough_for_8_KB_of_8_ranks(void **state)
 {
     (void) state;
-    for (int one_gpu = 0; one_gpu < 2; ++one_gpu) {
-        for (int ranks = 2; ranks <= 8; ++ranks) {
-            car_limits_t limits = limits_of(ranks, CAR_ALGORITHM_AUTO, CAR_PIECE_MIN, 64, 512);
-            limits.one_gpu = 0 != one_gpu;
-            for (size_t element = 1; element <= 16; element *= 2) {
-                for (size_t unit = element > 8 ? 16 : 8; unit <= 16; unit += 8) {
-                    assert_int_equal(1, car_plan_make(&limits, 8192 / element, element, unit).rounds);
-                }
+    for (int ranks = 2; ranks <= 8; ++ranks) {
+        const car_limits_t limits = limits_of(ranks, CAR_ALGORITHM_AUTO, CAR_PIECE_MIN, 64, 512);
+        for (size_t element = 1; element <= 16; element *= 2) {
+            for (size_t unit = element > 8 ? 16 : 8; unit <= 16; unit += 8) {
+                assert_int_equal(1, car_plan_make(&limits, 8192 / element, element, unit).rounds);
             }
         }
     }

@@ -151,16 +151,23 @@ CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
 }
 
 /* Two accesses of 8 bytes: exactly what the model promises of a 16-byte vector access, and no more. */
-CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
+static inline car_word16_t simgpu_load_packet(const car_word16_t *address, simgpu_order order)
 {
     const uint64_t *half = (const uint64_t *) address;
-    const uint64_t a = simgpu_load(half, SIMGPU_RELAXED), b = simgpu_load(half + 1, SIMGPU_RELAXED);
+    const uint64_t a = simgpu_load(half, order), b = simgpu_load(half + 1, order);
     car_word16_t p;
     p.w[0] = (uint32_t) a;
     p.w[1] = (uint32_t) (a >> 32);
     p.w[2] = (uint32_t) b;
     p.w[3] = (uint32_t) (b >> 32);
     return p;
+}
+
+CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address) { return simgpu_load_packet(address, SIMGPU_RELAXED); }
+
+CAR_DEVICE car_word16_t car_load_packet_acquire(const car_word16_t *address)
+{
+    return simgpu_load_packet(address, SIMGPU_ACQUIRE);
 }
 
 CAR_DEVICE void car_store_packet(car_word16_t *address, car_word16_t p)

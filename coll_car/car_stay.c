@@ -1,0 +1,271 @@
+#include "car_stay.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "car_comm.h"
+#include "car_pending.h"
+
+/* --- whether there may be one -------------------------------------------------------------------------------------- */
+
+/* Something else looks at every kernel, and would show or wait for one that stays. */
+static bool watched(void)
+{
+    static const char *const signs[] = {"CUDA_INJECTION64_PATH", "CUDA_INJECTION32_PATH", "NSYS_PROFILING_SESSION_ID",
+                                        "NV_COMPUTE_PROFILER_PERFWORKS_DIR", "COMPUTE_PROFILE"};
+    char line[128];
+    int tracer = 0;
+
+    for (size_t i = 0; i < sizeof(signs) / sizeof(signs[0]); ++i) {
+        if (NULL != getenv(signs[i])) {
+            return true;
+        }
+    }
+    FILE *status = fopen("/proc/self/status", "r");
+    while (NULL != status && NULL != fgets(line, sizeof(line), status)) {
+        if (1 == sscanf(line, "TracerPid: %d", &tracer)) {
+            break;
+        }
+    }
+    if (NULL != status) {
+        fclose(status);
+    }
+    return 0 != tracer;
+}
+
+static bool launches_block(void)
+{
+    const char *blocking = getenv("CUDA_LAUNCH_BLOCKING");
+
+    return NULL != blocking && 0 != strcmp(blocking, "0");
+}
+
+bool car_stay_allowed(car_comm_t *comm)
+{
+    car_stay_t *stay = &comm->stay;
+
+    if (!stay->asked) {
+        stay->asked = true;
+        stay->may = CAR_STAY_OFF != comm->params->stay && CAR_STREAM_ORDER_NONE == comm->params->stream_order
+                    && !comm->takes_turns && !launches_block() && !watched();
+    }
+    return stay->may;
+}
+
+/* --- words of host memory -------------------------------------------------------------------------------------------- */
+
+/* Numbers are given in turn, and one stay goes before the next begins. */
+static bool has_gone(const car_device_t *device, uint32_t number)
+{
+    const uint32_t gone = (uint32_t) device->host_words[CAR_GONE_WORD].word[0];
+
+    atomic_thread_fence(memory_order_acquire);
+    return (int32_t) (gone - number) >= 0;
+}
+
+/* The kernel waits for the bell of the ticket behind the last. All words at once: which of them it sees first does not matter. */
+static void write_bell(car_comm_t *comm, uint32_t ticket, const uint32_t word[2 * CAR_BELL_PACKETS])
+{
+    volatile uint64_t *bell = comm->device->host_words[comm->stay.bell].word;
+
+    /* What this rank knows of, its user's data above all, is before any of the words. */
+    atomic_thread_fence(memory_order_release);
+    for (int i = 0; i < 2 * CAR_BELL_PACKETS; ++i) {
+        bell[i] = (uint64_t) ticket << 32 | word[i];
+    }
+}
+
+_Static_assert(2 * CAR_BELL_PACKETS <= CAR_DONE_WORDS, "a bell fits a line of the host");
+
+/* --- ringing ---------------------------------------------------------------------------------------------------------- */
+
+static void gone(car_stay_t *stay)
+{
+    stay->here = false;
+    car_pace_gone(&stay->pace);
+}
+
+void car_stay_send_away(car_comm_t *comm)
+{
+    car_stay_t *stay = &comm->stay;
+    uint32_t word[2 * CAR_BELL_PACKETS] = {0};
+
+    if (!stay->here) {
+        return;
+    }
+    word[2 * CAR_BELL_EPOCH + 1] = CAR_BELL_GO;
+    write_bell(comm, comm->ticket + 1, word);
+    gone(stay);
+}
+
+static bool same_reduction(const car_reduction_t *a, const car_reduction_t *b)
+{
+    return a->kernel == b->kernel && a->type == b->type && a->op == b->op && a->data == b->data && a->element == b->element
+           && a->alignment == b->alignment;
+}
+
+bool car_stay_here(car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction)
+{
+    car_stay_t *stay = &comm->stay;
+
+    if (!stay->here) {
+        return false;
+    }
+    if (has_gone(comm->device, stay->number)) {
+        gone(stay);
+        return false;
+    }
+    /* The ticket behind the last one is what memory holds that was never written. */
+    if (!same_reduction(reduction, &stay->reduction) || plan->threads > stay->threads || UINT32_MAX == comm->ticket) {
+        car_stay_send_away(comm);
+        return false;
+    }
+    return true;
+}
+
+void car_stay_ring(car_comm_t *comm, const car_kernel_args_t *args)
+{
+    const uintptr_t input = (uintptr_t) args->input, output = (uintptr_t) args->output;
+    const uint32_t word[2 * CAR_BELL_PACKETS] = {
+        [2 * CAR_BELL_INPUT] = (uint32_t) input,
+        [2 * CAR_BELL_INPUT + 1] = (uint32_t) ((uint64_t) input >> 32),
+        [2 * CAR_BELL_OUTPUT] = (uint32_t) output,
+        [2 * CAR_BELL_OUTPUT + 1] = (uint32_t) ((uint64_t) output >> 32),
+        [2 * CAR_BELL_ELEMENTS] = (uint32_t) args->what.count,
+        [2 * CAR_BELL_ELEMENTS + 1] = (uint32_t) args->tile,
+        [2 * CAR_BELL_EPOCH] = args->epoch,
+        [2 * CAR_BELL_EPOCH + 1] = (args->vector_input ? CAR_BELL_VECTOR_INPUT : 0u)
+                                   | (args->vector_output ? CAR_BELL_VECTOR_OUTPUT : 0u)};
+
+    write_bell(comm, args->ticket, word);
+}
+
+bool car_stay_gone(const car_comm_t *comm)
+{
+    return has_gone(comm->device, comm->stay.number);
+}
+
+void car_stay_missed(car_comm_t *comm)
+{
+    CAR_COUNT(comm->counters->stays_missed, 1);
+    gone(&comm->stay);
+}
+
+void car_stay_served(car_comm_t *comm)
+{
+    car_pace_served(&comm->stay.pace);
+}
+
+void car_stay_left(car_comm_t *comm)
+{
+    gone(&comm->stay);
+}
+
+/* --- launching ---------------------------------------------------------------------------------------------------------- */
+
+/* What a stay needs, when there is the first. A stay is no must: without them there is none. */
+static bool has_means(car_comm_t *comm)
+{
+    car_stay_t *stay = &comm->stay;
+    const car_cuda_t *cuda = comm->device->cuda;
+
+    if (NULL == stay->stream
+        && CUDA_SUCCESS != cuda->StreamCreateWithPriority(&stay->stream, CU_STREAM_NON_BLOCKING, comm->device->priority)) {
+        stay->stream = NULL;
+        return false;
+    }
+    if (stay->bell < 0) {
+        car_devices_lock();
+        stay->bell = car_device_take_word(comm->device);
+        car_devices_unlock();
+    }
+    return stay->bell >= 0;
+}
+
+/* Takes the number of the next stay on this device; false while another one has not gone. */
+static bool take_number(car_comm_t *comm)
+{
+    car_device_t *device = comm->device;
+    uint32_t present = atomic_load(&device->staying);
+
+    if (!has_gone(device, present) || !atomic_compare_exchange_strong(&device->staying, &present, present + 1)) {
+        return false;
+    }
+    comm->stay.number = present + 1;
+    return true;
+}
+
+bool car_stay_wanted(car_comm_t *comm, const car_plan_t *plan)
+{
+    car_stay_t *stay = &comm->stay;
+
+    if (UINT32_MAX == comm->ticket) {
+        return false;
+    }
+    if (!car_pace_wants(&stay->pace) && CAR_STAY_ALWAYS != comm->params->stay) {
+        return false;
+    }
+    if (!has_means(comm) || !take_number(comm)) {
+        return false;
+    }
+    stay->threads = plan->threads > stay->threads ? plan->threads : stay->threads;
+    return true;
+}
+
+CUresult car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction,
+                         const car_kernel_args_t *args)
+{
+    car_stay_t *stay = &comm->stay;
+    car_device_t *device = comm->device;
+    const CUdeviceptr words = device->host_words_on_device;
+    car_stay_args_t all = {.call = *args,
+                           .bell = (const void *) (uintptr_t) (words + (size_t) stay->bell * sizeof(car_host_word_t)),
+                           .gone = (uint64_t *) (uintptr_t) (words + CAR_GONE_WORD * sizeof(car_host_word_t)),
+                           .number = stay->number,
+                           .stay_ns = comm->params->stay_us * 1000,
+                           .total_ns = comm->params->stay_total_us * 1000};
+
+    const CUresult result = car_launch(device->cuda, (car_launch_how_t) comm->params->launch, &stay->graphs[reduction->kernel],
+                                       device->functions[CAR_STAY][reduction->kernel], plan->blocks, stay->threads,
+                                       stay->stream, &all);
+    if (CUDA_SUCCESS != result) {
+        /* Nothing is there that could say so. */
+        device->host_words[CAR_GONE_WORD].word[0] = stay->number;
+        return result;
+    }
+    stay->reduction = *reduction;
+    stay->here = true;
+    car_pace_stays(&stay->pace);
+    CAR_COUNT(comm->counters->stays, 1);
+    return CUDA_SUCCESS;
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------------------ */
+
+void car_stay_destroy(car_comm_t *comm)
+{
+    car_stay_t *stay = &comm->stay;
+    const car_cuda_t *cuda = comm->device->cuda;
+
+    car_stay_send_away(comm);
+    if (NULL != stay->stream) {
+        comm->stuck = !car_cuda_drain(cuda, stay->stream) || comm->stuck;
+    }
+    for (int k = 0; k < CAR_KERNELS; ++k) {
+        car_graph_destroy(cuda, &stay->graphs[k]);
+    }
+    if (NULL != stay->stream) {
+        (void) cuda->StreamDestroy(stay->stream);
+        stay->stream = NULL;
+    }
+}
+
+void car_stay_release(car_comm_t *comm)
+{
+    if (comm->stay.bell >= 0 && !comm->stuck) {
+        car_device_give_word(comm->device, comm->stay.bell);
+        comm->stay.bell = -1;
+    }
+}

@@ -1,0 +1,83 @@
+/*
+ * A kernel that stays after a small call and is rung for with the next one: the host's side of docs/protocol.md, "The kernel that
+ * stays". What a rank does here is between it and its own GPU; peers see the packets of one_shot_push.
+ *
+ * Part of a communicator (car_comm.h): one call at a time, as for all of it. car_run.c uses it in this order:
+ *
+ *   car_stay_allowed  may there be one at all?
+ *   car_stay_here     does a kernel stay that can take the call?
+ *     car_stay_ring   then the call is its; done, gone or a failure follows
+ *   car_stay_wanted   else: should the kernel that is launched now stay?
+ *     car_stay_launch then it is this one
+ */
+#ifndef CAR_STAY_H
+#define CAR_STAY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "car_device.h"
+#include "car_kernel_args.h"
+#include "car_launch.h"
+#include "car_pace.h"
+#include "car_plan.h"
+#include "car_reduction.h"
+
+struct car_comm;
+
+/* All 0 but for `bell`, -1, before the first use; nothing is allocated before the first stay. */
+typedef struct {
+    bool asked;   /* whether this process may have such kernels at all: `may` is the answer */
+    bool may;
+    bool here;    /* a kernel stays, as far as this rank has heard */
+    int bell;     /* index of the host's word; -1: none */
+    uint32_t number;  /* of the stay, among those of the device */
+    uint32_t threads; /* of its block: enough for the largest call so far */
+    car_reduction_t reduction;
+    CUstream stream; /* one of its own, so that nothing that is launched waits for it to go */
+    car_graph_t graphs[CAR_KERNELS];
+    car_pace_t pace;
+} car_stay_t;
+
+/* Whether there may be such kernels for this communicator, in this process. Looks once at what cannot change. */
+bool car_stay_allowed(struct car_comm *comm);
+
+/*
+ * Whether a kernel stays that can take a call with this plan, of one block and one round, and reduction. One that cannot is
+ * sent away.
+ */
+bool car_stay_here(struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction);
+
+/* Rings for the call: buffers, count, tile, epoch, alignment and ticket of `args`. The ticket is the last one's successor. */
+void car_stay_ring(struct car_comm *comm, const car_kernel_args_t *args);
+
+/* The kernel has gone: what it has taken has ended, and stands in the host's word; it takes nothing more. */
+bool car_stay_gone(const struct car_comm *comm);
+
+/* It has gone without the call that it was rung for. */
+void car_stay_missed(struct car_comm *comm);
+
+/* It has finished a call that it was rung for. */
+void car_stay_served(struct car_comm *comm);
+
+/* It has left a call because of a late peer, and so has gone. */
+void car_stay_left(struct car_comm *comm);
+
+/* Whether the kernel that such a call needs, as none stays, is to stay: it pays, is allowed, and is the only one. */
+bool car_stay_wanted(struct car_comm *comm, const car_plan_t *plan);
+
+/* Launches it, on the stream of its own, with the communicator's context current. CUDA_SUCCESS or the driver's result. */
+CUresult car_stay_launch(struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction,
+                         const car_kernel_args_t *args);
+
+/* If a kernel stays it goes at once, not at its time; returns without waiting for that. */
+void car_stay_send_away(struct car_comm *comm);
+
+/*
+ * Before the communicator's end, with its context current: waits until the kernel has gone, and gives back all that there is
+ * but the bell, which car_stay_release gives back to the device under the lock of car_pending.h, alive or not.
+ */
+void car_stay_destroy(struct car_comm *comm);
+void car_stay_release(struct car_comm *comm);
+
+#endif /* CAR_STAY_H */

@@ -1,0 +1,1 @@
+#include "../../../kernels/one_shot_push_stay.cu"

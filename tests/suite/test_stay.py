@@ -1,0 +1,89 @@
+"""A kernel that stays after a small call and is rung for with the next one: docs/protocol.md, "The kernel that stays"."""
+import os
+import subprocess
+
+import pytest
+
+from launch import environment_of, run, simulated
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+
+# Between a rank and its GPU: no matter of Open MPI's.
+pytestmark = pytest.mark.by_turns
+
+# On simulated GPUs, whose times mean nothing, a stay has to be longer than on real ones for calls to come in time.
+LONG = {"stay": "always", "stay_us": 5000, "stay_total_us": 1000000}
+ADAPTIVE = {"stay": "adaptive", "stay_us": 5000, "stay_total_us": 1000000}
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_whatever_was_written_last_is_reduced(build, check, devices):
+    check(run(build, "stay", "--rounds", 1000, "--gap", 0, "--served", 100, ranks=3, gpus=simulated(build, devices), car=LONG))
+
+
+@pytest.mark.parametrize("stay_us", [1, 20, 300])
+def test_kernels_that_go_while_they_are_rung_for(build, check, full, stay_us):
+    """Gaps of about as long as the stay: it has gone before, goes at that moment, or takes the call."""
+    for seed in range(1, 11 if full else 3):
+        check(run(build, "stay", "--rounds", 1500, "--gap", 2 * stay_us, "--seed", seed, ranks=3, gpus=simulated(build),
+                  car={**LONG, "stay_us": stay_us}))
+
+
+def test_everything_else_in_between(build, check):
+    check(run(build, "stay", "--case", "changes", "--rounds", 800, "--gap", 50, "--served", 20, ranks=3,
+              gpus=simulated(build, 2), car=LONG))
+
+
+def test_an_end_of_the_epochs_in_between(build, check):
+    check(run(build, "stay", "--rounds", 400, "--gap", 0, "--served", 20, ranks=2, gpus=simulated(build),
+              car={**LONG, "first_epoch": 2**32 - 150}))
+
+
+def test_plain_launches(build, check):
+    check(run(build, "stay", "--rounds", 300, "--gap", 0, "--served", 20, ranks=2, gpus=simulated(build),
+              car={**LONG, "launch": "plain"}))
+
+
+def test_it_takes_no_more_calls_after_its_time(build, check):
+    """200 calls or more, each with a pause of some microseconds, are more than 1 ms."""
+    result = check(run(build, "stay", "--case", "between", "--rounds", 1000, "--gap", 20, ranks=2, gpus=simulated(build),
+                       car={**LONG, "stay_total_us": 1000}))
+    assert int(result.line("ok ").split(" kernels stayed")[0].split()[-1]) > 5, result
+
+
+def test_adaptive_serves_calls_that_come_quickly(build, check):
+    check(run(build, "stay", "--case", "between", "--rounds", 1500, "--gap", 0, "--served", 500, ranks=2,
+              gpus=simulated(build), car=ADAPTIVE))
+
+
+@pytest.mark.parametrize("what", ["device", "free"])
+def test_adaptive_gives_up_where_the_whole_device_is_waited_for(build, check, what):
+    check(run(build, "stay", "--case", "between", "--between", what, "--rounds", 1000, "--gap", 0, "--stays", 8, ranks=2,
+              gpus=simulated(build), car=ADAPTIVE))
+
+
+@pytest.mark.parametrize("setting", [
+    {"car": {}}, {"car": {**LONG, "stay": "off"}}, {"car": {**LONG, "stream_order": "legacy"}},
+    {"car": LONG, "env": {"CUDA_LAUNCH_BLOCKING": "1"}}, {"car": LONG, "env": {"CUDA_INJECTION64_PATH": "/nowhere"}},
+    {"car": LONG, "env": {"SIMGPU_MPS": "0"}}, {"car": {**LONG, "algorithm": "one_shot_pull"}},
+    {"car": {**LONG, "stay_max": 3}}], ids=str)
+def test_none_stays_where_none_may(build, check, setting):
+    check(run(build, "stay", "--rounds", 200, "--gap", 0, "--stays", 0, ranks=2, gpus=simulated(build), **setting))
+
+
+@pytest.mark.parametrize("program, arguments, ranks", [
+    ("fuzz", ["--generations", 6, "--max-bytes", 3000], 4), ("threads", ["--threads", 3], 2), ("lifecycle", ["--rounds", 20], 3),
+    ("communicators", [], 4), ("late", ["--ms", 600], 3), ("mixed", ["--cases", 40], 3), ("reset", [], 2)])
+def test_other_programs_are_right_with_it(build, check, program, arguments, ranks):
+    check(run(build, program, *arguments, ranks=ranks, gpus=simulated(build, 2), car=LONG))
+
+
+def test_the_table_of_what_it_gains_and_costs(build):
+    """That it is made; what it says means nothing on simulated GPUs, so its verdict is either."""
+    table = os.path.join(ROOT, "bench/stay_table")
+    done = subprocess.run([table, "--turns", "1", build.mpirun, "--oversubscribe", "--bind-to", "none", "-np", "2",
+                           os.path.join(build.path, "bench/car_gaps"), "--gaps", "0,5", "--iterations", "40"],
+                          env={**environment_of(build), **simulated(build)}, capture_output=True, text=True, timeout=90, check=False)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 + 12 + 1 and "adaptive is" in lines[-1], done.stdout + done.stderr
+    assert (done.returncode == 0) == ("nowhere" in lines[-1])
