@@ -56,10 +56,18 @@ static void destruct(mca_coll_car_module_t *module)
 OBJ_CLASS_INSTANCE(mca_coll_car_module_t, mca_coll_base_module_t, construct, destruct);
 
 /* A rank that declined for want of memory would leave its peers waiting for it: there is one more than is needed. */
+static mca_coll_car_module_t *reserve;
+
+void coll_car_modules_close(void)
+{
+    if (NULL != reserve) {
+        OBJ_RELEASE(reserve);
+    }
+    reserve = NULL;
+}
+
 static mca_coll_car_module_t *new_module(void)
 {
-    static mca_coll_car_module_t *reserve;
-
     coll_car_lock();
     mca_coll_car_module_t *module = OBJ_NEW(mca_coll_car_module_t);
     if (NULL == module) {

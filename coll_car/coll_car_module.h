@@ -134,6 +134,9 @@ int coll_car_error(mca_coll_car_module_t *module);
 void coll_car_spoil(mca_coll_car_module_t *module);
 bool coll_car_is_spoiled(const mca_coll_car_module_t *module);
 
+/* At the component's end. */
+void coll_car_modules_close(void);
+
 /* Hands a call to the saved module; device buffers by way of host memory where that module cannot read them. */
 int coll_car_forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
                      struct ompi_datatype_t *dtype, struct ompi_op_t *op);
