@@ -92,6 +92,7 @@ static void destroy_driver_objects(car_comm_t *comm)
     car_cuda_guard_t guard;
 
     if (CUDA_SUCCESS != car_cuda_enter(cuda, comm->device->context, &guard)) {
+        comm->stuck = comm->stuck || NULL != comm->stream;
         return;
     }
     car_stay_destroy(comm);
@@ -101,7 +102,7 @@ static void destroy_driver_objects(car_comm_t *comm)
     }
     if (NULL != comm->stream) {
         /* The host's word comes before what kernels have sent to peers has arrived there: that must not meet a closed mapping. */
-        (void) car_cuda_wait(cuda, comm->stream);
+        comm->stuck = !car_cuda_drain(cuda, comm->stream) || comm->stuck;
         (void) cuda->StreamDestroy(comm->stream);
     }
     car_cuda_leave(cuda, &guard);
@@ -110,13 +111,13 @@ static void destroy_driver_objects(car_comm_t *comm)
 /* Everything but the piece and the control segment. */
 static void release(car_comm_t *comm, bool alive)
 {
-    for (int r = 0; r < comm->size; ++r) {
+    for (int r = 0; r < comm->size && !comm->stuck; ++r) {
         if (alive && r != comm->rank && 0 != comm->peer[r].memory) {
             car_device_unmap(comm->device, &comm->peer[r].arena);
         }
     }
     car_stay_release(comm);
-    if (comm->word >= 0) {
+    if (comm->word >= 0 && !comm->stuck) {
         car_device_give_word(comm->device, comm->word);
     }
 }
@@ -137,6 +138,13 @@ void car_comm_destroy(car_comm_t *comm, bool alive, size_t queue_piece)
     }
     car_devices_lock();
     release(comm, alive);
+    if (comm->stuck) {
+        /* A kernel of ours may write to any rank's piece: this rank counts as gone when it has died. */
+        car_control_detach(comm->control);
+        car_devices_unlock();
+        free(comm);
+        return;
+    }
     car_control_depart(comm->control);
     size_t pieces[CAR_LANES + 3] = {comm->home_offset, comm->piece_offset, queue_piece};
     for (int i = 0; i < comm->retired_count; ++i) {
@@ -163,7 +171,7 @@ void car_comm_abandon(car_comm_t *comm)
         car_devices_lock();
         release(comm, alive);
         /* No call has used it, and all ranks are done with probing it. */
-        if (comm->piece_taken) {
+        if (comm->piece_taken && !comm->stuck) {
             car_arena_give(&comm->device->arena, comm->piece_offset);
         }
         car_devices_unlock();

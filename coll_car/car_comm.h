@@ -78,6 +78,8 @@ typedef struct car_comm {
     int retired_count;
     uint64_t gone_told; /* of this rank's allocations that are gone: told while persistent requests were made */
 
+    bool stuck; /* work of this rank's may be under way for ever: the driver cannot say that it has ended */
+
     uint32_t epoch;  /* of the next exchange; never 0, which fresh memory holds */
     uint32_t ticket; /* of the last launch */
 } car_comm_t;
@@ -86,6 +88,7 @@ typedef struct car_comm {
  * Frees it on this rank: local, sends nothing, waits for nobody. The control segment goes along: it and the piece are
  * kept until all ranks have left, and are looked at when a piece is next needed. `queue_piece`: one more that goes with
  * it, or CAR_NO_PIECE. `alive` false: the process is ending or the device is lost, and the driver is not called any more.
+ * Where it is stuck, all that kernels may use is lost, here and at its peers, until this process ends.
  */
 void car_comm_destroy(car_comm_t *comm, bool alive, size_t queue_piece);
 

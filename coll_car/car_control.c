@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* O_TMPFILE */
 #include "car_control.h"
 
 #include <errno.h>
@@ -11,8 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617235) /* the last digit is the version of this layout */
+#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617236) /* the last digit is the version of this layout */
 #define CAR_CONTROL_SLOTS 2
+
+/* Where shm_open has its names, too. */
+#define CAR_FOLDER "/dev/shm"
+#define CAR_NAME_BYTES 64
 
 typedef struct {
     _Alignas(64) _Atomic uint64_t call; /* whose line this is; 0: none yet */
@@ -55,6 +60,7 @@ typedef struct {
     uint32_t size;
     _Atomic uint32_t breaking; /* as `broken`: by whom, while he tells the user */
     _Atomic uint32_t broken;   /* fault << 8 | 1 + the rank that broke the communicator; 0: none */
+    _Atomic uint32_t spoiled;  /* a call that was left to MPI has an operand that is none */
     _Atomic uint64_t warned;   /* the last wait that somebody has warned of */
     _Atomic uint64_t freed;    /* ids that all ranks have told */
     car_rank_area_t rank[]; /* then, for each slot, the ranks' payloads, and then the lane's chunks */
@@ -76,26 +82,10 @@ static size_t segment_bytes(int size)
            + CAR_CONTROL_CHUNKS * CAR_CONTROL_CHUNK_ROOM;
 }
 
-/* "/coll_car." and 32 digits. */
-static void write_name(const uint64_t key[2], char name[CAR_CONTROL_NAME_BYTES])
+static void write_name(const car_control_place_t *place, const char *folder, char name[CAR_NAME_BYTES])
 {
-    snprintf(name, CAR_CONTROL_NAME_BYTES, "/coll_car.%016llx%016llx", (unsigned long long) key[0],
-             (unsigned long long) key[1]);
-}
-
-/* False for what is no name of ours. */
-static bool read_name(const char *name, uint64_t key[2])
-{
-    char again[CAR_CONTROL_NAME_BYTES];
-    unsigned long long high, low;
-
-    if (2 != sscanf(name, "/coll_car.%16llx%16llx", &high, &low)) {
-        return false;
-    }
-    key[0] = high;
-    key[1] = low;
-    write_name(key, again);
-    return 0 == strcmp(name, again);
+    snprintf(name, CAR_NAME_BYTES, "%s/coll_car.%016llx%016llx", folder, (unsigned long long) place->key[0],
+             (unsigned long long) place->key[1]);
 }
 
 static int fill_new(int fd, int size, const uint64_t key[2])
@@ -118,41 +108,104 @@ static int fill_new(int fd, int size, const uint64_t key[2])
                : EIO;
 }
 
-int car_control_create(int size, char name[CAR_CONTROL_NAME_BYTES])
+/* Without a name where that is possible and of use; sets errno. */
+static int open_new(car_control_place_t *place)
 {
-    uint64_t key[2];
+    char name[CAR_NAME_BYTES];
+    const int fd = 0 != place->creator.space ? open(CAR_FOLDER, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
 
-    if (sizeof(key) != getrandom(key, sizeof(key), 0)) {
+    place->named = fd < 0;
+    if (fd >= 0) {
+        return fd;
+    }
+    write_name(place, "", name);
+    return shm_open(name, O_CREAT | O_EXCL | O_RDWR, 0600);
+}
+
+int car_control_create(int size, car_control_place_t *place)
+{
+    *place = (car_control_place_t){.creator = car_process_self(), .fd = -1};
+    if (sizeof(place->key) != getrandom(place->key, sizeof(place->key), 0)) {
         return EIO;
     }
-    write_name(key, name);
-    const int fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR, 0600);
+    const int fd = open_new(place);
     if (fd < 0) {
-        const int error = errno;
-        name[0] = '\0';
-        return error;
+        place->named = false;
+        return errno;
     }
-    const int error = fill_new(fd, size, key);
-    close(fd);
+    place->fd = fd;
+    const int error = fill_new(fd, size, place->key);
     if (0 != error) {
-        shm_unlink(name);
-        name[0] = '\0';
+        car_control_close(place);
     }
     return error;
 }
 
-/* A file of ours that nobody else can open, with no other name. */
-static int check_file(int fd, size_t bytes)
+int car_control_give_name(car_control_place_t *place)
 {
-    struct stat status;
+    char path[40], name[CAR_NAME_BYTES];
 
-    if (0 != fstat(fd, &status)) {
-        return errno;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", place->fd);
+    write_name(place, CAR_FOLDER, name);
+    place->named = 0 == linkat(AT_FDCWD, path, AT_FDCWD, name, AT_SYMLINK_FOLLOW);
+    return place->named ? 0 : errno;
+}
+
+void car_control_close(car_control_place_t *place)
+{
+    char name[CAR_NAME_BYTES];
+
+    if (place->fd >= 0) {
+        close(place->fd);
+        place->fd = -1;
     }
-    return S_ISREG(status.st_mode) && 0600 == (status.st_mode & 07777) && status.st_uid == geteuid()
-                   && 1 == status.st_nlink && (size_t) status.st_size == bytes
-               ? 0
-               : EPERM;
+    if (place->named) {
+        write_name(place, "", name);
+        shm_unlink(name);
+        place->named = false;
+    }
+}
+
+/* A file of the user's own that nobody else can open, with no other name. */
+static bool is_private(const struct stat *status, const car_control_place_t *place, size_t bytes)
+{
+    return S_ISREG(status->st_mode) && 0600 == (status->st_mode & 07777) && status->st_uid == geteuid()
+           && (place->named ? 1 : 0) == status->st_nlink && (size_t) status->st_size == bytes;
+}
+
+/* Opens what the creator has open; sets errno. What that is by now is looked at before: to open a device may do something. */
+static int open_nameless(const car_control_place_t *place, size_t bytes)
+{
+    const car_process_t self = car_process_self();
+    const car_process_state_t creator = car_process_look(&self, &place->creator);
+    struct stat status;
+    char path[40];
+
+    if (CAR_PROCESS_ALIVE != creator && CAR_PROCESS_STOPPED != creator) {
+        errno = ESRCH;
+        return -1;
+    }
+    snprintf(path, sizeof(path), "/proc/%u/fd/%d", place->creator.pid, place->fd);
+    if (0 != stat(path, &status)) {
+        return -1;
+    }
+    if (!is_private(&status, place, bytes)) {
+        errno = EPERM;
+        return -1;
+    }
+    return open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
+static int open_it(const car_control_place_t *place, size_t bytes)
+{
+    char name[CAR_NAME_BYTES];
+
+    if (!place->named) {
+        return open_nameless(place, bytes);
+    }
+    write_name(place, "", name);
+    /* A link is not followed (shm_open(3)). */
+    return shm_open(name, O_RDWR, 0);
 }
 
 static bool is_ours(const car_segment_t *segment, int size, const uint64_t key[2])
@@ -161,22 +214,22 @@ static bool is_ours(const car_segment_t *segment, int size, const uint64_t key[2
            && (uint32_t) size == segment->size;
 }
 
-int car_control_attach(const char *name, int rank, int size, car_control_t **control)
+int car_control_attach(const car_control_place_t *place, int rank, int size, car_control_t **control)
 {
     const size_t bytes = segment_bytes(size);
-    uint64_t key[2];
-    void *memory;
+    struct stat status;
+    void *memory = MAP_FAILED;
+    int error = 0;
 
-    if (!read_name(name, key)) {
-        return EINVAL;
-    }
-    /* A link is not followed (shm_open(3)). */
-    const int fd = shm_open(name, O_RDWR, 0);
+    const int fd = open_it(place, bytes);
     if (fd < 0) {
         return errno;
     }
-    int error = check_file(fd, bytes);
-    if (0 == error) {
+    if (0 != fstat(fd, &status)) {
+        error = errno;
+    } else if (!is_private(&status, place, bytes)) {
+        error = EPERM;
+    } else {
         memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         error = MAP_FAILED == memory ? errno : 0;
     }
@@ -185,7 +238,7 @@ int car_control_attach(const char *name, int rank, int size, car_control_t **con
         return error;
     }
     car_control_t *c = calloc(1, sizeof(*c));
-    if (NULL == c || !is_ours(memory, size, key)) {
+    if (NULL == c || !is_ours(memory, size, place->key)) {
         error = NULL == c ? ENOMEM : EPROTO;
         free(c);
         munmap(memory, bytes);
@@ -198,11 +251,6 @@ int car_control_attach(const char *name, int rank, int size, car_control_t **con
     c->segment->rank[rank].process = car_process_self();
     *control = c;
     return 0;
-}
-
-void car_control_unlink(const char *name)
-{
-    shm_unlink(name);
 }
 
 void car_control_depart(car_control_t *control)
@@ -286,6 +334,19 @@ void car_control_break(car_control_t *control, car_fault_t fault, const char *re
         }
     }
     atomic_store_explicit(&segment->broken, said, memory_order_release);
+}
+
+/* The messages that bring the operand to others come later than the word. */
+void car_control_spoil(car_control_t *control, const char *reason)
+{
+    if (0 == atomic_exchange_explicit(&control->segment->spoiled, 1, memory_order_release) && NULL != control->hooks.say) {
+        control->hooks.say(control->hooks.owner, reason);
+    }
+}
+
+bool car_control_spoiled(const car_control_t *control)
+{
+    return 0 != atomic_load_explicit(&control->segment->spoiled, memory_order_acquire);
 }
 
 bool car_control_damaged(car_control_t *control, int r, const char *what)

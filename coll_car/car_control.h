@@ -19,7 +19,6 @@
 #include "car_what.h"
 
 #define CAR_RECORD_BYTES 512
-#define CAR_CONTROL_NAME_BYTES 48
 
 /* Called over and over while a function waits; for MPI this is opal_progress. */
 typedef void (*car_progress_fn_t)(void);
@@ -33,20 +32,31 @@ typedef struct {
 
 typedef struct car_control car_control_t;
 
-/*
- * Creates a segment for `size` ranks under a name that cannot be guessed, mode 0600, and writes the name, which the
- * other ranks need. One rank creates; all, it too, attach. Returns 0 or an errno value, and an empty name with that.
- */
-int car_control_create(int size, char name[CAR_CONTROL_NAME_BYTES]);
+/* Where those who are to map a segment find it. It may come from anybody: what is found there is looked at. */
+typedef struct {
+    uint64_t key[2];       /* random; stands in the segment, too */
+    car_process_t creator; /* has it open, */
+    int32_t fd;            /* as this; -1: no more */
+    bool named;            /* and it has a name in /dev/shm, made of the key */
+} car_control_place_t;
 
 /*
- * Maps the segment. Refuses a name that is none of ours, and a file of another kind, owner, mode, size, version or name, or
- * one that has two. Returns 0 or an errno value.
+ * Creates a segment for `size` ranks that nobody else can open, if possible without a name, and says where: the other ranks need that.
+ * One rank creates; all, it too, attach; then it closes. Returns 0, or an errno value with nothing left behind.
  */
-int car_control_attach(const char *name, int rank, int size, car_control_t **control);
+int car_control_create(int size, car_control_place_t *place);
 
-/* Removes the name; the memory lives until the last one has unmapped it. */
-void car_control_unlink(const char *name);
+/*
+ * Maps the segment. Refuses a file of another kind, owner, mode, size, version or key, or with more names than it should have. Returns 0
+ * or an errno value. Where there is no name the creator must be seen in /proc: if that fails, a name may help.
+ */
+int car_control_attach(const car_control_place_t *place, int rank, int size, car_control_t **control);
+
+/* The creator's: gives it a name, for those who have not found it without. Returns 0 or an errno value. */
+int car_control_give_name(car_control_place_t *place);
+
+/* The creator's, once all have tried: removes the name; the memory lives until the last one has unmapped it. */
+void car_control_close(car_control_place_t *place);
 
 /*
  * Counts this rank as gone; the mapping stays for car_control_all_gone. Those who have died in a communicator that has
@@ -100,6 +110,13 @@ void car_control_break(car_control_t *control, car_fault_t fault, const char *re
 
 /* The same, as rank r has told of `what`, which cannot be. Returns false. */
 bool car_control_damaged(car_control_t *control, int r, const char *what);
+
+/*
+ * Less than that: an operand that a rank has given to MPI for a call which is done without the engine is not the user's. Remembered for
+ * good; whoever has that operand sees it. The first tells the user.
+ */
+void car_control_spoil(car_control_t *control, const char *reason);
+bool car_control_spoiled(const car_control_t *control);
 
 /* The rank that broke the communicator, always one of its ranks, or -1; and why. */
 int car_control_broken(const car_control_t *control);

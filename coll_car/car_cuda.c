@@ -121,16 +121,32 @@ int car_cuda_impossible(void)
     return 1;
 }
 
-CUresult car_cuda_wait(const car_cuda_t *cuda, CUstream stream)
+/* Asks for a second. */
+static bool ends(const car_cuda_t *cuda, CUstream stream)
 {
     enum { TRIES = 10000 };
     const struct timespec pause = {.tv_nsec = 100000};
-    const CUresult result = cuda->StreamSynchronize(stream);
+    CUresult result = CUDA_ERROR_NOT_READY;
 
-    for (int i = 0; CUDA_SUCCESS != result && i < TRIES && CUDA_ERROR_NOT_READY == cuda->StreamQuery(stream); ++i) {
+    for (int i = 0; i < TRIES && CUDA_ERROR_NOT_READY == (result = cuda->StreamQuery(stream)); ++i) {
         nanosleep(&pause, NULL);
     }
+    return CUDA_SUCCESS == result;
+}
+
+CUresult car_cuda_wait(const car_cuda_t *cuda, CUstream stream)
+{
+    const CUresult result = cuda->StreamSynchronize(stream);
+
+    if (CUDA_SUCCESS != result) {
+        (void) ends(cuda, stream);
+    }
     return result;
+}
+
+bool car_cuda_drain(const car_cuda_t *cuda, CUstream stream)
+{
+    return CUDA_SUCCESS == cuda->StreamSynchronize(stream) || ends(cuda, stream);
 }
 
 CUresult car_cuda_enter(const car_cuda_t *cuda, CUcontext context, car_cuda_guard_t *guard)

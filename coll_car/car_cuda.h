@@ -7,6 +7,8 @@
 #ifndef CAR_CUDA_H
 #define CAR_CUDA_H
 
+#include <stdbool.h>
+
 #include "car_cuda_api.h"
 
 typedef struct {
@@ -53,6 +55,9 @@ void car_cuda_leave(const car_cuda_t *cuda, car_cuda_guard_t *guard);
  * to give back: they get a second to end, unless the driver says that they have.
  */
 CUresult car_cuda_wait(const car_cuda_t *cuda, CUstream stream);
+
+/* The same before the end of what the stream's work uses: whether the driver says that all of it has ended. */
+bool car_cuda_drain(const car_cuda_t *cuda, CUstream stream);
 
 /*
  * CUDA_SUCCESS if the current context's legacy default stream can be used. While the application captures a stream that

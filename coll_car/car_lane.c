@@ -209,7 +209,7 @@ void car_lane_remove_first(car_lane_t *lane)
 
 static bool drained(car_lane_t *lane)
 {
-    return NULL == lane->stream || car_lane_reached(lane, lane->ticket)
+    return NULL == lane->stream || car_device_lost(lane->comm->device) || car_lane_reached(lane, lane->ticket)
            || car_comm_drained(lane->comm, lane->stream, &lane->draining_ns);
 }
 
@@ -239,9 +239,23 @@ static void watch(car_lane_t *lane)
     (void) car_watch_ask(&lane->watch, lane->control, &wait);
 }
 
+/*
+ * The application may have reset the device since the last poll: then the word that the kernels of calls under way tell their end
+ * in is gone. (In a blocking call it has not.)
+ */
+static void look_for_device(car_lane_t *lane)
+{
+    if (CAR_LANE_CALL != lane->index && NULL != lane->first && NULL != lane->stream && !lane->broken
+        && car_device_lost(lane->comm->device)) {
+        (void) car_lane_broken(lane, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+    }
+}
+
 static bool move(car_lane_t *lane)
 {
     bool moved = false, again;
+
+    look_for_device(lane);
 
     do {
         if (lane->broken || car_control_broken(lane->control) >= 0) {
@@ -282,25 +296,29 @@ void car_lane_close(car_lane_t *lane, bool alive)
         return;
     }
     const car_cuda_t *cuda = lane->comm->device->cuda;
-    if (alive && NULL != lane->stream && !car_device_lost(lane->comm->device)
-        && CUDA_SUCCESS == car_cuda_enter(cuda, lane->comm->device->context, &guard)) {
-        for (int k = 0; k < CAR_KERNELS; ++k) {
-            car_graph_destroy(cuda, &lane->graphs[k]);
+    bool stuck = false;
+    if (alive && NULL != lane->stream && !car_device_lost(lane->comm->device)) {
+        stuck = CUDA_SUCCESS != car_cuda_enter(cuda, lane->comm->device->context, &guard);
+        if (!stuck) {
+            for (int k = 0; k < CAR_KERNELS; ++k) {
+                car_graph_destroy(cuda, &lane->graphs[k]);
+            }
+            stuck = !car_cuda_drain(cuda, lane->stream);
+            (void) cuda->StreamDestroy(lane->stream);
+            car_cuda_leave(cuda, &guard);
         }
-        (void) car_cuda_wait(cuda, lane->stream);
-        (void) cuda->StreamDestroy(lane->stream);
-        car_cuda_leave(cuda, &guard);
     }
     lane->stream = NULL;
-    car_lane_forget_sets(lane, alive);
+    lane->comm->stuck = lane->comm->stuck || stuck;
+    car_lane_forget_sets(lane, alive && !stuck);
     car_devices_lock();
     car_comm_retire(lane->comm, CAR_LANE_QUEUE, lane->piece_new);
     car_devices_unlock();
     lane->piece_new = CAR_NO_PIECE;
-    if (lane->word >= 0) {
+    if (lane->word >= 0 && !stuck) {
         car_devices_lock();
         car_device_give_word(lane->comm->device, lane->word);
         car_devices_unlock();
-        lane->word = -1;
     }
+    lane->word = -1;
 }

@@ -477,39 +477,52 @@ static how_t next_way(const car_persistent_t *p, const agreed_t *a)
     }
 }
 
-/* Gives back what a way has taken; the piece at once where no peer has learned of it, else when all have freed theirs. */
+static void close_stream(car_persistent_t *p)
+{
+    const car_cuda_t *cuda = p->comm->device->cuda;
+    car_cuda_guard_t guard;
+
+    if (CUDA_SUCCESS != car_cuda_enter(cuda, p->comm->device->context, &guard)) {
+        p->comm->stuck = true;
+        return;
+    }
+    car_graph_destroy(cuda, &p->graph);
+    p->comm->stuck = !car_cuda_drain(cuda, p->branch.stream) || p->comm->stuck;
+    (void) cuda->StreamDestroy(p->branch.stream);
+    car_cuda_leave(cuda, &guard);
+}
+
+/*
+ * Gives back what a way has taken; the piece at once where no peer has learned of it, else when all have freed theirs. What is
+ * stuck is not given back.
+ */
 static void undo(car_persistent_t *p, bool alive, bool known)
 {
     car_comm_t *comm = p->comm;
-    car_cuda_guard_t guard;
 
-    if (BY_KERNELS == p->how && alive && NULL != p->branch.stream
-        && CUDA_SUCCESS == car_cuda_enter(comm->device->cuda, comm->device->context, &guard)) {
-        car_graph_destroy(comm->device->cuda, &p->graph);
-        (void) car_cuda_wait(comm->device->cuda, p->branch.stream);
-        (void) comm->device->cuda->StreamDestroy(p->branch.stream);
-        car_cuda_leave(comm->device->cuda, &guard);
+    if (BY_KERNELS == p->how && alive && NULL != p->branch.stream) {
+        close_stream(p);
     }
     p->branch.stream = NULL;
     if (BY_KERNELS != p->how && known) {
         car_lane_close(&p->lane, alive);
     }
-    if (BY_ZERO_COPY == p->how) {
+    if (BY_ZERO_COPY == p->how && !comm->stuck) {
         release_buffers(p);
     }
     car_devices_lock();
-    if (BY_KERNELS == p->how && p->branch.word >= 0) {
+    if (BY_KERNELS == p->how && p->branch.word >= 0 && !comm->stuck) {
         car_device_give_word(comm->device, p->branch.word);
-        p->branch.word = -1;
     }
-    if (CAR_NO_PIECE != p->piece) {
+    p->branch.word = -1;
+    if (CAR_NO_PIECE != p->piece && !comm->stuck) {
         if (known) {
             car_comm_retire(comm, p->index, p->piece);
         } else {
             car_arena_give(&comm->device->arena, p->piece);
         }
-        p->piece = CAR_NO_PIECE;
     }
+    p->piece = CAR_NO_PIECE;
     car_devices_unlock();
 }
 
@@ -539,6 +552,14 @@ static void use_lane(car_persistent_t *p)
     atomic_store_explicit(&mine->reduced, 0, memory_order_relaxed);
     atomic_store_explicit(&mine->done, 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&mine->used, 1, memory_order_release);
+}
+
+/* The lane is free for another request once all ranks have said so. */
+static void leave_lane(car_persistent_t *p)
+{
+    if (!p->comm->stuck) {
+        atomic_fetch_add_explicit(&words(p, p->comm->rank)->used, 1, memory_order_release);
+    }
 }
 
 /* Whether what the ranks have said can be. False: broken. */
@@ -610,6 +631,9 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
     unsigned char no_memory = NULL == p, any[CAR_MAX_RANKS];
     offer_t mine, offers[CAR_MAX_RANKS];
 
+    if (car_device_lost(comm->device)) {
+        car_comm_broken(comm, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+    }
     /* Without memory on one rank there is no request on any. */
     bool together = car_watch_exchange(comm->control, &no_memory, 1, any, comm->progress, "MPI_Allreduce_init");
     for (int r = 0; r < comm->size && together; ++r) {
@@ -635,7 +659,7 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
         }
         together = find_way(p, &agreed, offers);
         if (p->index >= 0 && (!together || BY_NONE == p->how)) {
-            atomic_fetch_add_explicit(&words(p, comm->rank)->used, 1, memory_order_release);
+            leave_lane(p);
         }
     }
     if (!together || BY_NONE == p->how) {
@@ -651,7 +675,9 @@ void car_persistent_start(car_persistent_t *p)
 {
     ++p->starts;
     p->watch = (car_watch_t){0};
-    if (BY_KERNELS == p->how) {
+    if (BY_KERNELS == p->how && (p->failed || car_control_broken(p->comm->control) >= 0)) {
+        p->state = LEFT; /* nothing is under way */
+    } else if (BY_KERNELS == p->how) {
         atomic_store_explicit(&words(p, p->comm->rank)->entered, p->starts, memory_order_release);
         start_kernels(p);
     } else {
@@ -666,6 +692,10 @@ bool car_persistent_poll(car_persistent_t *p, bool *failed)
 
     if (BY_KERNELS == p->how) {
         p->failed = p->failed || car_control_broken(p->comm->control) >= 0;
+        if (!p->failed && car_device_lost(p->comm->device)) {
+            /* Its word is gone. */
+            (void) broken(p, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+        }
         ended = p->failed ? LEFT == p->state || car_comm_drained(&p->branch, p->branch.stream, &p->draining_ns)
                           : poll_kernels(p);
     } else {
@@ -688,6 +718,6 @@ const car_call_t *car_persistent_call(const car_persistent_t *p)
 void car_persistent_destroy(car_persistent_t *p, bool alive)
 {
     undo(p, alive && !car_device_lost(p->comm->device), true);
-    atomic_fetch_add_explicit(&words(p, p->comm->rank)->used, 1, memory_order_release);
+    leave_lane(p);
     free(p);
 }

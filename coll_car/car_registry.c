@@ -149,7 +149,6 @@ void car_registry_export(car_device_t *device, const car_buffer_t *buffer, car_e
     told->id = own->id;
     told->bytes = own->bytes;
     told->offset = (uint64_t) (uintptr_t) buffer->address - own->base;
-    told->alignment = (uint64_t) (uintptr_t) buffer->address % CAR_PACK_BYTES;
     told->handle = own->handle;
 }
 

@@ -16,10 +16,9 @@ typedef struct car_registry car_registry_t;
 
 /* What a peer needs to use a buffer of this rank. */
 typedef struct {
-    uint64_t id;        /* of the allocation; 0: it cannot be used by peers */
-    uint64_t bytes;     /* of the allocation */
-    uint64_t offset;    /* of the buffer in it */
-    uint64_t alignment; /* the buffer's address modulo CAR_PACK_BYTES */
+    uint64_t id;     /* of the allocation; 0: it cannot be used by peers */
+    uint64_t bytes;  /* of the allocation */
+    uint64_t offset; /* of the buffer in it */
     CUipcMemHandle handle;
 } car_export_t;
 

@@ -498,11 +498,23 @@ static void *records(car_setup_t *setup, size_t *bytes)
                                       : (void *) setup->last;
 }
 
-static car_setup_state_t give_up(car_setup_t *setup, car_setup_state_t state)
+static car_setup_state_t give_up(car_setup_t *setup)
 {
     car_comm_abandon(setup->comm);
     setup->comm = NULL;
-    return state;
+    return CAR_SETUP_FAILED;
+}
+
+/* A rank that is late may map and probe this rank's piece still: that is kept, as after any fault. */
+static car_setup_state_t keep(car_setup_t *setup, car_comm_t **result)
+{
+    if (setup->comm->piece_taken) {
+        *result = setup->comm;
+    } else {
+        car_comm_abandon(setup->comm);
+    }
+    setup->comm = NULL;
+    return CAR_SETUP_BROKEN;
 }
 
 static car_setup_state_t succeed(car_setup_t *setup)
@@ -517,11 +529,12 @@ car_setup_state_t car_setup_poll(car_setup_t *setup, car_comm_t **result, car_fa
     size_t bytes;
     void *all = records(setup, &bytes);
 
-    while (car_control_exchange_test(comm->control, bytes, all)) {
+    *result = NULL;
+    while (car_control_broken(comm->control) < 0 && car_control_exchange_test(comm->control, bytes, all)) {
         const bool failed = any_failed(all, bytes, comm->size, failure);
         if (failed || VERDICTS == setup->under_way) {
             *result = failed ? NULL : comm;
-            return failed ? give_up(setup, CAR_SETUP_FAILED) : succeed(setup);
+            return failed ? give_up(setup) : succeed(setup);
         }
         if (sane(setup)) {
             work(setup);
@@ -530,5 +543,5 @@ car_setup_state_t car_setup_poll(car_setup_t *setup, car_comm_t **result, car_fa
         car_control_exchange_begin(comm->control, &setup->mine, sizeof(setup->mine));
         all = records(setup, &bytes);
     }
-    return car_control_broken(comm->control) < 0 ? CAR_SETUP_UNDER_WAY : give_up(setup, CAR_SETUP_BROKEN);
+    return car_control_broken(comm->control) < 0 ? CAR_SETUP_UNDER_WAY : keep(setup, result);
 }

@@ -36,8 +36,9 @@ void car_setup_free(car_setup_t *setup);
 
 /*
  * Begins it, once all ranks are bound to begin it too; then poll until it has ended. DONE: *comm is the communicator.
- * FAILED on all ranks, with the failure: what each had set up for it is undone, as it is where the communicator has BROKEN. The control segment stays the caller's until
- * DONE, and is then the communicator's. What belongs to the process (kernels, the arena) stays for communicators to come.
+ * FAILED on all ranks, with the failure: what each had set up for it is undone. BROKEN: so it is, or *comm is not NULL and is to
+ * be freed as a communicator, as peers may still use what it has. The control segment stays the caller's unless there is a
+ * *comm, which has it then. What belongs to the process (kernels, the arena) stays for communicators to come.
  */
 void car_setup_begin(car_setup_t *setup, const car_comm_config_t *config);
 car_setup_state_t car_setup_poll(car_setup_t *setup, car_comm_t **comm, car_failure_t *failure);

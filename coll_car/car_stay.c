@@ -251,7 +251,7 @@ void car_stay_destroy(car_comm_t *comm)
 
     car_stay_send_away(comm);
     if (NULL != stay->stream) {
-        (void) car_cuda_wait(cuda, stay->stream);
+        comm->stuck = !car_cuda_drain(cuda, stay->stream) || comm->stuck;
     }
     for (int k = 0; k < CAR_KERNELS; ++k) {
         car_graph_destroy(cuda, &stay->graphs[k]);
@@ -264,7 +264,7 @@ void car_stay_destroy(car_comm_t *comm)
 
 void car_stay_release(car_comm_t *comm)
 {
-    if (comm->stay.bell >= 0) {
+    if (comm->stay.bell >= 0 && !comm->stuck) {
         car_device_give_word(comm->device, comm->stay.bell);
         comm->stay.bell = -1;
     }

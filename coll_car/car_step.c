@@ -7,6 +7,7 @@
  *
  * Two steps are under way at a time: step k + 2 is staged when all ranks are done with step k.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -220,49 +221,61 @@ static CUdeviceptr address_of(const car_buffer_t *buffer, const car_call_t *op, 
 
 /* --- the host's own copies ------------------------------------------------------------------------------------------- */
 
-/* To or from a chunk of the control segment. A copy that fails spoils the result, but not the protocol. */
-static void copy_host(car_call_t *op, void *to, const void *from, size_t bytes, const car_buffer_t *buffer)
+/* There may be no comm to break. */
+static bool host_broken(car_lane_t *lane, car_call_t *op, const char *what)
+{
+    char reason[CAR_REASON_BYTES];
+
+    op->failed = true;
+    lane->broken = true;
+    snprintf(reason, sizeof(reason), "rank %d: %s", lane->rank, what);
+    car_control_break(lane->control, CAR_FAULT_DRIVER, reason);
+    return false;
+}
+
+/* To or from a chunk of the control segment. False: broken. */
+static bool copy_host(car_lane_t *lane, car_call_t *op, void *to, const void *from, size_t bytes, const car_buffer_t *buffer)
 {
     if (CAR_MEMORY_DEVICE != buffer->memory) {
         memcpy(to, from, bytes);
-    } else if (CUDA_SUCCESS != car_buffer_copy(car_cuda(), to, from, bytes, buffer)) {
-        op->failed = true;
+        return true;
     }
+    return CUDA_SUCCESS == car_buffer_copy(car_cuda(), to, from, bytes, buffer)
+           || host_broken(lane, op, "copying between a device buffer and host memory failed");
 }
 
-static void chunk_in(const car_lane_t *lane, car_call_t *op, uint64_t step)
+static bool chunk_in(car_lane_t *lane, car_call_t *op, uint64_t step)
 {
     const part_t part = part_of(op, step);
     const size_t element = op->reduction.element;
 
-    copy_host(op, car_control_chunk(lane->control, step, lane->rank),
-              (const char *) op->input.address + part.start * element, part.count * element, &op->input);
+    return copy_host(lane, op, car_control_chunk(lane->control, step, lane->rank),
+                     (const char *) op->input.address + part.start * element, part.count * element, &op->input);
 }
 
 /* Results to the user's buffer, from `start` on in the call; where elements have gaps, around these. */
-static void results_out(car_call_t *op, uint64_t start, uint64_t count, const char *results)
+static bool results_out(car_lane_t *lane, car_call_t *op, uint64_t start, uint64_t count, const char *results)
 {
     const size_t element = op->reduction.element, bytes = count * element;
     char *to = (char *) op->output.address + start * element;
     char *merged;
 
     if (CAR_NO_GAPS == op->reduction.data || 0 == bytes) {
-        copy_host(op, to, results, bytes, &op->output);
-        return;
+        return copy_host(lane, op, to, results, bytes, &op->output);
     }
     merged = malloc(bytes);
     if (NULL == merged) {
-        op->failed = true;
-        return;
+        return host_broken(lane, op, "no host memory for a result");
     }
-    copy_host(op, merged, to, bytes, &op->output);
-    for (size_t i = 0; i < bytes; ++i) {
+    bool copied = copy_host(lane, op, merged, to, bytes, &op->output);
+    for (size_t i = 0; i < bytes && copied; ++i) {
         if (0 != (op->reduction.data >> i % CAR_PACK_BYTES & 1)) {
             merged[i] = results[i];
         }
     }
-    copy_host(op, to, merged, bytes, &op->output);
+    copied = copied && copy_host(lane, op, to, merged, bytes, &op->output);
     free(merged);
+    return copied;
 }
 
 /* Folds elements of all ranks' chunks into this rank's own chunk, or beside it, where others still read that. */
@@ -308,7 +321,9 @@ static bool stage(car_lane_t *lane)
     car_call_t *op = op_of(lane, step);
     *ticket = 0;
     if (CAR_PATH_HOST == op->path) {
-        chunk_in(lane, op, step);
+        if (!chunk_in(lane, op, step)) {
+            return false;
+        }
     } else {
         if (!car_lane_driver(lane)) {
             return false;
@@ -393,7 +408,7 @@ static bool reduce_staged(car_lane_t *lane, const car_call_t *op, uint64_t step,
     return 0 == mine.count || fold(lane, op, mine.count, &args, ticket);
 }
 
-static void reduce_on_host(car_lane_t *lane, car_call_t *op, uint64_t step)
+static bool reduce_on_host(car_lane_t *lane, car_call_t *op, uint64_t step)
 {
     const part_t part = part_of(op, step);
 
@@ -401,11 +416,11 @@ static void reduce_on_host(car_lane_t *lane, car_call_t *op, uint64_t step)
         const part_t mine = share_of(lane, op, part.count, lane->rank);
         chunks_fold(lane, op, step, mine,
                     (char *) car_control_chunk(lane->control, step, lane->rank) + mine.start * op->reduction.element);
-        return;
+        return true;
     }
     _Alignas(CAR_PACK_BYTES) char beside[CAR_SHARE_LEAST * CAR_MAX_RANKS];
     chunks_fold(lane, op, step, (part_t){0, part.count}, beside);
-    results_out(op, part.start, part.count, beside);
+    return results_out(lane, op, part.start, part.count, beside);
 }
 
 static bool reduce(car_lane_t *lane)
@@ -424,7 +439,7 @@ static bool reduce(car_lane_t *lane)
     }
     *ticket = 0;
     if (CAR_PATH_HOST == op->path) {
-        reduce_on_host(lane, op, step);
+        launched = reduce_on_host(lane, op, step);
     } else {
         if (!car_lane_driver(lane)) {
             return false;
@@ -450,17 +465,18 @@ static bool tell_reduced(car_lane_t *lane)
 
 /* --- gather --------------------------------------------------------------------------------------------------------- */
 
-static void gather_on_host(const car_lane_t *lane, car_call_t *op, uint64_t step)
+static bool gather_on_host(car_lane_t *lane, car_call_t *op, uint64_t step)
 {
     const part_t part = part_of(op, step);
+    bool out = true;
 
-    for (int r = 0; r < lane->size; ++r) {
+    for (int r = 0; r < lane->size && out; ++r) {
         const part_t share = share_of(lane, op, part.count, r);
-        if (share.count > 0) {
-            results_out(op, part.start + share.start, share.count,
-                        (const char *) car_control_chunk(lane->control, step, r) + share.start * op->reduction.element);
-        }
+        out = 0 == share.count
+              || results_out(lane, op, part.start + share.start, share.count,
+                             (const char *) car_control_chunk(lane->control, step, r) + share.start * op->reduction.element);
     }
+    return out;
 }
 
 /* Results to the user: by a kernel where those were shares, by a copy where kernels cannot reach his buffer. */
@@ -505,8 +521,8 @@ static bool gather(car_lane_t *lane)
     uint32_t *ticket = &lane->gather_ticket[step % CAR_LANE_STEPS];
     *ticket = 0;
     if (CAR_PATH_HOST == op->path) {
-        if (by_shares(lane, op)) {
-            gather_on_host(lane, op, step);
+        if (by_shares(lane, op) && !gather_on_host(lane, op, step)) {
+            return false;
         }
     } else if (!gather_on_device(lane, op, step, ticket)) {
         return false;
@@ -539,7 +555,7 @@ bool car_lane_step(car_lane_t *lane)
         return false;
     }
     moved = gather(lane);
-    moved = tell_done(lane) || moved;
+    moved = (!lane->broken && tell_done(lane)) || moved;
     if (NULL == lane->first || lane->broken) {
         return moved;
     }

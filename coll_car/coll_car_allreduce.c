@@ -16,7 +16,7 @@ static int saved_allreduce(mca_coll_car_module_t *module, const void *sbuf, void
 
 /*
  * The saved module sees host memory only. Whether the copies work is this rank's affair, the call is everybody's: it is
- * made in any case, and the error returned afterwards. Only without host memory for the copy it cannot be made: then the
+ * made in any case, and the error returned afterwards, on all ranks if an operand was missing. Only without host memory for the copy it cannot be made: then the
  * other ranks wait for this one, as they would for one that had died, and the error should end the job.
  */
 static int bounced_allreduce(mca_coll_car_module_t *module, const car_cuda_t *cuda, const car_buffer_t *input,
@@ -31,6 +31,9 @@ static int bounced_allreduce(mca_coll_car_module_t *module, const car_cuda_t *cu
         return rc;
     }
     bool copied = coll_car_bounce_in(&bounce);
+    if (!copied) {
+        coll_car_spoil(module);
+    }
     rc = saved_allreduce(module, bounce.sbuf, bounce.rbuf, count, dtype, op);
     if (OMPI_SUCCESS == rc) {
         copied = coll_car_bounce_out(&bounce) && copied;
@@ -49,8 +52,8 @@ static bool needs_bounce(const mca_coll_car_module_t *module, const car_buffer_t
            && (!coll_car_saved_takes_device(&module->saved) || NULL == buffer->context);
 }
 
-int coll_car_forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
-                     struct ompi_datatype_t *dtype, struct ompi_op_t *op)
+static int forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
+                   struct ompi_datatype_t *dtype, struct ompi_op_t *op)
 {
     const car_cuda_t *cuda = module->no_device_memory ? NULL : car_cuda();
 
@@ -63,6 +66,13 @@ int coll_car_forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf
         }
     }
     return saved_allreduce(module, sbuf, rbuf, count, dtype, op);
+}
+
+int coll_car_forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
+                     struct ompi_datatype_t *dtype, struct ompi_op_t *op)
+{
+    const int rc = forward(module, sbuf, rbuf, count, dtype, op);
+    return OMPI_SUCCESS == rc && coll_car_is_spoiled(module) ? OMPI_ERROR : rc;
 }
 
 /* --- the kinds of buffers that the ranks bring --------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /*
  * The component: what Open MPI's loader and selection see of coll/car.
  */
+#include "coll_car_module.h"
 #include "coll_car_request.h"
 
 #include "car_control.h"
@@ -403,6 +404,7 @@ static int close_component(void)
     mca_coll_car_component_t *c = &mca_coll_car_component;
 
     coll_car_requests_close();
+    coll_car_modules_close();
     if (0 <= c->output) {
         opal_output_close(c->output);
         c->output = -1;

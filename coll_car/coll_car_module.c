@@ -55,6 +55,31 @@ static void destruct(mca_coll_car_module_t *module)
 
 OBJ_CLASS_INSTANCE(mca_coll_car_module_t, mca_coll_base_module_t, construct, destruct);
 
+/* A rank that declined for want of memory would leave its peers waiting for it: there is one more than is needed. */
+static mca_coll_car_module_t *reserve;
+
+void coll_car_modules_close(void)
+{
+    if (NULL != reserve) {
+        OBJ_RELEASE(reserve);
+    }
+    reserve = NULL;
+}
+
+static mca_coll_car_module_t *new_module(void)
+{
+    coll_car_lock();
+    mca_coll_car_module_t *module = OBJ_NEW(mca_coll_car_module_t);
+    if (NULL == module) {
+        module = reserve;
+        reserve = NULL;
+    } else if (NULL == reserve) {
+        reserve = OBJ_NEW(mca_coll_car_module_t);
+    }
+    coll_car_unlock();
+    return module;
+}
+
 mca_coll_base_module_t *mca_coll_car_comm_query(struct ompi_communicator_t *comm, int *priority)
 {
     const int size = ompi_comm_size(comm);
@@ -64,7 +89,7 @@ mca_coll_base_module_t *mca_coll_car_comm_query(struct ompi_communicator_t *comm
         || ompi_group_have_remote_peers(comm->c_local_group)) {
         return NULL;
     }
-    mca_coll_car_module_t *module = OBJ_NEW(mca_coll_car_module_t);
+    mca_coll_car_module_t *module = new_module();
     if (NULL == module) {
         return NULL;
     }
@@ -211,9 +236,10 @@ void coll_car_say_hello(mca_coll_car_module_t *module, coll_car_hello_t *mine, b
 {
     *mine = (coll_car_hello_t){.host_max = mca_coll_car_component.params.host_max,
                                .possible = !car_cuda_impossible(),
-                               .ready_made = coll_car_has_ready_made()};
+                               .ready_made = coll_car_has_ready_made(),
+                               .place.fd = -1};
     if (with_segment && 0 == ompi_comm_rank(module->comm)) {
-        mine->error = car_control_create(ompi_comm_size(module->comm), mine->name);
+        mine->error = car_control_create(ompi_comm_size(module->comm), &mine->place);
     }
 }
 
@@ -230,20 +256,40 @@ void coll_car_hear_hello(mca_coll_car_module_t *module, const coll_car_hello_t a
     module->no_device_memory = !any;
 }
 
-int coll_car_map_control(mca_coll_car_module_t *module, const char *name)
+int coll_car_map_control(mca_coll_car_module_t *module, const coll_car_hello_t *hello)
 {
-    char terminated[CAR_CONTROL_NAME_BYTES] = {0};
-
-    memcpy(terminated, name, sizeof(terminated) - 1);
+    if (0 != hello->error || NULL != module->control) {
+        return hello->error;
+    }
     if (NULL == module->setup && NULL == (module->setup = car_setup_new())) {
         return ENOMEM;
     }
-    const int error = car_control_attach(terminated, ompi_comm_rank(module->comm), ompi_comm_size(module->comm),
+    const int error = car_control_attach(&hello->place, ompi_comm_rank(module->comm), ompi_comm_size(module->comm),
                                          &module->control);
     if (0 == error) {
         set_hooks(module);
     }
     return error;
+}
+
+int coll_car_first_error(const mca_coll_car_module_t *module, const int errors[CAR_MAX_RANKS], const coll_car_hello_t *hello,
+                         bool *again)
+{
+    int error = 0;
+
+    /* After EIO, messages have failed: there is no use in more. */
+    for (int r = 0; r < ompi_comm_size(module->comm) && EIO != error; ++r) {
+        error = 0 == error || EIO == errors[r] ? errors[r] : error;
+    }
+    *again = 0 != error && EIO != error && 0 == hello->error && !hello->place.named;
+    return error;
+}
+
+void coll_car_name_control(mca_coll_car_module_t *module, coll_car_hello_t *mine)
+{
+    if (0 == ompi_comm_rank(module->comm)) {
+        mine->error = car_control_give_name(&mine->place);
+    }
 }
 
 /* A lane asks for device memory. */
@@ -280,7 +326,7 @@ void coll_car_have_control(mca_coll_car_module_t *module, int error)
             car_control_detach(module->control);
             module->control = NULL;
         }
-        module->state = COLL_CAR_OFF;
+        module->state = module->doomed ? COLL_CAR_BROKEN : COLL_CAR_OFF;
         tell_off(module, true,
                  ENOENT == error ? "the ranks do not see the same /dev/shm (in containers: --ipc=host): %s"
                                  : "no shared memory segment could be made in /dev/shm: %s",
@@ -288,6 +334,9 @@ void coll_car_have_control(mca_coll_car_module_t *module, int error)
         return;
     }
     open_lanes(module);
+    if (module->doomed) {
+        coll_car_fail_alone(module, "a call was not made");
+    }
     module->state = module->no_device_memory ? COLL_CAR_OFF : COLL_CAR_WATCHING;
     if (module->no_device_memory) {
         tell_off(module, false, "no rank's node has an NVIDIA driver");
@@ -298,22 +347,29 @@ void coll_car_have_control(mca_coll_car_module_t *module, int error)
 static int make_control(mca_coll_car_module_t *module)
 {
     coll_car_hello_t mine, all[CAR_MAX_RANKS];
+    int error = 0, errors[CAR_MAX_RANKS], rc;
+    bool again;
 
     coll_car_say_hello(module, &mine, true);
-    int rc = allgather(module, &mine, all, sizeof(mine));
-    if (OMPI_SUCCESS == rc) {
-        int error = 0 != all[0].error ? all[0].error : coll_car_map_control(module, all[0].name);
-        int errors[CAR_MAX_RANKS];
-        rc = allgather(module, &error, errors, sizeof(error));
-        for (int r = 0; OMPI_SUCCESS == rc && r < ompi_comm_size(module->comm); ++r) {
-            error = 0 == error ? errors[r] : error;
+    do {
+        again = false;
+        rc = allgather(module, &mine, all, sizeof(mine));
+        if (OMPI_SUCCESS == rc) {
+            error = coll_car_map_control(module, &all[0]);
+            rc = allgather(module, &error, errors, sizeof(error));
         }
         if (OMPI_SUCCESS == rc) {
-            coll_car_have_control(module, error);
+            error = coll_car_first_error(module, errors, &all[0], &again);
         }
-    }
-    if ('\0' != mine.name[0]) {
-        car_control_unlink(mine.name);
+        if (again) {
+            coll_car_name_control(module, &mine);
+        }
+    } while (again);
+    car_control_close(&mine.place);
+    if (OMPI_SUCCESS == rc) {
+        coll_car_have_control(module, error);
+    } else {
+        coll_car_lose_peers(module);
     }
     return rc;
 }
@@ -367,11 +423,9 @@ bool coll_car_activate_poll(mca_coll_car_module_t *module, CUdeviceptr buffer)
         hint_at_mps(module);
         break;
     case CAR_SETUP_BROKEN:
-        module->engine = NULL;
         module->state = COLL_CAR_BROKEN;
         break;
     default:
-        module->engine = NULL;
         module->state = COLL_CAR_OFF;
         tell_off(module, !failure.by_choice, "rank %d: %s", failure.rank, failure.reason);
         break;
@@ -405,7 +459,7 @@ void coll_car_catch_up(mca_coll_car_module_t *module)
 {
     for (;;) {
         coll_car_lock();
-        const bool caught_up = NULL == module->wake && car_lane_decided(&module->queue);
+        const bool caught_up = !module->wake.under_way && car_lane_decided(&module->queue);
         coll_car_unlock();
         if (caught_up) {
             break;
@@ -418,6 +472,50 @@ void coll_car_catch_up(mca_coll_car_module_t *module)
 
 /* --- faults -------------------------------------------------------------------------------------------------- */
 
+void coll_car_lose_peers(mca_coll_car_module_t *module)
+{
+    const car_fault_t fault = look(module);
+
+    if (NULL != module->control) {
+        car_control_break(module->control, CAR_FAULT_NONE == fault ? CAR_FAULT_DRIVER : fault,
+                          "a message to or from a process of the communicator has failed");
+    }
+    module->state = COLL_CAR_BROKEN;
+    module->queue.broken = true;
+}
+
+void coll_car_fail_alone(mca_coll_car_module_t *module, const char *what)
+{
+    char reason[CAR_REASON_BYTES];
+
+    if (NULL != module->control) {
+        snprintf(reason, sizeof(reason), "rank %d: %s", ompi_comm_rank(module->comm), what);
+        car_control_break(module->control, CAR_FAULT_DRIVER, reason);
+    } else if (COLL_CAR_OFF == module->state) {
+        module->state = COLL_CAR_BROKEN;
+        module->queue.broken = true;
+    } else {
+        module->doomed = true;
+    }
+}
+
+/* The call is made in any case, as the others wait for this rank in it. */
+void coll_car_spoil(mca_coll_car_module_t *module)
+{
+    char reason[CAR_REASON_BYTES];
+
+    if (NULL != module->control) {
+        snprintf(reason, sizeof(reason), "rank %d: copying a device buffer failed in a call that coll/car leaves to others",
+                 ompi_comm_rank(module->comm));
+        car_control_spoil(module->control, reason);
+    }
+}
+
+bool coll_car_is_spoiled(const mca_coll_car_module_t *module)
+{
+    return NULL != module->control && OPAL_UNLIKELY(car_control_spoiled(module->control));
+}
+
 bool coll_car_is_broken(mca_coll_car_module_t *module)
 {
     if (NULL != module->control && OPAL_UNLIKELY(car_control_broken(module->control) >= 0)
@@ -427,9 +525,9 @@ bool coll_car_is_broken(mca_coll_car_module_t *module)
     return COLL_CAR_BROKEN == module->state;
 }
 
-int coll_car_error(const mca_coll_car_module_t *module)
+int coll_car_error(mca_coll_car_module_t *module)
 {
-    switch (NULL == module->control ? CAR_FAULT_NONE : car_control_fault(module->control)) {
+    switch (NULL == module->control ? look(module) : car_control_fault(module->control)) {
     case CAR_FAULT_DIED:
         return coll_car_error_proc_failed();
     case CAR_FAULT_REVOKED:

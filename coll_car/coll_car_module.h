@@ -10,6 +10,7 @@
 #include "car_comm.h"
 #include "car_lane.h"
 #include "car_setup.h"
+#include "coll_car_exchange.h"
 
 typedef enum {
     COLL_CAR_ASLEEP,   /* nothing allocated; nobody has called MPI_Allreduce yet */
@@ -19,7 +20,23 @@ typedef enum {
     COLL_CAR_BROKEN    /* a fault in a call: all calls return an error */
 } coll_car_state_t;
 
-typedef struct coll_car_wake coll_car_wake_t;
+/* What a rank can say of itself when the communicator leaves ASLEEP. */
+typedef struct {
+    uint32_t host_max;
+    unsigned char possible, ready_made;
+    car_control_place_t place; /* of the control segment, from rank 0 */
+    int error;                 /* of making it */
+} coll_car_hello_t;
+
+/* Leaving ASLEEP by messages of our own: coll_car_wake.c. Part of the module, so that no rank lacks memory for it. */
+typedef struct {
+    bool under_way;
+    bool heard;  /* the hellos have come; now the ranks tell each other how mapping the segment went */
+    bool failed; /* a message has */
+    coll_car_exchange_t exchange;
+    coll_car_hello_t mine, all[CAR_MAX_RANKS];
+    int error, errors[CAR_MAX_RANKS]; /* of mapping the segment */
+} coll_car_wake_t;
 
 typedef struct mca_coll_car_module_t {
     mca_coll_base_module_t super;
@@ -43,7 +60,8 @@ typedef struct mca_coll_car_module_t {
      */
     bool firm;
     bool behind;            /* nonblocking calls have been made since */
-    coll_car_wake_t *wake;  /* a nonblocking call has begun to leave ASLEEP */
+    coll_car_wake_t wake;   /* a nonblocking call has begun to leave ASLEEP */
+    bool doomed;            /* a call could not be made on this rank: broken as soon as all ranks can see that */
     car_lane_t queue;       /* of nonblocking calls */
     struct coll_car_plain *plain;     /* the queue's first call, where there is no control segment */
     struct coll_car_request *started; /* persistent requests that are under way */
@@ -62,25 +80,34 @@ typedef struct mca_coll_car_module_t {
 int coll_car_wake(mca_coll_car_module_t *module);
 
 /* The same, begun by a nonblocking call, by messages of its own: polled, true once it has ended. coll_car_wake.c */
-int coll_car_wake_begin(mca_coll_car_module_t *module);
+void coll_car_wake_begin(mca_coll_car_module_t *module);
 bool coll_car_wake_poll(mca_coll_car_module_t *module);
 
 /* Moves the queue of a communicator on that has no control segment: every rank sends all others its operand. coll_car_plain.c */
 void coll_car_plain_poll(mca_coll_car_module_t *module);
 
-/* What a rank can say of itself when the communicator leaves ASLEEP; and the state that follows from what all have said. */
-typedef struct {
-    uint32_t host_max;
-    unsigned char possible, ready_made;
-    char name[CAR_CONTROL_NAME_BYTES]; /* of the control segment, from rank 0, or empty */
-    int error;                         /* of making it, or of mapping it */
-} coll_car_hello_t;
+/* What this rank says; and the state that follows from what all have said. */
 void coll_car_say_hello(mca_coll_car_module_t *module, coll_car_hello_t *mine, bool with_segment);
 void coll_car_hear_hello(mca_coll_car_module_t *module, const coll_car_hello_t all[CAR_MAX_RANKS]);
 
-/* Maps the segment with what a set-up needs; 0 or an errno value. Then, when all have answered, the state for good. */
-int coll_car_map_control(mca_coll_car_module_t *module, const char *name);
+/*
+ * Maps the segment of rank 0's hello, with what a set-up needs, unless it is mapped; 0 or an errno value. From all ranks' values the
+ * first that is none, and whether rank 0 has to give the segment a name and all have to try once more. Then the state for good.
+ */
+int coll_car_map_control(mca_coll_car_module_t *module, const coll_car_hello_t *hello);
+int coll_car_first_error(const mca_coll_car_module_t *module, const int errors[CAR_MAX_RANKS], const coll_car_hello_t *hello,
+                         bool *again);
+void coll_car_name_control(mca_coll_car_module_t *module, coll_car_hello_t *mine);
 void coll_car_have_control(mca_coll_car_module_t *module, int error);
+
+/* Messages of leaving ASLEEP have failed on this rank: ASLEEP -> BROKEN, on all ranks that can see it. */
+void coll_car_lose_peers(mca_coll_car_module_t *module);
+
+/*
+ * This rank cannot make the call that the others make: its driver or its memory has failed. Breaks the communicator on all ranks. Where
+ * there is no control segment (yet) only this rank knows (for now).
+ */
+void coll_car_fail_alone(mca_coll_car_module_t *module, const char *what);
 
 /*
  * WATCHING -> ACTIVE or OFF. Collective. `buffer` is a device buffer of the call, 0 if this rank's are host memory.
@@ -98,7 +125,17 @@ void coll_car_catch_up(mca_coll_car_module_t *module);
  * then, as an error of MPI's. Who has broken it has said why.
  */
 bool coll_car_is_broken(mca_coll_car_module_t *module);
-int coll_car_error(const mca_coll_car_module_t *module);
+int coll_car_error(mca_coll_car_module_t *module);
+
+/*
+ * What this rank gives the saved module is not its operand, as a copy has failed: said before it is given, so whoever has ended that
+ * call sees it. From then on every call that is left to the saved module returns an error, on all ranks, after it has been made.
+ */
+void coll_car_spoil(mca_coll_car_module_t *module);
+bool coll_car_is_spoiled(const mca_coll_car_module_t *module);
+
+/* At the component's end. */
+void coll_car_modules_close(void);
 
 /* Hands a call to the saved module; device buffers by way of host memory where that module cannot read them. */
 int coll_car_forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,

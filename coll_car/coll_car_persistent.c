@@ -46,6 +46,9 @@ static int start_saved(coll_car_request_t *request)
     activate(request);
     coll_car_unlock();
     request->failed = !coll_car_bounce_in(&request->bounce);
+    if (request->failed) {
+        coll_car_spoil(request->module);
+    }
     const int rc = request->inner->req_start(1, &request->inner);
     coll_car_lock();
     put_to_started(request);
@@ -72,7 +75,7 @@ bool coll_car_persistent_poll(coll_car_request_t *request)
             return false;
         }
         request->failed = MPI_SUCCESS != request->inner->req_status.MPI_ERROR || !coll_car_bounce_out(&request->bounce)
-                          || request->failed;
+                          || request->failed || coll_car_is_spoiled(request->module);
         /* As MPI_Wait would leave it: ready for the next start. */
         request->inner->req_state = OMPI_REQUEST_INACTIVE;
         return true;
@@ -172,37 +175,50 @@ static int forward(mca_coll_car_module_t *module, const init_t *init, struct omp
     return OMPI_SUCCESS;
 }
 
+static int broken(mca_coll_car_module_t *module)
+{
+    (void) coll_car_is_broken(module);
+    return coll_car_error(module);
+}
+
 typedef struct {
-    char device, context;
+    char device, context, memory; /* ..., for a request */
     car_what_t what;
 } kind_t;
 
-/* Whether some rank has device memory; sets the communicator up where it can be. False if it is broken. */
-static bool any_device(mca_coll_car_module_t *module, const car_call_t *call, bool *any)
+/*
+ * Whether some rank has device memory; sets the communicator up where it can be. OMPI_SUCCESS, or an error on all ranks: the communicator
+ * is broken, or one of them has no memory for a request.
+ */
+static int any_device(mca_coll_car_module_t *module, const car_call_t *call, bool memory, bool *any)
 {
     const bool device = CAR_MEMORY_HOST != call->input.memory || CAR_MEMORY_HOST != call->output.memory;
     const car_buffer_t *buffer = CAR_MEMORY_HOST != call->input.memory ? &call->input : &call->output;
-    kind_t mine = {(char) device, (char) (COLL_CAR_ACTIVE == module->state || car_cuda_in_use()),
+    kind_t mine = {(char) device, (char) (COLL_CAR_ACTIVE == module->state || car_cuda_in_use()), (char) memory,
                    car_what_of(call->count, &call->reduction)};
     kind_t all[CAR_MAX_RANKS];
-    bool context = true;
+    bool context = true, enough = true;
 
     if (!car_watch_exchange(module->control, &mine, sizeof(mine), all, coll_car_progress, "MPI_Allreduce_init")) {
-        return false;
+        return broken(module);
     }
     *any = false;
     for (int r = 0; r < ompi_comm_size(module->comm); ++r) {
         if (!car_watch_agree(module->control, CAR_WAIT_TOGETHER, car_control_exchanges(module->control), &mine.what, r,
                              &all[r].what)) {
-            return false;
+            return broken(module);
         }
+        enough = enough && all[r].memory;
         *any = *any || all[r].device;
         context = context && all[r].context;
+    }
+    if (!enough) {
+        return OMPI_ERR_OUT_OF_RESOURCE;
     }
     if (*any && context && COLL_CAR_WATCHING == module->state) {
         coll_car_activate(module, device ? (CUdeviceptr) (uintptr_t) buffer->address : 0);
     }
-    return !coll_car_is_broken(module);
+    return coll_car_is_broken(module) ? coll_car_error(module) : OMPI_SUCCESS;
 }
 
 static int make(mca_coll_car_module_t *module, const init_t *init, const coll_car_reduction_t *found,
@@ -210,23 +226,24 @@ static int make(mca_coll_car_module_t *module, const init_t *init, const coll_ca
 {
     const bool in_place = MPI_IN_PLACE == init->sbuf || init->sbuf == init->rbuf;
     const car_cuda_t *cuda = car_cuda();
-    bool any;
+    bool any = false;
 
+    /* Without it nothing can be made here, but the others are waiting. */
     coll_car_request_t *request = new_request(module, COLL_CAR_PERSISTENT, init);
-    if (NULL == request) {
-        return OMPI_ERR_OUT_OF_RESOURCE;
-    }
-    request->fold = (coll_car_fold_t){init->op, found->one, found->reduction.element};
     car_call_t call = {.output = car_buffer_look(cuda, init->rbuf),
                        .count = (uint64_t) init->count * found->per_element,
                        .reduction = found->reduction,
-                       .fold = coll_car_fold,
-                       .fold_context = &request->fold};
+                       .fold = coll_car_fold};
     call.input = in_place ? call.output : car_buffer_look(cuda, init->sbuf);
-    if (!any_device(module, &call, &any)) {
-        coll_car_request_give(request);
-        return coll_car_error(module);
+    const int rc = any_device(module, &call, NULL != request, &any);
+    if (OMPI_SUCCESS != rc) {
+        if (NULL != request) {
+            coll_car_request_give(request);
+        }
+        return rc;
     }
+    request->fold = (coll_car_fold_t){init->op, found->one, found->reduction.element};
+    call.fold_context = &request->fold;
     request->persistent = NULL;
     if (any && COLL_CAR_ACTIVE == module->state) {
         request->persistent = car_persistent_create(module->engine, &call);

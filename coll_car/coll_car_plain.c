@@ -8,10 +8,11 @@
 
 #include "coll_car_exchange.h"
 
+/* Behind each operand stands whether it is one: its rank may not have been able to copy it. */
 typedef struct coll_car_plain {
     coll_car_exchange_t exchange;
-    size_t bytes;
-    char memory[]; /* everybody's operands, then this rank's own, then the result */
+    size_t bytes, stride;
+    _Alignas(CAR_PACK_BYTES) char memory[]; /* everybody's operands, then this rank's own, then the result */
 } plain_t;
 
 static bool copy(void *to, const void *from, size_t bytes, const car_buffer_t *buffer)
@@ -23,42 +24,52 @@ static bool copy(void *to, const void *from, size_t bytes, const car_buffer_t *b
     return CUDA_SUCCESS == car_buffer_copy(car_cuda(), to, from, bytes, buffer);
 }
 
-static plain_t *begin(mca_coll_car_module_t *module, car_call_t *op)
+static plain_t *begin(mca_coll_car_module_t *module, const car_call_t *op)
 {
     const int size = ompi_comm_size(module->comm);
-    const size_t bytes = op->count * op->reduction.element;
-    plain_t *plain = malloc(sizeof(*plain) + (size_t) (size + 2) * bytes);
+    const size_t bytes = op->count * op->reduction.element, stride = (bytes / CAR_PACK_BYTES + 1) * CAR_PACK_BYTES;
+    plain_t *plain = malloc(sizeof(*plain) + (size_t) (size + 2) * stride);
 
     if (NULL == plain) {
         return NULL;
     }
     plain->bytes = bytes;
-    char *mine = plain->memory + (size_t) size * bytes;
-    op->failed = !copy(mine, op->input.address, bytes, &op->input);
-    if (OMPI_SUCCESS != coll_car_exchange_begin(&plain->exchange, module->comm, mine, bytes, plain->memory)) {
-        op->failed = true;
-    }
+    plain->stride = stride;
+    char *mine = plain->memory + (size_t) size * stride;
+    mine[bytes] = (char) copy(mine, op->input.address, bytes, &op->input);
+    coll_car_exchange_begin(&plain->exchange, module->comm, mine, bytes + 1, stride, plain->memory);
     return plain;
 }
 
-/* Around the gaps within elements. */
-static void end(mca_coll_car_module_t *module, car_call_t *op, plain_t *plain)
+/* To the user's buffer, around the gaps within elements. */
+static bool give(const car_call_t *op, const plain_t *plain, char *merged, const char *result)
 {
-    const int size = ompi_comm_size(module->comm);
-    char *merged = plain->memory + (size_t) size * plain->bytes, *result = merged + plain->bytes;
-    const void *operands[CAR_MAX_RANKS];
-
-    for (int r = 0; r < size; ++r) {
-        operands[r] = plain->memory + (size_t) r * plain->bytes;
+    if (!copy(merged, op->output.address, plain->bytes, &op->output)) {
+        return false;
     }
-    op->fold(op->fold_context, operands, size, op->count, result);
-    op->failed = !copy(merged, op->output.address, plain->bytes, &op->output) || op->failed;
     for (size_t i = 0; i < plain->bytes; ++i) {
         if (0 != (op->reduction.data >> i % CAR_PACK_BYTES & 1)) {
             merged[i] = result[i];
         }
     }
-    op->failed = !copy(op->output.address, merged, plain->bytes, &op->output) || op->failed;
+    return copy(op->output.address, merged, plain->bytes, &op->output);
+}
+
+static void end(const mca_coll_car_module_t *module, car_call_t *op, plain_t *plain)
+{
+    const int size = ompi_comm_size(module->comm);
+    char *merged = plain->memory + (size_t) size * plain->stride, *result = merged + plain->stride;
+    const void *operands[CAR_MAX_RANKS];
+    bool whole = !plain->exchange.failed;
+
+    for (int r = 0; r < size; ++r) {
+        operands[r] = plain->memory + (size_t) r * plain->stride;
+        whole = whole && 0 != plain->memory[(size_t) r * plain->stride + plain->bytes];
+    }
+    if (whole) {
+        op->fold(op->fold_context, operands, size, op->count, result);
+    }
+    op->failed = !whole || !give(op, plain, merged, result);
 }
 
 void coll_car_plain_poll(mca_coll_car_module_t *module)

@@ -75,7 +75,7 @@ void coll_car_idle(mca_coll_car_module_t *module)
 /* Polls one module; what has ended is put in front of *ended. True while it has something under way. */
 static bool poll_module(mca_coll_car_module_t *module, coll_car_request_t **ended)
 {
-    if (NULL != module->wake && !coll_car_wake_poll(module)) {
+    if (module->wake.under_way && !coll_car_wake_poll(module)) {
         return true;
     }
     return coll_car_requests_poll(module, ended);

@@ -132,7 +132,7 @@ void coll_car_request_give(coll_car_request_t *request)
 
 static int error_of(const coll_car_request_t *request)
 {
-    const int error = COLL_CAR_BROKEN == request->module->state ? coll_car_error(request->module) : OMPI_ERROR;
+    const int error = coll_car_error(request->module);
     return OMPI_ERROR == error ? MPI_ERR_OTHER : error;
 }
 
@@ -191,7 +191,7 @@ static void poll_queue(mca_coll_car_module_t *module, coll_car_request_t **ended
 {
     car_lane_t *queue = &module->queue;
 
-    if (NULL == queue->control) {
+    if (NULL == queue->control && !queue->broken) {
         coll_car_plain_poll(module);
     } else {
         (void) car_lane_poll(queue);
@@ -215,7 +215,8 @@ static void end_bounced(coll_car_request_t *request)
     const int error = request->inner->req_status.MPI_ERROR;
 
     (void) ompi_request_free(&request->inner);
-    request->failed = MPI_SUCCESS != error || !coll_car_bounce_out(&request->bounce) || request->failed;
+    request->failed = MPI_SUCCESS != error || !coll_car_bounce_out(&request->bounce) || request->failed
+                      || coll_car_is_spoiled(request->module);
     coll_car_bounce_give(&request->bounce);
 }
 
@@ -281,6 +282,9 @@ static int bounced(mca_coll_car_module_t *module, const car_cuda_t *cuda, const 
     int rc = coll_car_bounce_take(&request->bounce, cuda, input, output, count, dtype);
     if (OMPI_SUCCESS == rc) {
         request->failed = !coll_car_bounce_in(&request->bounce);
+        if (request->failed) {
+            coll_car_spoil(module);
+        }
         rc = module->saved.iallreduce.function(request->bounce.sbuf, request->bounce.rbuf, count, dtype, op, module->comm,
                                                &request->inner, module->saved.iallreduce.module);
         if (OMPI_SUCCESS != rc) {
@@ -347,6 +351,20 @@ static void look_for_peers(mca_coll_car_module_t *module, const coll_car_request
     module->look_score = module->look_score > 1 ? module->look_score / 2 : -LOOK_SCORE_MOST;
 }
 
+/* The others have made this call, or will: they go through the states with this rank, and hear that it is not coming. */
+static int without_memory(mca_coll_car_module_t *module)
+{
+    coll_car_lock();
+    if (COLL_CAR_ASLEEP == module->state && !module->wake.under_way) {
+        coll_car_wake_begin(module);
+    }
+    module->behind = true;
+    coll_car_fail_alone(module, "no host memory for a request");
+    coll_car_make_busy(module);
+    coll_car_unlock();
+    return OMPI_ERR_OUT_OF_RESOURCE;
+}
+
 static int queued(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
                   struct ompi_op_t *op, const coll_car_reduction_t *found, struct ompi_request_t **result)
 {
@@ -355,7 +373,7 @@ static int queued(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, c
     coll_car_request_t *request = coll_car_request_new(module, false);
 
     if (NULL == request) {
-        return OMPI_ERR_OUT_OF_RESOURCE;
+        return without_memory(module);
     }
     request->how = COLL_CAR_QUEUED;
     request->fold = (coll_car_fold_t){op, found->one, found->reduction.element};
@@ -367,13 +385,8 @@ static int queued(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, c
     request->op.fold_context = &request->fold;
     request->op.call = false;
     coll_car_lock();
-    if (COLL_CAR_ASLEEP == module->state && NULL == module->wake) {
-        const int rc = coll_car_wake_begin(module);
-        if (OMPI_SUCCESS != rc) {
-            coll_car_unlock();
-            coll_car_request_give(request);
-            return rc;
-        }
+    if (COLL_CAR_ASLEEP == module->state && !module->wake.under_way) {
+        coll_car_wake_begin(module);
     }
     module->behind = true;
     car_lane_enter(&module->queue, &request->op);

@@ -55,6 +55,14 @@ static CUresult fine(void)
     return CUDA_SUCCESS;
 }
 
+CUresult driver_streams;
+
+static CUresult look_at_stream(CUstream s)
+{
+    (void) s;
+    return driver_streams;
+}
+
 static CUresult device_count(int *count) { *count = 1; return CUDA_SUCCESS; }
 
 static CUresult device_name(char *name, int bytes, CUdevice d)
@@ -291,13 +299,13 @@ static CUresult launch(CUfunction f, unsigned int gx, unsigned int gy, unsigned 
 #define FINE(field) .field = (void *) fine
 static const car_cuda_t table = {
     FINE(CtxPushCurrent), FINE(CtxPopCurrent), FINE(ThreadExchangeStreamCaptureMode), FINE(PointerSetAttribute), FINE(MemFree),
-    FINE(MemFreeHost), FINE(IpcCloseMemHandle), FINE(StreamQuery), FINE(StreamSynchronize), FINE(StreamWaitEvent),
+    FINE(MemFreeHost), FINE(IpcCloseMemHandle), FINE(StreamWaitEvent),
     FINE(EventRecord), FINE(ModuleUnload),
     .DeviceGetCount = device_count, .DeviceGetName = device_name, .DeviceGetAttribute = device_attribute,
     .DeviceGetUuid = device_uuid, .DeviceCanAccessPeer = access_peer, .DeviceGetP2PAttribute = p2p, .CtxGetCurrent = current,
     .CtxGetDevice = current_device, .CtxGetStreamPriorityRange = priorities, .ModuleLoadData = load,
     .ModuleGetFunction = function, .FuncGetAttribute = threads, .OccupancyMaxActiveBlocksPerMultiprocessor = occupancy,
-    .StreamCreateWithPriority = stream, .StreamDestroy = stream_end, .EventCreate = event, .EventDestroy = event_end,
+    .StreamQuery = look_at_stream, .StreamSynchronize = look_at_stream, .StreamCreateWithPriority = stream, .StreamDestroy = stream_end, .EventCreate = event, .EventDestroy = event_end,
     .StreamIsCapturing = capturing, .MemHostAlloc = host_alloc, .MemHostGetDevicePointer = host_pointer, .MemAlloc = allocate,
     .MemcpyAsync = copy, .MemsetD8Async = fill, .IpcGetMemHandle = export, .IpcOpenMemHandle = import,
     .PointerGetAttribute = ask, .LaunchKernel = launch};
@@ -323,3 +331,4 @@ CUresult car_cuda_enter(const car_cuda_t *cuda, CUcontext c, car_cuda_guard_t *g
 
 void car_cuda_leave(const car_cuda_t *cuda, car_cuda_guard_t *guard) { (void) cuda; (void) guard; }
 CUresult car_cuda_wait(const car_cuda_t *cuda, CUstream s) { return cuda->StreamSynchronize(s); }
+bool car_cuda_drain(const car_cuda_t *cuda, CUstream s) { return CUDA_SUCCESS == cuda->StreamSynchronize(s); }

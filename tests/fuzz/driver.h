@@ -17,4 +17,7 @@ enum { DRIVER_USERS = DRIVER_RANKS, DRIVER_MEMORIES = DRIVER_USERS + 2 };
 CUdeviceptr driver_memory(int index);
 CUipcMemHandle driver_handle(int index);
 
+/* What it says of streams: whether their work has ended. CUDA_SUCCESS at first. */
+extern CUresult driver_streams;
+
 #endif /* DRIVER_H */

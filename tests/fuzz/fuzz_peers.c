@@ -281,7 +281,7 @@ static void leave(car_device_t *device)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char name[CAR_CONTROL_NAME_BYTES];
+    car_control_place_t place;
     car_setup_state_t state = CAR_SETUP_UNDER_WAY;
     car_comm_t *comm = NULL;
     car_device_t *device = NULL;
@@ -291,15 +291,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     run.data = data;
     run.left = size;
     /* A full /dev/shm is another test's. */
-    if (0 != car_control_create(RANKS, name)) {
+    if (0 != car_control_create(RANKS, &place)) {
         return 0;
     }
     for (int r = 0; r < RANKS; ++r) {
-        if (0 != car_control_attach(name, r, RANKS, &run.control[r])) {
+        if (0 != car_control_attach(&place, r, RANKS, &run.control[r])) {
             abort();
         }
     }
-    car_control_unlink(name);
+    car_control_close(&place);
     car_setup_t *setup = car_setup_new();
     const car_comm_config_t config = {.rank = 0, .size = RANKS, .node_processes = RANKS, .control = run.control[0],
                                       .params = &params, .counters = &counters, .progress = peers_go_on};
@@ -315,6 +315,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (CAR_SETUP_DONE == state) {
         device = comm->device;
         use(comm);
+    } else if (NULL != comm) {
+        device = comm->device;
+        car_comm_destroy(comm, true, CAR_NO_PIECE);
     } else {
         car_control_detach(run.control[0]);
     }

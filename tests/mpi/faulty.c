@@ -1,11 +1,14 @@
 /*
- * The driver fails somewhere (the suite says where, SIMGPU_FAIL, for coll/car's own calls): on several communicators, one after the
- * other, every call in every form, set-up and tear-down either ends in the right result on all ranks, or in an error of MPI's on
- * some; never in a crash, in a rank that waits for ever, or in a wrong result that nobody is told of.
+ * The driver fails somewhere (the suite says where, SIMGPU_FAIL, for coll/car's own calls), or host memory does (SCARCE_FAIL): on
+ * several communicators, one after the other, every call in every form, set-up and tear-down ends; on every rank in the right result
+ * or in an error of MPI's; never in a crash, or in a rank that waits for ever.
  *
  *   --communicators N   (2)
+ *   --descriptors N     rank 1 can open so many files more (-1: as many as it may)
  */
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "form.h"
 #include "testing.h"
@@ -55,9 +58,11 @@ static void check(const void *buffer, uint32_t *data, int count, uint32_t seed, 
 static void blocking(void *buffer, uint32_t *data, int count, MPI_Comm comm, uint32_t seed)
 {
     fill(buffer, data, count, seed);
-    if (all_well(MPI_Allreduce(MPI_IN_PLACE, buffer, count, MPI_UINT32_T, MPI_SUM, comm))) {
+    const int error = MPI_Allreduce(MPI_IN_PLACE, buffer, count, MPI_UINT32_T, MPI_SUM, comm);
+    if (MPI_SUCCESS == error) {
         check(buffer, data, count, seed, "blocking", count * 4);
     }
+    (void) all_well(error);
 }
 
 static void nonblocking(void *buffer, uint32_t *data, int count, MPI_Comm comm, uint32_t seed)
@@ -69,24 +74,26 @@ static void nonblocking(void *buffer, uint32_t *data, int count, MPI_Comm comm, 
     if (MPI_SUCCESS == error) {
         error = MPI_Wait(&request, MPI_STATUS_IGNORE);
     }
-    if (all_well(error)) {
+    if (MPI_SUCCESS == error) {
         check(buffer, data, count, seed, "nonblocking", count * 4);
     }
+    (void) all_well(error);
 }
 
 static void persistent(void *buffer, uint32_t *data, int count, MPI_Comm comm, uint32_t seed)
 {
     MPI_Request request = MPI_REQUEST_NULL;
 
-    const int error = form_allreduce_init(MPI_IN_PLACE, buffer, count, MPI_UINT32_T, MPI_SUM, comm, &request);
+    int error = form_allreduce_init(MPI_IN_PLACE, buffer, count, MPI_UINT32_T, MPI_SUM, comm, &request);
     bool well = all_well(error);
     for (int start = 0; start < 2 && well; ++start, ++seed) {
         fill(buffer, data, count, seed);
-        MPI_Start(&request);
-        well = all_well(MPI_Wait(&request, MPI_STATUS_IGNORE));
-        if (well) {
+        error = MPI_Start(&request);
+        error = MPI_SUCCESS == error ? MPI_Wait(&request, MPI_STATUS_IGNORE) : error;
+        if (MPI_SUCCESS == error) {
             check(buffer, data, count, seed, "persistent", count * 4);
         }
+        well = all_well(error);
     }
     if (MPI_REQUEST_NULL != request) {
         MPI_Request_free(&request);
@@ -107,16 +114,30 @@ static void use(MPI_Comm comm, void *device, void *host, uint32_t *data, uint32_
     blocking(host, data, 100, comm, seed + 100);
 }
 
+static void limit_descriptors(long more)
+{
+    const int next = dup(STDIN_FILENO);
+    struct rlimit limit;
+
+    close(next);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = (rlim_t) (next + more);
+    CHECK(next >= 0 && 0 == setrlimit(RLIMIT_NOFILE, &limit), "the number of descriptors cannot be limited");
+}
+
 int main(int argc, char **argv)
 {
     int all = 0;
 
-    test_options(argc, argv, "communicators");
+    test_options(argc, argv, "communicators descriptors");
     test_begin(&argc, &argv, "faulty");
     test_use_gpu();
     plain = test_without_car(MPI_COMM_WORLD);
     gpu_buffer_t device = gpu_allocate(GPU_DEVICE, BYTES_MOST), host = gpu_allocate(GPU_HOST, BYTES_MOST);
     uint32_t *data = malloc(BYTES_MOST);
+    if (1 == test.rank && test_number("descriptors", -1) >= 0) {
+        limit_descriptors(test_number("descriptors", -1));
+    }
     for (int i = 0; i < test_number("communicators", 2); ++i) {
         MPI_Comm comm;
         MPI_Comm_dup(MPI_COMM_WORLD, &comm);

@@ -5,7 +5,7 @@ mpi_tests = \
 	tests/mpi/erroneous \
 	tests/mpi/free_events tests/mpi/fuzz tests/mpi/idup tests/mpi/late tests/mpi/lifecycle tests/mpi/mixed tests/mpi/nocuda tests/mpi/ops tests/mpi/outstanding \
 	tests/mpi/persistent tests/mpi/progress tests/mpi/reset tests/mpi/sessions tests/mpi/spawn tests/mpi/stay tests/mpi/stream_order tests/mpi/threads \
-	tests/mpi/types tests/mpi/unsupported tests/mpi/whole tests/mpi/zero_copy
+	tests/mpi/types tests/mpi/unsupported tests/mpi/whole tests/mpi/window tests/mpi/zero_copy
 check_PROGRAMS += $(mpi_tests)
 
 # All that tests/suite uses: what make check builds, but for the tests of its own.
@@ -35,6 +35,14 @@ $(tests_mpi_images_object): tests/kernels/test_kernels.fatbin
 -include tests/kernels/test_kernels.fatbin.d
 CLEANFILES += tests/kernels/test_kernels.fatbin tests/kernels/test_kernels.fatbin.d
 endif
+
+# Loaded before a program's libraries, so a shared library of its own.
+check_LTLIBRARIES += tests/mpi/scarce.la
+tests_mpi_scarce_la_SOURCES = tests/mpi/scarce.c
+tests_mpi_scarce_la_CPPFLAGS = -D_GNU_SOURCE
+tests_mpi_scarce_la_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_scarce_la_LDFLAGS = -rpath /nowhere -module -avoid-version
+tests_mpi_scarce_la_LIBADD = -ldl
 
 mpi_test_libs = tests/mpi/libcommon.la $(MPI_LIBS) -ldl -lm -lpthread
 
@@ -139,6 +147,9 @@ tests_mpi_threads_LDADD = $(mpi_test_libs)
 tests_mpi_whole_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_whole_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_whole_LDADD = $(mpi_test_libs)
+tests_mpi_window_CPPFLAGS = $(mpi_test_cppflags)
+tests_mpi_window_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_mpi_window_LDADD = $(mpi_test_libs)
 tests_mpi_zero_copy_CPPFLAGS = $(mpi_test_cppflags)
 tests_mpi_zero_copy_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_mpi_zero_copy_LDADD = $(mpi_test_libs)

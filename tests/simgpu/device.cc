@@ -16,7 +16,13 @@ std::recursive_mutex simgpu_lock;
 std::vector<simgpu_device> simgpu_devices;
 
 static bool initialised;
-static thread_local std::vector<CUctx_st *> stack;
+/* Never destroyed: the driver may be called while the process ends, when a thread's own objects have gone already. */
+static std::vector<CUctx_st *> &contexts()
+{
+    static thread_local std::vector<CUctx_st *> *const stack = new std::vector<CUctx_st *>;
+    return *stack;
+}
+
 static unsigned long long contexts_made;
 
 long simgpu_env(const char *name, long otherwise)
@@ -416,10 +422,11 @@ static void end_context(CUctx_st *context)
     simgpu_guard guard(simgpu_lock);
     context->alive = false;
     simgpu_free_all(context);
+    std::vector<CUctx_st *> &stack = contexts();
     stack.erase(std::remove(stack.begin(), stack.end(), context), stack.end());
 }
 
-CUctx_st *simgpu_current() { return stack.empty() ? nullptr : stack.back(); }
+CUctx_st *simgpu_current() { return contexts().empty() ? nullptr : contexts().back(); }
 
 CUresult simgpu_need_context(CUctx_st **context)
 {
@@ -441,7 +448,7 @@ SIMGPU_API cuCtxCreate_v2(CUcontext *context, unsigned, CUdevice device)
         return CUDA_ERROR_INVALID_DEVICE;
     }
     *context = make_context(device, false);
-    stack.push_back(*context);
+    contexts().push_back(*context);
     return CUDA_SUCCESS;
 }
 
@@ -465,14 +472,14 @@ SIMGPU_API cuCtxGetCurrent(CUcontext *context)
 SIMGPU_API cuCtxSetCurrent(CUcontext context)
 {
     SIMGPU_ENTER(true);
-    if (!stack.empty()) {
-        stack.pop_back();
+    if (!contexts().empty()) {
+        contexts().pop_back();
     }
     if (nullptr != context) {
         if (!context->alive) {
             return CUDA_ERROR_CONTEXT_IS_DESTROYED;
         }
-        stack.push_back(context);
+        contexts().push_back(context);
     }
     return CUDA_SUCCESS;
 }
@@ -486,30 +493,30 @@ SIMGPU_API cuCtxPushCurrent_v2(CUcontext context)
     if (!context->alive) {
         return CUDA_ERROR_CONTEXT_IS_DESTROYED;
     }
-    stack.push_back(context);
+    contexts().push_back(context);
     return CUDA_SUCCESS;
 }
 
 SIMGPU_API cuCtxPopCurrent_v2(CUcontext *context)
 {
     SIMGPU_ENTER(true);
-    if (stack.empty()) {
+    if (contexts().empty()) {
         return CUDA_ERROR_INVALID_CONTEXT;
     }
     if (nullptr != context) {
-        *context = stack.back();
+        *context = contexts().back();
     }
-    stack.pop_back();
+    contexts().pop_back();
     return CUDA_SUCCESS;
 }
 
 SIMGPU_API cuCtxGetDevice(CUdevice *device)
 {
     SIMGPU_ENTER(true);
-    if (stack.empty()) {
+    if (contexts().empty()) {
         return CUDA_ERROR_INVALID_CONTEXT;
     }
-    *device = stack.back()->device;
+    *device = contexts().back()->device;
     return CUDA_SUCCESS;
 }
 

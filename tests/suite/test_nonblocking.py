@@ -202,8 +202,11 @@ def test_programs_whose_ranks_share_gpus_without_mps(build, check, program, argu
 @pytest.mark.parametrize("which", FORMS)
 @pytest.mark.parametrize("size", ["16k", "50%"])
 def test_no_control_segment_for_all_ranks(build, check, which, size):
-    """Each rank has a /dev/shm of its own, at times too small: nonblocking calls, taken before that is known, are done all the same."""
-    under = launch.unshared("--mount")
+    """
+    Each rank has a /dev/shm of its own, and does not see the others' files in /proc, or it is too small: nonblocking calls, taken before that
+    is known, are done all the same.
+    """
+    under = launch.unshared("--mount", *(["--pid", "--kill-child"] if size == "50%" else []))
     if under is None:
         pytest.skip("ranks cannot have a /dev/shm of their own here")
     own = ["sh", "-c", f'mount -t tmpfs -o size={size} none /dev/shm && exec "$@"', "own"]

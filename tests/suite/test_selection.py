@@ -137,21 +137,33 @@ def test_a_driver_without_a_device(build, check):
 THROUGH_TCP = {"OMPI_MCA_btl": "self,tcp", "OMPI_MCA_btl_tcp_if_include": "lo"}
 CONTAINERS = {
     "PID namespaces": (["--pid", "--kill-child"], [], "CUDA IPC refused"),
-    "/dev/shm of their own": (["--mount"], ["sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "own"], "/dev/shm"),
+    "PID namespaces and /dev/shm of their own": (["--pid", "--kill-child", "--mount"], ["sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "own"], "/dev/shm"),
 }
 
 
 @pytest.mark.by_turns
+@pytest.mark.parametrize("form", ["blocking", "nonblocking"])
 @pytest.mark.parametrize("what", CONTAINERS)
-def test_ranks_in_containers_that_share_too_little(build, check, what):
+def test_ranks_in_containers_that_share_too_little(build, check, what, form):
     namespaces, inside, words = CONTAINERS[what]
     under = launch.unshared(*namespaces)
     if under is None:
         pytest.skip(f"ranks cannot have {what} here")
     result = check(declined(build, "--kinds", "device,host", ranks=3, gpus=simulated(build, devices=2), pml="ob1",
-                            car={"verbose": 1}, env=THROUGH_TCP, under=[*under, *inside], timeout=40))
+                            car={"verbose": 1}, env={**THROUGH_TCP, "CAR_TEST_FORM": form}, under=[*under, *inside],
+                            timeout=40))
     said = [line for line in result.lines_of_car() if "MPI_COMM_WORLD" in line]
     assert len(said) == 1 and "not in use" in said[0] and words in said[0], result
+
+
+@pytest.mark.parametrize("form", ["blocking", "nonblocking"])
+def test_ranks_that_see_each_other_need_no_common_dev_shm(build, check, form):
+    under = launch.unshared("--mount")
+    if under is None:
+        pytest.skip("ranks cannot have a /dev/shm of their own here")
+    own = ["sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "own"]
+    check(run(build, "allreduce", "--kinds", "device,host", "--cases", 5, ranks=3, gpus=simulated(build, devices=2), pml="ob1",
+              env={**THROUGH_TCP, "CAR_TEST_FORM": form}, under=[*under, *own], timeout=40))
 
 
 # --- set-up that fails on one rank alone -------------------------------------------------------------------------------
