@@ -58,6 +58,7 @@ static void time_calls(series_t *s)
     }
     const car_counters_t since = test_since(&before);
     s->served.calls_one_shot_push += since.calls_one_shot_push;
+    s->served.calls_two_shot_push += since.calls_two_shot_push;
     s->served.calls_one_shot_pull += since.calls_one_shot_pull;
     s->served.calls_two_shot += since.calls_two_shot;
     s->served.calls_zero_copy += since.calls_zero_copy;
@@ -95,6 +96,7 @@ static const char *algorithm_of(const series_t *s)
     return calls == c->calls_host_small      ? "shared_memory"
            : 0 == test_served(c)             ? "old path"
            : calls == c->calls_one_shot_push ? "one_shot_push"
+           : calls == c->calls_two_shot_push ? "two_shot_push"
            : calls == c->calls_one_shot_pull ? "one_shot_pull"
            : calls == c->calls_two_shot      ? "two_shot"
            : calls == c->calls_zero_copy     ? "zero_copy"

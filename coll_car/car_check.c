@@ -26,7 +26,7 @@ const char *car_check_offer(const car_offer_t *offer)
     }
     if (offer->algorithm < 0 || offer->algorithm > CAR_ALGORITHM_AUTO || offer->two_phase < CAR_TWO_PHASE_AUTO
         || offer->two_phase > CAR_TWO_PHASE_ALWAYS || offer->blocks_wanted > CAR_MAX_BLOCKS
-        || offer->threads_wanted > CAR_THREADS || 0 == offer->first_epoch) {
+        || offer->threads_wanted > CAR_THREADS || 0 == offer->first_epoch || offer->two_shot_push_max < 0) {
         return "parameters that cannot be";
     }
     return NULL;

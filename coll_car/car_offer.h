@@ -26,6 +26,7 @@ typedef struct {
     uint64_t arena_bytes;
     CUipcMemHandle handle;
     int algorithm;
+    int two_shot_push_max;
     int generation; /* compute capability of this rank's GPU, 10 x major + minor */
     car_thresholds_t thresholds[CAR_SHARINGS]; /* for both: who shares a GPU is known when all offers are */
     uint32_t blocks_wanted, threads_wanted, first_epoch;

@@ -12,6 +12,7 @@
 /* The algorithms, in the order of the message sizes that they are for. */
 typedef enum {
     CAR_ONE_SHOT_PUSH,
+    CAR_TWO_SHOT_PUSH,
     CAR_ONE_SHOT_PULL,
     CAR_TWO_SHOT,
     CAR_ALGORITHMS,
@@ -59,7 +60,8 @@ typedef struct {
     int two_phase;         /* car_two_phase_t */
     size_t memory;         /* bytes of device memory that a process spends per device on all its communicators */
     int push_max;          /* bytes up to which one_shot_push is chosen; -1: from the tune file or the table */
-    int pull_max;          /* bytes up to which one_shot_pull is chosen; -1: the same */
+    int two_shot_push_max; /* bytes up to which two_shot_push is chosen above that; 0: never */
+    int pull_max;          /* bytes up to which one_shot_pull is chosen; -1: as push_max */
     unsigned int host_max; /* bytes up to which an allreduce of host buffers is done in the control segment itself */
     unsigned int spin_us;  /* microseconds a kernel waits for a peer before it leaves and is launched again later */
     unsigned int blocks;   /* blocks of a grid; 0: from occupancy and the table */
@@ -84,6 +86,7 @@ typedef struct {
 /* X(name, sentence): counters of this process, each an MPI_T performance variable coll_car_<name>. */
 #define CAR_COUNTERS(X)                                                                                                \
     X(calls_one_shot_push, "allreduce calls that the one_shot_push kernels served")                                    \
+    X(calls_two_shot_push, "allreduce calls that the two_shot_push kernels served")                                    \
     X(calls_one_shot_pull, "allreduce calls that the one_shot_pull kernels served")                                    \
     X(calls_two_shot, "allreduce calls that the two_shot kernels served")                                              \
     X(calls_stayed, "of the calls that one_shot_push served: those by a kernel that had stayed, without a launch")     \

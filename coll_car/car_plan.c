@@ -41,7 +41,8 @@ void car_layout_make(size_t piece, int ranks, car_layout_t *layout)
     const size_t page = 4096, rest = piece - CAR_FLAGS_BYTES - CAR_QUEUE_BYTES;
     /* Small messages need their inbox at full size from the start; later a quarter is for it. */
     const size_t push = (rest / 4 > CAR_PUSH_MIN ? rest / 4 : CAR_PUSH_MIN) / page * page;
-    /* Holds a round of any algorithm: of one_shot_push an eighth of its inbox at most, with two ranks. */
+    /* Holds a round of any algorithm: of one_shot_push an eighth of its inbox at most, with two ranks, of
+     * two_shot_push always. */
     const size_t local_least = push / 8;
     const size_t staging = smaller((rest - push) / 3, (rest - push - local_least) / 2) / page * page;
 
@@ -66,6 +67,9 @@ static car_algorithm_t choose(const car_limits_t *limits, uint64_t bytes)
     }
     if (bytes <= limits->push_max) {
         return CAR_ONE_SHOT_PUSH;
+    }
+    if (bytes <= limits->two_shot_push_max) {
+        return CAR_TWO_SHOT_PUSH;
     }
     return bytes <= limits->pull_max ? CAR_ONE_SHOT_PULL : CAR_TWO_SHOT;
 }
@@ -100,6 +104,10 @@ car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t elem
     switch (plan.algorithm) {
     case CAR_ONE_SHOT_PUSH:
         cut(&plan, limits, count, unit / element, 1, layout->push_slot / (CAR_PACK_BYTES * unit / CAR_PACKET_PAYLOAD), 1);
+        break;
+    case CAR_TWO_SHOT_PUSH:
+        cut(&plan, limits, count, unit / element, (uint64_t) limits->ranks,
+            layout->push_slot / 2 / (CAR_PACK_BYTES * unit / CAR_PACKET_PAYLOAD), 1);
         break;
     case CAR_ONE_SHOT_PULL:
         cut(&plan, limits, count, CAR_PACK_BYTES / element, 1, layout->staging_slot / CAR_PACK_BYTES, 64);
@@ -154,6 +162,6 @@ size_t car_layout_for(car_limits_t *limits, uint64_t count, size_t element, size
 
 const char *car_algorithm_name(car_algorithm_t algorithm)
 {
-    static const char *const names[] = {"one_shot_push", "one_shot_pull", "two_shot", "auto"};
+    static const char *const names[] = {"one_shot_push", "two_shot_push", "one_shot_pull", "two_shot", "auto"};
     return names[algorithm];
 }

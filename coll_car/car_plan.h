@@ -14,8 +14,8 @@
 /* Where the regions of a piece lie: the same on all ranks. Bytes. */
 typedef struct {
     uint32_t own_offset;     /* car_own_words_t */
-    uint32_t push_offset;    /* inbox of one_shot_push: [2][ranks][push_slot] */
-    uint32_t push_slot;
+    uint32_t push_offset;    /* inbox for packets: [2][ranks][push_slot] */
+    uint32_t push_slot;      /* two_shot_push: operands in the first half, results in the second */
     uint32_t staging_offset; /* staging of one_shot_pull: [2][staging_slot]; inboxes of two_shot in the same slots */
     uint32_t staging_slot;
     uint32_t two_shot_slot;  /* a slot is [scatter, gather][ranks][two_shot_slot] to it */
@@ -40,6 +40,7 @@ typedef struct {
     int ranks;
     int algorithm;     /* forced, or CAR_ALGORITHM_AUTO */
     uint64_t push_max; /* bytes up to which one_shot_push is chosen, then one_shot_pull: car_thresholds.h */
+    uint64_t two_shot_push_max; /* and between these two_shot_push; 0: not by size */
     uint64_t pull_max;
     uint32_t blocks;  /* at most this many, so that the grids of all processes on a GPU are resident together */
     uint32_t threads; /* per block, at most */
@@ -50,13 +51,13 @@ typedef struct {
     car_algorithm_t algorithm;
     uint32_t blocks;
     uint32_t threads;
-    uint64_t tile;   /* elements of a block in a round; two_shot: of one share of it */
+    uint64_t tile;   /* elements of a block in a round; two_shot, two_shot_push: of one share of it */
     uint64_t round;  /* elements of all blocks in a round */
     uint64_t rounds; /* each is one exchange */
 } car_plan_t;
 
 /*
- * `count` > 0 elements of `element` bytes, 1 to 16, a power of two; a thread of one_shot_push exchanges `unit` bytes at a
+ * `count` > 0 elements of `element` bytes, 1 to 16, a power of two; a thread exchanges `unit` bytes in packets at a
  * time, 8 or 16, which hold at least one element.
  */
 car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t element, size_t unit);

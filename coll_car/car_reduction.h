@@ -17,7 +17,7 @@ typedef struct {
     car_kernel_t kernel;
     uint32_t element;   /* bytes */
     uint32_t alignment; /* an element's address is a multiple of it */
-    uint32_t unit;      /* bytes that a thread of one_shot_push exchanges in a round: one packet, or two */
+    uint32_t unit;      /* bytes that a thread exchanges in packets in a round: one packet, or two */
     uint32_t data;      /* which of 16 bytes carry data: bit i for byte i; the others are padding */
 } car_reduction_t;
 

@@ -329,6 +329,7 @@ static bool renew(car_comm_t *comm)
 void car_comm_count(const car_comm_t *comm, const car_plan_t *plan)
 {
     unsigned long long *const by_algorithm[CAR_ALGORITHMS] = {&comm->counters->calls_one_shot_push,
+                                                              &comm->counters->calls_two_shot_push,
                                                               &comm->counters->calls_one_shot_pull,
                                                               &comm->counters->calls_two_shot};
     CAR_COUNT(*by_algorithm[plan->algorithm], 1);

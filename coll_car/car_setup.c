@@ -108,6 +108,7 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
     offer->arena_bytes = comm->device->arena.bytes;
     offer->handle = comm->device->handle;
     offer->algorithm = comm->params->algorithm;
+    offer->two_shot_push_max = comm->params->two_shot_push_max;
     offer->blocks_wanted = comm->params->blocks;
     offer->threads_wanted = comm->params->threads;
     offer->first_epoch = comm->params->first_epoch;
@@ -227,6 +228,7 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
     }
     comm->limits = (car_limits_t){.ranks = comm->size,
                                   .algorithm = offers[0].algorithm,
+                                  .two_shot_push_max = (uint64_t) offers[0].two_shot_push_max,
                                   .blocks = blocks,
                                   .threads = threads};
     agree_on_thresholds(comm, offers);

@@ -71,6 +71,7 @@ void coll_car_say(const char *format, ...)
 static const mca_base_var_enum_value_t algorithm_values[] = {
     {CAR_ALGORITHM_AUTO, "auto"},
     {CAR_ONE_SHOT_PUSH, "one_shot_push"},
+    {CAR_TWO_SHOT_PUSH, "two_shot_push"},
     {CAR_ONE_SHOT_PULL, "one_shot_pull"},
     {CAR_TWO_SHOT, "two_shot"},
     {0, NULL},
@@ -174,6 +175,9 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "Largest message in bytes for one_shot_push when the algorithm is auto; -1: from the "
         "tune file, else the built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.push_max);
+    add("two_shot_push_max",
+        "Largest message in bytes for two_shot_push, above those of one_shot_push, when the algorithm is auto; 0: none",
+        MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.two_shot_push_max);
     add("pull_max",
         "Largest message in bytes for one_shot_pull when the algorithm is auto; two_shot takes "
         "those above; -1: from the tune file, else the built-in table",
@@ -270,6 +274,7 @@ static void correct_parameters(mca_coll_car_component_t *c)
     c->priority = (int) in_range("priority", c->priority, -1, 100);
     c->verbose = (int) in_range("verbose", c->verbose, 0, 100);
     p->push_max = (int) in_range("push_max", p->push_max, -1, INT_MAX);
+    p->two_shot_push_max = (int) in_range("two_shot_push_max", p->two_shot_push_max, 0, INT_MAX);
     p->pull_max = (int) in_range("pull_max", p->pull_max, -1, INT_MAX);
     p->zero_copy_again = (int) in_range("zero_copy_again", p->zero_copy_again, -1, INT_MAX);
     p->zero_copy_min = (int) in_range("zero_copy_min", p->zero_copy_min, -1, INT_MAX);
@@ -318,6 +323,7 @@ static int register_parameters(void)
         .stream_order = CAR_STREAM_ORDER_NONE,
         .memory = 64 << 20,
         .push_max = -1,
+        .two_shot_push_max = 0,
         .pull_max = -1,
         .host_max = 65536,
         .spin_us = 300,

@@ -44,7 +44,7 @@ typedef struct {
 /* How far a block has come, in epochs; kept from launch to launch of one call. In the rank's own memory. */
 typedef struct {
     uint32_t published; /* exchanges whose input the block has sent or staged: all below this */
-    uint32_t reduced;   /* two_shot: exchanges whose share the block has folded and sent: all below this */
+    uint32_t reduced;   /* two_shot, two_shot_push: exchanges whose share the block has folded and sent: all below this */
     uint32_t finished;  /* exchanges whose output the block has written: all below this */
     uint32_t unused;
 } car_progress_t;
@@ -72,12 +72,12 @@ typedef struct {
     car_elements_t what;
     const void *input; /* element 0 of the call, also where the launch starts later */
     void *output;
-    uint64_t tile;          /* elements that a block takes in a round; two_shot: of each share */
+    uint64_t tile;          /* elements that a block takes in a round; two_shot, two_shot_push: of each share */
     char *piece[CAR_MAX_RANKS]; /* every rank's piece, as mapped here */
     car_own_words_t *own;
     uint64_t *done;         /* mapped host memory, CAR_DONE_WORDS words: ticket << 32 | blocks that left unfinished */
-    uint32_t push_offset;   /* bytes from the start of a piece, the same on all ranks: inbox of one_shot_push */
-    uint32_t push_slot;     /* bytes of a slot of one source */
+    uint32_t push_offset;   /* bytes from the start of a piece, the same on all ranks: inbox for packets */
+    uint32_t push_slot;     /* bytes of a slot of one source; two_shot_push: operands in the first half, results in the second */
     uint32_t staging_offset; /* staging of one_shot_pull, and inboxes of two_shot */
     uint32_t staging_slot;  /* bytes of a slot */
     uint32_t two_shot_slot; /* bytes of a source, in either inbox of a slot */

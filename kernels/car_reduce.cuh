@@ -7,7 +7,7 @@
  *   car_fixed<T, Op>  a type and an operation that have kernels of their own, or
  *   car_any           all others: what they are stands in the arguments.
  * An R has
- *   unit_bytes                  what a thread of one_shot_push exchanges in a round
+ *   unit_bytes                  what a thread exchanges in packets in a round
  *   length(e, bytes)            elements in so many bytes
  *   read<Bytes>(e, from, index, vector), write<Bytes>(e, to, index, vector, words)
  *                               elements of an array from `index` on, as far as there are any: what lies beyond the count

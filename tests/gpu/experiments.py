@@ -17,7 +17,7 @@ import launch  # noqa: E402
 
 SECONDS = 345  # for everything; what is not done by then has failed
 GPU_KINDS = "device,managed,pool,vmm,other"
-ALGORITHMS = ("one_shot_push", "one_shot_pull", "two_shot")
+ALGORITHMS = ("one_shot_push", "two_shot_push", "one_shot_pull", "two_shot")
 
 
 @dataclasses.dataclass
@@ -68,6 +68,8 @@ def programs(ranks, big_bytes, limit_ms, fuzz_seconds=10):
         Job("derived"),
         Job("erroneous"),
         Job("alternate", ("--rounds", 500), car={"push_max": 0, "pull_max": 65536, "blocks": 8, "zero_copy_min": 0}),
+        Job("alternate", ("--rounds", 500, "--packets", "yes"),
+            car={"push_max": 65536, "two_shot_push_max": 1000000, "blocks": 8, "zero_copy_min": 0}),
         Job("fuzz", ("--seconds", fuzz_seconds, "--seed", int(time.time()))),
         Job("stay", ("--rounds", 5000, "--served", 500), car={"stay": "always"}),
         Job("stay", ("--case", "changes", "--rounds", 2000, "--gap", 60), car={"stay": "always"}),

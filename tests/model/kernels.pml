@@ -7,7 +7,7 @@
  * any number of calls in sequence.
  *
  *   ROUNDS      exchanges of a call: 1 to ROUNDS
- *   ALGORITHMS  a set of PUSH, PULL, TWO_SHOT, TWO_PHASE, by bits
+ *   ALGORITHMS  a set of PUSH, PULL, TWO_SHOT, TWO_PHASE, TWO_SHOT_PUSH, by bits
  *   LEAVE       0: blocks wait for ever, so that a deadlock is a state without a successor; 1: each may leave once in a
  *               call, and deadlocks are still such states; 2: any number of times
  *   SPLIT       a rank may do a call of several exchanges in two launches (buffers that are staged)
@@ -23,7 +23,7 @@
 #define ROUNDS 2
 #endif
 #ifndef ALGORITHMS
-#define ALGORITHMS 15
+#define ALGORITHMS 31
 #endif
 #ifndef LEAVE
 #define LEAVE 0
@@ -41,6 +41,7 @@
 #define PULL 1
 #define TWO_SHOT 2
 #define TWO_PHASE 3
+#define TWO_SHOT_PUSH 4
 
 #define STAGED 0
 #define REDUCED 1
@@ -59,8 +60,13 @@
 
 /* --- device memory: a piece of each rank ------------------------------------------------------------------------- */
 
-/* one_shot_push: inbox [owner][slot][source][block]. two_shot: scatter and gather, the same. one_shot_pull: staging. */
+/*
+ * one_shot_push: inbox [owner][slot][source][block]. two_shot: scatter and gather, the same. one_shot_pull: staging.
+ * two_shot_push: operands and results, in the places of one_shot_push's packets.
+ */
 byte packet[N * 2 * N * B];
+byte operand[N * 2 * N * B];
+byte result[N * 2 * N * B];
 byte scatter[N * 2 * N * B];
 byte gather[N * 2 * N * B];
 byte staging[N * 2 * B];
@@ -146,25 +152,35 @@ inline spoil(owner, slot)
         :: else
         fi
 #ifdef MUTATION_packets_in_staging
-        ; packet[INBOX(owner, slot, 0, 0) + x] = BOGUS + published[ME] + 2 /* data may look like any epoch */
+        ; packet[INBOX(owner, slot, 0, 0) + x] = BOGUS + published[ME] + 2; /* data may look like any epoch */
+        operand[INBOX(owner, slot, 0, 0) + x] = BOGUS + published[ME] + 2;
+        result[INBOX(owner, slot, 0, 0) + x] = BOGUS + published[ME] + 2
 #endif
     }
 }
 
 /*
- * So is the part of a source in a slot of the push inbox. A packet that is lost has to be one that its block has received.
+ * So is the part of a source in a slot of the inbox for packets: calls cut it differently, and those of two_shot_push into operands
+ * and results. What a packet may come to lie on, its block has to have received, or folded. Within a call that is its own place.
  */
-inline overwrite(owner, slot, b)
-{
-    for (x : 0 .. B - 1) {
-        j = packet[INBOX(owner, slot, r, x)];
-        if
-        :: j != 0 && j < BOGUS && (x == b || !OF_CALL(j)) ->
-            assert(finished[(owner) * B + x] > j); /* no packet is overwritten before it has been read */
-            packet[INBOX(owner, slot, r, x)] = 0
-        :: else
-        fi
+#define OVERWRITE(place, done, b)                                                                                      \
+    for (x : 0 .. B - 1) {                                                                                             \
+        j = place[INBOX(owner, slot, r, x)];                                                                           \
+        if                                                                                                             \
+        :: j != 0 && j < BOGUS && (x == (b) || !OF_CALL(j)) ->                                                         \
+            assert(done[(owner) * B + x] > j); /* no packet is overwritten before it has been read */                  \
+            place[INBOX(owner, slot, r, x)] = 0                                                                        \
+        :: else                                                                                                        \
+        fi                                                                                                             \
     }
+
+#define NO_BLOCK B
+
+inline overwrite(owner, slot, packet_of, operand_of, result_of)
+{
+    OVERWRITE(packet, finished, packet_of)
+    OVERWRITE(operand, reduced, operand_of)
+    OVERWRITE(result, finished, result_of)
 }
 
 /* --- ghost: what is forgotten --------------------------------------------------------------------------------------- */
@@ -216,7 +232,7 @@ inline send()
 {
     INPUT_IS_INTACT(published[ME]);
     do
-    :: overwrite(OTHER(r, to), SLOT(published[ME]), b);
+    :: overwrite(OTHER(r, to), SLOT(published[ME]), b, NO_BLOCK, NO_BLOCK);
        packet[INBOX(OTHER(r, to), SLOT(published[ME]), r, b)] = published[ME];
        to++;
        if
@@ -304,6 +320,59 @@ inline gather_shares()
     end_if_finished()
 }
 
+/* two_shot_push, car_scatter_units */
+inline scatter_units()
+{
+    INPUT_IS_INTACT(published[ME]);
+    do
+    :: overwrite(OTHER(r, to), SLOT(published[ME]), NO_BLOCK, b, NO_BLOCK);
+       operand[INBOX(OTHER(r, to), SLOT(published[ME]), r, b)] = published[ME];
+       to++;
+       if
+       :: to == N -> to = 1; published[ME]++; break
+       :: else -> NEXT_PEER
+       fi
+    od;
+    i = 0
+}
+
+/* two_shot_push, car_reduce_unit */
+inline reduce_unit()
+{
+    INPUT_IS_INTACT(reduced[ME]); /* by a block that has left, once more */
+    for (i : 1 .. N - 1) {
+        assert(operand[INBOX(r, SLOT(reduced[ME]), OTHER(r, i), b)] == reduced[ME]) /* data, not what looks like it */
+    }
+    do
+    :: overwrite(OTHER(r, to), SLOT(reduced[ME]), NO_BLOCK, NO_BLOCK, b);
+       result[INBOX(OTHER(r, to), SLOT(reduced[ME]), r, b)] = reduced[ME];
+       to++;
+       if
+       :: to == N ->
+           to = 1;
+           for (i : 1 .. N - 1) {
+               FORGET(operand[INBOX(r, SLOT(reduced[ME]), OTHER(r, i), b)])
+           }
+           WRITES_OUTPUT(reduced[ME]);
+           reduced[ME]++;
+           break
+       :: else -> NEXT_PEER
+       fi
+    od;
+    i = 0
+}
+
+/* two_shot_push, car_gather_units */
+inline gather_units()
+{
+    for (i : 1 .. N - 1) {
+        assert(result[INBOX(r, SLOT(finished[ME]), OTHER(r, i), b)] == finished[ME]) /* the results are there */
+        FORGET(result[INBOX(r, SLOT(finished[ME]), OTHER(r, i), b)])
+    }
+    finished[ME]++;
+    end_if_finished()
+}
+
 /* one_shot_push, car_receive and the output */
 inline receive()
 {
@@ -347,12 +416,24 @@ inline fold()
 #define REACHES >=
 #endif
 #define ARRIVED(q) (r == (q) || EPOCH_OF(packet[INBOX(r, SLOT(finished[ME]), q, b)]) == finished[ME])
+#define SENT_OPERAND(q) (r == (q) || EPOCH_OF(operand[INBOX(r, SLOT(reduced[ME]), q, b)]) == reduced[ME])
+#define SENT_RESULT(q) (r == (q) || EPOCH_OF(result[INBOX(r, SLOT(finished[ME]), q, b)]) == finished[ME])
 #define HEARD_STAGED(q) (r == (q) || FLAG(r, STAGED, b, q) REACHES reduced[ME])
 #define HEARD_REDUCED(q) (r == (q) || FLAG(r, REDUCED, b, q) REACHES finished[ME])
 #ifdef MUTATION_no_wait_packet
 #define ALL_ARRIVED true
 #else
 #define ALL_ARRIVED EVERY(ARRIVED)
+#endif
+#ifdef MUTATION_no_wait_operand
+#define ALL_OPERANDS true
+#else
+#define ALL_OPERANDS EVERY(SENT_OPERAND)
+#endif
+#ifdef MUTATION_no_wait_result
+#define ALL_RESULTS true
+#else
+#define ALL_RESULTS EVERY(SENT_RESULT)
 #endif
 #ifdef MUTATION_no_wait_staged
 #define ALL_STAGED true
@@ -374,17 +455,23 @@ inline fold()
 #define ROOM (published[ME] - finished[ME] < 2)
 #endif
 
-/* I5: car_may_publish */
+/* I5: car_may_publish; the loop of car_two_shot_push */
 #ifdef MUTATION_no_I5
 #define SECOND_MAY true
 #else
 #define SECOND_MAY (published[ME] == epoch[r] || reduced[ME] != epoch[r])
 #endif
+#ifdef MUTATION_no_I5
+#define NEXT_MAY (published[ME] - finished[ME] < 2)
+#else
+#define NEXT_MAY (published[ME] == reduced[ME])
+#endif
+#define MAY_SCATTER_UNITS (published[ME] < stop[r] && NEXT_MAY)
 #define MAY_SCATTER (published[ME] < stop[r] && ROOM && SECOND_MAY)
 
 /* I4 */
 #ifdef MUTATION_no_I4
-#define REDUCES (reduced[ME] < published[ME] && ALL_STAGED)
+#define REDUCES (reduced[ME] < published[ME] && (algorithm[r] == TWO_SHOT_PUSH -> ALL_OPERANDS : ALL_STAGED))
 #define GATHERS (reduced[ME] > finished[ME])
 #else
 #define REDUCES (reduced[ME] == finished[ME])
@@ -398,6 +485,12 @@ inline fold()
 #define CAN_SCATTER (algorithm[r] == TWO_SHOT && MAY_SCATTER)
 #define CAN_REDUCE (algorithm[r] == TWO_SHOT && finished[ME] < stop[r] && !MAY_SCATTER && REDUCES && ALL_STAGED)
 #define CAN_GATHER (algorithm[r] == TWO_SHOT && finished[ME] < stop[r] && !MAY_SCATTER && !CAN_REDUCE && GATHERS && ALL_REDUCED)
+#define CAN_SCATTER_UNITS (algorithm[r] == TWO_SHOT_PUSH && MAY_SCATTER_UNITS)
+#define CAN_REDUCE_UNIT                                                                                                \
+    (algorithm[r] == TWO_SHOT_PUSH && finished[ME] < stop[r] && !MAY_SCATTER_UNITS && REDUCES && ALL_OPERANDS)
+#define CAN_GATHER_UNITS                                                                                               \
+    (algorithm[r] == TWO_SHOT_PUSH && finished[ME] < stop[r] && !MAY_SCATTER_UNITS && !CAN_REDUCE_UNIT && GATHERS      \
+     && ALL_RESULTS)
 
 /* The last exchange of a call may have no elements for the last block: it takes part all the same. */
 #ifdef MUTATION_empty_block
@@ -417,7 +510,7 @@ inline fold()
 /* The end of the patience of a block that waits (car_patience_left). */
 #define CANNOT_GO_ON                                                                                                   \
     (finished[ME] != stop[r] && !CAN_SEND && !CAN_RECEIVE && !CAN_STAGE && !CAN_FOLD && !CAN_SCATTER && !CAN_REDUCE     \
-     && !CAN_GATHER)
+     && !CAN_GATHER && !CAN_SCATTER_UNITS && !CAN_REDUCE_UNIT && !CAN_GATHER_UNITS)
 
 proctype block(byte r; byte b)
 {
@@ -431,6 +524,9 @@ end:
     :: d_step { RUNS && !EMPTY && CAN_SCATTER -> scatter_shares() }
     :: d_step { RUNS && !EMPTY && CAN_REDUCE -> reduce_share() }
     :: d_step { RUNS && !EMPTY && CAN_GATHER -> gather_shares() }
+    :: d_step { RUNS && !EMPTY && CAN_SCATTER_UNITS -> scatter_units() }
+    :: d_step { RUNS && !EMPTY && CAN_REDUCE_UNIT -> reduce_unit() }
+    :: d_step { RUNS && !EMPTY && CAN_GATHER_UNITS -> gather_units() }
 #ifdef MUTATION_empty_block
     :: d_step {
         RUNS && EMPTY -> published[ME] = last[r]; reduced[ME] = last[r]; finished[ME] = last[r]; end_if_finished()
@@ -456,6 +552,7 @@ inline choose()
     :: ALGORITHMS & (1 << PUSH) -> plan_algorithm[c] = PUSH
     :: ALGORITHMS & (1 << PULL) -> plan_algorithm[c] = PULL
     :: ALGORITHMS & (1 << TWO_SHOT) -> plan_algorithm[c] = TWO_SHOT
+    :: ALGORITHMS & (1 << TWO_SHOT_PUSH) -> plan_algorithm[c] = TWO_SHOT_PUSH
     :: ALGORITHMS & (1 << TWO_PHASE) -> plan_algorithm[c] = TWO_PHASE
     fi;
     if
@@ -549,6 +646,8 @@ inline shift()
         }
         for (x : 0 .. N * 2 * N * B - 1) {
             LESS(packet[x], 2);
+            LESS(operand[x], 2);
+            LESS(result[x], 2);
             LESS(scatter[x], 2);
             LESS(gather[x], 2);
             LESS(flag[x], 2)
@@ -562,6 +661,8 @@ inline shift()
     :: (epoch[0] > 1 && epoch[1] > 1 && epoch[N - 1] > 1) ->
         for (x : 0 .. N * 2 * N * B - 1) {
             FORGET_UP_TO(packet[x], 1);
+            FORGET_UP_TO(operand[x], 1);
+            FORGET_UP_TO(result[x], 1);
             FORGET_UP_TO(scatter[x], 1);
             FORGET_UP_TO(gather[x], 1);
             FORGET_UP_TO(flag[x], 1)
@@ -655,8 +756,12 @@ inline clear()
     for (x : r * N * 2 * B .. (r + 1) * N * 2 * B - 1) {
 #ifdef MUTATION_renewal_clears_nothing
         packet[x] = (packet[x] == 0 -> 0 : packet[x] | BOGUS);
+        operand[x] = (operand[x] == 0 -> 0 : operand[x] | BOGUS);
+        result[x] = (result[x] == 0 -> 0 : result[x] | BOGUS);
 #else
         packet[x] = 0;
+        operand[x] = 0;
+        result[x] = 0;
         flag[x] = 0;
 #endif
         scatter[x] = 0;
@@ -810,7 +915,9 @@ init
         }
 #if defined(MUTATION_packets_not_cleared)
         for (x : 0 .. N * 2 * N * B - 1) {
-            packet[x] = BOGUS + 1
+            packet[x] = BOGUS + 1;
+            operand[x] = BOGUS + 1;
+            result[x] = BOGUS + 1
         }
 #endif
 #if defined(MUTATION_flags_not_cleared)

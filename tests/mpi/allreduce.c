@@ -192,9 +192,10 @@ static void check_input(buffer_t *buffer, const case_t *c)
 /* The algorithm that the parameters ask for at this size; CAR_ALGORITHM_AUTO: that is the table's affair. */
 static int algorithm_wanted(size_t bytes)
 {
-    static const char *const names[] = {"one_shot_push", "one_shot_pull", "two_shot"};
+    static const char *const names[] = {"one_shot_push", "two_shot_push", "one_shot_pull", "two_shot"};
     const char *forced = test_mca("algorithm", "auto");
     const long push_max = atol(test_mca("push_max", "-1")), pull_max = atol(test_mca("pull_max", "-1"));
+    const long two_shot_push_max = atol(test_mca("two_shot_push_max", "0"));
 
     for (int a = 0; a < CAR_ALGORITHMS; ++a) {
         if (0 == strcmp(forced, names[a])) {
@@ -204,14 +205,18 @@ static int algorithm_wanted(size_t bytes)
     if (push_max < 0 || pull_max < 0) {
         return CAR_ALGORITHM_AUTO;
     }
-    return bytes <= (size_t) push_max ? CAR_ONE_SHOT_PUSH : bytes <= (size_t) pull_max ? CAR_ONE_SHOT_PULL : CAR_TWO_SHOT;
+    return bytes <= (size_t) push_max            ? CAR_ONE_SHOT_PUSH
+           : bytes <= (size_t) two_shot_push_max ? CAR_TWO_SHOT_PUSH
+           : bytes <= (size_t) pull_max          ? CAR_ONE_SHOT_PULL
+                                                 : CAR_TWO_SHOT;
 }
 
 static void check_who(const case_t *c, const car_counters_t *d)
 {
     const gpu_kind_t in = run.kind[c->in_kind], out = run.kind[c->out_kind];
     const bool staged = GPU_OTHER == in || GPU_OTHER == out || gpu_kind_is_host(in) || gpu_kind_is_host(out);
-    const unsigned long long by[CAR_ALGORITHMS] = {d->calls_one_shot_push, d->calls_one_shot_pull, d->calls_two_shot};
+    const unsigned long long by[CAR_ALGORITHMS] = {d->calls_one_shot_push, d->calls_two_shot_push, d->calls_one_shot_pull,
+                                                   d->calls_two_shot};
     /* Open MPI returns from empty ones by itself; persistent requests are started twice, but for those in place. */
     const unsigned long long left = 0 == c->count ? 0 : 1, calls = left * form_calls(c->in_place);
 
@@ -446,7 +451,7 @@ int main(int argc, char **argv)
     release();
     MPI_Comm_free(&run.plain);
     CHECK(0 == strcmp(run.expect, "absent") || test.counted, "coll/car is not loaded");
-    return test_end("%ld calls; by one_shot_push %llu, one_shot_pull %llu, two_shot %llu; digest %016llx", run.done,
-                    run.by_algorithm[CAR_ONE_SHOT_PUSH], run.by_algorithm[CAR_ONE_SHOT_PULL],
-                    run.by_algorithm[CAR_TWO_SHOT], (unsigned long long) run.digest);
+    return test_end("%ld calls; by one_shot_push %llu, two_shot_push %llu, one_shot_pull %llu, two_shot %llu; digest %016llx", run.done,
+                    run.by_algorithm[CAR_ONE_SHOT_PUSH], run.by_algorithm[CAR_TWO_SHOT_PUSH],
+                    run.by_algorithm[CAR_ONE_SHOT_PULL], run.by_algorithm[CAR_TWO_SHOT], (unsigned long long) run.digest);
 }

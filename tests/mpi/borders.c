@@ -71,6 +71,7 @@ int borders_find(int ranks, size_t element, size_t max_bytes, uint64_t counts[BO
     const size_t unit = element > 8 ? 16 : 8; /* of the rarer pairs always 16: their borders lie on some of these too */
     car_limits_t limits = {.ranks = ranks,
                            .algorithm = CAR_ALGORITHM_AUTO,
+                           .two_shot_push_max = (uint64_t) atol(test_mca("two_shot_push_max", "0")),
                            .blocks = (uint32_t) atoi(test_mca("blocks", "2")),
                            .threads = (uint32_t) atoi(test_mca("threads", "128"))};
 

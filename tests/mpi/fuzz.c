@@ -114,6 +114,7 @@ static void call_blocking(const call_t *c, MPI_Comm comm)
           "%s: %s: served %llu times", fuzz_where(c->number), c->pair.type->name, test_served(&since));
     fuzz_check(c, out, fuzz.image, kernels || fuzz_exact_on_the_host(c));
     fuzz.by_algorithm[CAR_ONE_SHOT_PUSH] += since.calls_one_shot_push;
+    fuzz.by_algorithm[CAR_TWO_SHOT_PUSH] += since.calls_two_shot_push;
     fuzz.by_algorithm[CAR_ONE_SHOT_PULL] += since.calls_one_shot_pull;
     fuzz.by_algorithm[CAR_TWO_SHOT] += since.calls_two_shot;
 }
@@ -283,8 +284,8 @@ int main(int argc, char **argv)
     }
     MPI_Comm_free(&fuzz.control);
     return test_end("%ld generations, %llu calls of rank 0: %llu with device memory, %llu nonblocking, %llu persistent starts; "
-                    "blocking by one_shot_push %llu, one_shot_pull %llu, two_shot %llu",
+                    "blocking by one_shot_push %llu, two_shot_push %llu, one_shot_pull %llu, two_shot %llu",
                     fuzz.generation - test_number("first", 0), fuzz.calls, fuzz.device, fuzz.nonblocking, fuzz.starts,
-                    fuzz.by_algorithm[CAR_ONE_SHOT_PUSH], fuzz.by_algorithm[CAR_ONE_SHOT_PULL],
-                    fuzz.by_algorithm[CAR_TWO_SHOT]);
+                    fuzz.by_algorithm[CAR_ONE_SHOT_PUSH], fuzz.by_algorithm[CAR_TWO_SHOT_PUSH],
+                    fuzz.by_algorithm[CAR_ONE_SHOT_PULL], fuzz.by_algorithm[CAR_TWO_SHOT]);
 }

@@ -137,7 +137,8 @@ car_counters_t test_since(const car_counters_t *before)
 
 unsigned long long test_served(const car_counters_t *c)
 {
-    return c->calls_one_shot_push + c->calls_one_shot_pull + c->calls_two_shot + c->calls_zero_copy + c->calls_two_phase;
+    return c->calls_one_shot_push + c->calls_two_shot_push + c->calls_one_shot_pull + c->calls_two_shot + c->calls_zero_copy
+           + c->calls_two_phase;
 }
 
 unsigned long long test_left(const car_counters_t *c)

@@ -5,8 +5,8 @@
 # simulated primitives first on the include path. Whoever has kernels of his own adds such a file to simgpu_kernels.
 
 simgpu_kernels = \
-	tests/simgpu/kernels/one_shot_push.cc tests/simgpu/kernels/one_shot_pull.cc tests/simgpu/kernels/two_shot.cc \
-	tests/simgpu/kernels/fold.cc tests/simgpu/kernels/one_shot_push_stay.cc \
+	tests/simgpu/kernels/one_shot_push.cc tests/simgpu/kernels/two_shot_push.cc tests/simgpu/kernels/one_shot_pull.cc \
+	tests/simgpu/kernels/two_shot.cc tests/simgpu/kernels/fold.cc tests/simgpu/kernels/one_shot_push_stay.cc \
 	tests/simgpu/kernels/test_kernels.cc tests/simgpu/kernels/bench_kernels.cc tests/simgpu/kernels/litmus.cc
 
 simgpu_sources = \

@@ -21,7 +21,8 @@ import launch
 
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 SYNC = "car_sync.cuh"
-FILES = [SYNC, "one_shot_push.cuh", "one_shot_push_stay.cu", "one_shot_pull.cu", "two_shot.cu"]
+FILES = [SYNC, "car_packets.cuh", "one_shot_push.cuh", "one_shot_push_stay.cu", "two_shot_push.cu", "one_shot_pull.cu",
+         "two_shot.cu"]
 SEEDS = range(1, 7)
 
 # What takes the place of a call, by what it is called. A barrier that orders nothing still waits.
@@ -41,10 +42,12 @@ WAYS = {
 USES = ("car_signal", "car_wait")
 
 # Those that no test need find, and why.
+OWN_PACKETS = ("a packet proves its own arrival and each thread uses its own, so the block has to meet there, and no more; the "
+               "hardware's barrier orders as well, at no cost that could be saved")
 EXPLAINED = {
-    ("car_push_round", "car_block_all", "orders nothing"):
-        "a packet proves its own arrival and each thread uses its own, so the block has to meet there, and no more; the "
-        "hardware's barrier orders as well, at no cost that could be saved",
+    ("car_push_round", "car_block_all", "orders nothing"): OWN_PACKETS,
+    ("car_reduce_unit", "car_block_all", "orders nothing"): OWN_PACKETS,
+    ("car_gather_units", "car_block_all", "orders nothing"): OWN_PACKETS,
     ("car_one_shot_push_stay", "car_block_barrier", "orders nothing"):
         "what it orders is the block's shared memory, which simulated GPUs do not weaken",
 }
@@ -194,8 +197,9 @@ def jobs_for(mutation):
         # What goes wrong where it goes takes stays that go at once.
         short = mutation.call == "car_fence_sys"
         return [StayJob(stay_us=us, gap=2 * us) for us in (2, 10, 50)] if short else [StayJob(), StayJob(devices=1)]
-    if mutation.file == "one_shot_push.cuh":
-        return [Job("one_shot_push", spin_us=5), Job("one_shot_push", devices=1, spin_us=5)]
+    if mutation.file in ("car_packets.cuh", "one_shot_push.cuh", "two_shot_push.cu"):
+        algorithm = "two_shot_push" if mutation.file == "two_shot_push.cu" else "one_shot_push"
+        return [Job(algorithm, spin_us=5), Job(algorithm, devices=1, spin_us=5)]
     if mutation.function in ("car_end", "car_fence_for_host"):
         kinds = "managed" if mutation.call == "car_fence_sys" else "device"
         return [Job(algorithm, kinds=kinds, blocks=4) for algorithm in ("one_shot_pull", "two_shot", "one_shot_push")]

@@ -178,6 +178,7 @@ MOMENTS = ("cuIpcGetMemHandle:1", "cuIpcOpenMemHandle:1", "cuMemsetD8Async:1", "
 WAYS = {
     "push": (4000, {"algorithm": "one_shot_push"}, {}),
     "pull": (300000, {"algorithm": "one_shot_pull"}, {}),
+    "two shot push": (300000, {"algorithm": "two_shot_push"}, {}),
     "two shot": (300000, {"algorithm": "two_shot"}, {}),
     "zero copy": (5000000, {}, {}),
     "in turns": (300000, {}, {"mps": 0}),
@@ -199,7 +200,8 @@ def test_a_rank_may_be_killed_at_any_moment(build, cases):
         assert_death_told(result, 2)
 
     cases([("cuIpcOpenMemHandle:1", "push", "nonblocking"), ("cuGraphLaunch:1", "two shot", "blocking"),
-           ("kernel:20", "pull", "persistent"), ("kernel:100", "push", "blocking"), ("kernel:20", "staying", "blocking")],
+           ("kernel:20", "pull", "persistent"), ("kernel:100", "push", "blocking"), ("kernel:20", "staying", "blocking"),
+           ("kernel:100", "two shot push", "blocking")],
           itertools.product(MOMENTS, WAYS, FORMS), case)
 
 

@@ -14,7 +14,7 @@ FACTORS = {
     "topology": ["nvlink", "pairs", "pcie", "shared"],
     "ranks": [2, 3, 4, 8],
     "links": ["auto", "p2p"],
-    "algorithm": ["auto", "one_shot_push", "one_shot_pull", "two_shot"],
+    "algorithm": ["auto", "one_shot_push", "two_shot_push", "one_shot_pull", "two_shot"],
     "launch": ["graph", "plain"],
     "form": ["blocking", "nonblocking", "persistent"],
 }

@@ -17,7 +17,7 @@ def test_a_message_larger_than_the_memory_that_coll_car_may_use(build, check, fu
 
 
 @pytest.mark.by_turns
-@pytest.mark.parametrize("algorithm", ["one_shot_push", "one_shot_pull", "two_shot"])
+@pytest.mark.parametrize("algorithm", ["one_shot_push", "two_shot_push", "one_shot_pull", "two_shot"])
 def test_every_algorithm_does_messages_of_many_rounds(build, check, algorithm):
     check(run(build, "big", "--bytes", 12 << 20, ranks=3, gpus=simulated(build),
               car={"memory": 1 << 20, "algorithm": algorithm}))
@@ -26,7 +26,7 @@ def test_every_algorithm_does_messages_of_many_rounds(build, check, algorithm):
 @pytest.mark.parametrize("ranks", [2, 5])
 def test_the_bits_do_not_depend_on_algorithm_grid_launch_or_open_mpi(check, full, ranks):
     """By default each build has each algorithm once, with the grids in turn."""
-    algorithms = ("auto", "one_shot_push", "one_shot_pull", "two_shot")
+    algorithms = ("auto", "one_shot_push", "two_shot_push", "one_shot_pull", "two_shot")
     grids = ({"blocks": 1, "threads": 32}, {"blocks": 7, "threads": 64}, {"launch": "plain"})
     digests = {}
     for b, build in enumerate(launch.builds()):
@@ -43,16 +43,17 @@ def test_the_bits_do_not_depend_on_algorithm_grid_launch_or_open_mpi(check, full
 @pytest.mark.parametrize("grid", [{"blocks": 1, "threads": 32}, {"blocks": 5, "threads": 96}],
                          ids=["1x32", "5x96"])
 def test_any_grid_is_right_around_its_own_borders(build, check, grid):
-    for algorithm in ("one_shot_push", "one_shot_pull", "two_shot"):
+    for algorithm in ("one_shot_push", "two_shot_push", "one_shot_pull", "two_shot"):
         check(run(build, "allreduce", "--types", "int32,double", "--kinds", "device", "--cases", 0, "--max-bytes",
                   600000, ranks=3, gpus=simulated(build), car={"algorithm": algorithm, **grid}))
 
 
 @pytest.mark.by_turns
 def test_thresholds_are_those_that_the_parameters_say(build, check):
-    result = check(run(build, "allreduce", ranks=4, gpus=simulated(build), car={"push_max": 1000, "pull_max": 30000}))
+    result = check(run(build, "allreduce", ranks=4, gpus=simulated(build), 
+                       car={"push_max": 1000, "two_shot_push_max": 8000, "pull_max": 30000}))
     counts = [int(word.rstrip(",;")) for word in result.line("ok ").split() if word.rstrip(",;").isdigit()]
-    assert all(count > 20 for count in counts[-3:]), result
+    assert all(count > 20 for count in counts[-4:]), result
 
 
 @pytest.mark.by_turns
@@ -116,7 +117,7 @@ def test_launches_may_block(build, check, how):
 @pytest.mark.by_turns
 @pytest.mark.parametrize("launch_how", ["graph", "plain"])
 def test_epochs_begin_again_after_the_last(build, check, launch_how):
-    for algorithm in ("one_shot_push", "one_shot_pull", "two_shot"):
+    for algorithm in ("one_shot_push", "two_shot_push", "one_shot_pull", "two_shot"):
         check(run(build, "allreduce", "--kinds", "device,host", "--cases", 30, ranks=3, gpus=simulated(build),
                   car={"first_epoch": 2**32 - 20, "algorithm": algorithm, "launch": launch_how}))
 
@@ -141,8 +142,14 @@ def test_coll_car_can_be_told_not_to_use_pcie(build, check):
     assert "coll_car_links p2p" in "\n".join(result.lines_of_car()), result
 
 
+# Options and parameters of the program alternate: the two algorithms that use staging, and the two that use packets.
+ALTERNATIVES = {"staging": ([], {"push_max": 0, "pull_max": 65536, "zero_copy_min": 0}),
+                "packets": (["--packets", "yes"], {"push_max": 65536, "two_shot_push_max": 1000000, "zero_copy_min": 0})}
+
+
 @pytest.mark.by_turns
+@pytest.mark.parametrize("memory", list(ALTERNATIVES))
 @pytest.mark.parametrize("ranks", [3, 4])
-def test_calls_of_different_algorithms_follow_each_other_at_once(build, check, ranks):
-    check(run(build, "alternate", "--rounds", 60, ranks=ranks, gpus=simulated(build),
-              car={"push_max": 0, "pull_max": 65536, "zero_copy_min": 0}))
+def test_calls_of_different_algorithms_follow_each_other_at_once(build, check, ranks, memory):
+    options, car = ALTERNATIVES[memory]
+    check(run(build, "alternate", "--rounds", 60, *options, ranks=ranks, gpus=simulated(build), car=car))

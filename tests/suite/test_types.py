@@ -30,7 +30,7 @@ def test_every_type_and_operation_on_other_numbers_of_ranks(build, check):
 
 
 @pytest.mark.by_turns
-@pytest.mark.parametrize("algorithm", ["one_shot_push", "one_shot_pull", "two_shot"])
+@pytest.mark.parametrize("algorithm", ["one_shot_push", "two_shot_push", "one_shot_pull", "two_shot"])
 def test_every_type_and_operation_in_each_algorithm(build, check, algorithm):
     check(types(build, ranks=3, gpus=simulated(build), car={"algorithm": algorithm}))
 

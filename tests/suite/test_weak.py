@@ -6,10 +6,11 @@ import pytest
 
 import mutations
 from launch import run, simulated
+from test_promises import ALTERNATIVES
 
 pytestmark = pytest.mark.by_turns
 
-ALGORITHMS = ["one_shot_push", "one_shot_pull", "two_shot"]
+ALGORITHMS = ["one_shot_push", "two_shot_push", "one_shot_pull", "two_shot"]
 # The word to the host is ordered by fences at gpu scope behind the first, at system scope behind the others.
 OUTPUTS = {"gpu": "device", "system": "managed,pool,vmm"}
 
@@ -28,11 +29,12 @@ def test_every_algorithm(build, check, full, algorithm, devices, scope):
                   car={"algorithm": algorithm}))
 
 
+@pytest.mark.parametrize("memory", list(ALTERNATIVES))
 @pytest.mark.parametrize("devices", [1, 4])
-def test_algorithms_after_each_other(build, check, full, devices):
+def test_algorithms_after_each_other(build, check, full, devices, memory):
+    options, car = ALTERNATIVES[memory]
     for seed in seeds(full):
-        check(run(build, "alternate", "--rounds", 10, ranks=4, gpus=simulated(build, devices, weak=seed),
-                  car={"push_max": 0, "pull_max": 65536, "zero_copy_min": 0}))
+        check(run(build, "alternate", "--rounds", 10, *options, ranks=4, gpus=simulated(build, devices, weak=seed), car=car))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -21,6 +21,7 @@ static car_offer_t right_offer(void)
                          .threads = 512,
                          .arena_bytes = ARENA,
                          .algorithm = CAR_ALGORITHM_AUTO,
+                         .two_shot_push_max = 0,
                          .generation = 90,
                          .first_epoch = 1};
 }
@@ -56,6 +57,7 @@ static void an_offer_is_refused_for_each_field_that_cannot_be(void **state)
     REFUSED(generation, 1000);
     REFUSED(algorithm, -1);
     REFUSED(algorithm, CAR_ALGORITHM_AUTO + 1);
+    REFUSED(two_shot_push_max, -1);
     REFUSED(two_phase, -1);
     REFUSED(two_phase, CAR_TWO_PHASE_ALWAYS + 1);
     REFUSED(blocks_wanted, CAR_MAX_BLOCKS + 1);

@@ -43,7 +43,7 @@ static void regions_of_a_piece_do_not_overlap(void **state)
             assert_true(l.staging_offset + CAR_SLOTS * l.staging_slot <= l.local_offset);
             assert_true(l.local_offset + l.local_bytes <= pieces[p]);
             assert_int_equal(0, (l.push_offset | l.staging_offset | l.local_offset) % 16);
-            assert_int_equal(0, (l.push_slot | l.staging_slot | l.two_shot_slot) % 16);
+            assert_int_equal(0, (l.push_slot / 2 | l.staging_slot | l.two_shot_slot) % 16);
         }
     }
 }
@@ -60,6 +60,12 @@ static void check_room(const car_limits_t *limits, const car_plan_t *plan, size_
         assert_true(tile_bytes / unit <= plan->threads);
         assert_true(plan->blocks * tile_bytes / CAR_PACKET_PAYLOAD * CAR_PACK_BYTES <= l->push_slot);
         assert_int_equal(plan->tile * plan->blocks, plan->round);
+        break;
+    case CAR_TWO_SHOT_PUSH:
+        assert_int_equal(0, tile_bytes % unit);
+        assert_true(tile_bytes / unit <= plan->threads);
+        assert_true(plan->blocks * tile_bytes / CAR_PACKET_PAYLOAD * CAR_PACK_BYTES <= l->push_slot / 2);
+        assert_int_equal(plan->tile * plan->blocks * (uint64_t) limits->ranks, plan->round);
         break;
     case CAR_ONE_SHOT_PULL:
         assert_int_equal(0, tile_bytes % CAR_PACK_BYTES);
@@ -124,6 +130,11 @@ static void a_forced_algorithm_is_taken_and_thresholds_move_the_choice(void **st
     assert_int_equal(CAR_ONE_SHOT_PULL, car_plan_make(&limits, 251, 4, 8).algorithm);
     assert_int_equal(CAR_ONE_SHOT_PULL, car_plan_make(&limits, 250, 8, 8).algorithm);
     assert_int_equal(CAR_TWO_SHOT, car_plan_make(&limits, 251, 8, 8).algorithm);
+    limits.two_shot_push_max = 1500;
+    assert_int_equal(CAR_ONE_SHOT_PUSH, car_plan_make(&limits, 250, 4, 8).algorithm);
+    assert_int_equal(CAR_TWO_SHOT_PUSH, car_plan_make(&limits, 251, 4, 8).algorithm);
+    assert_int_equal(CAR_TWO_SHOT_PUSH, car_plan_make(&limits, 375, 4, 8).algorithm);
+    assert_int_equal(CAR_ONE_SHOT_PULL, car_plan_make(&limits, 376, 4, 8).algorithm);
 }
 
 static void a_piece_grows_only_as_far_as_it_saves_rounds(void **state)

@@ -1,0 +1,133 @@
+/*
+ * Packets: 8 bytes of data in one 16-byte store, {data, epoch, data, epoch}. Each half proves its own arrival, so no flag,
+ * fence or barrier is needed. A unit is what a thread exchanges at a time: one packet, or two in the kernels of car_any,
+ * whose elements may have 16 bytes. docs/protocol.md has the rules.
+ *
+ * Inbox: [2 slots][rank of the source][packets of a round].
+ */
+#ifndef CAR_PACKETS_CUH
+#define CAR_PACKETS_CUH
+
+#include "car_reduce.cuh"
+#include "car_sync.cuh"
+
+CAR_DEVICE car_word16_t *car_inbox(const car_kernel_args_t &a, uint32_t owner, uint32_t epoch, uint32_t source)
+{
+    return (car_word16_t *) (a.piece[owner] + a.push_offset
+                             + ((uint64_t) (epoch % CAR_SLOTS) * a.size + source) * a.push_slot);
+}
+
+/* Sends a unit to the `place` in a peer's inbox: as many packets, one after the other, as it has payloads. */
+template <int Bytes>
+CAR_DEVICE void car_send_to(const car_kernel_args_t &a, uint32_t peer, uint32_t epoch, uint32_t place,
+                            const car_words<Bytes> &unit)
+{
+    car_word16_t *inbox = car_inbox(a, peer, epoch, a.rank) + place;
+#pragma unroll
+    for (int k = 0; k < Bytes / CAR_PACKET_PAYLOAD; ++k) {
+        car_word16_t packet;
+        packet.w[0] = unit.w[2 * k];
+        packet.w[1] = epoch;
+        packet.w[2] = unit.w[2 * k + 1];
+        packet.w[3] = epoch;
+        car_store_packet(inbox + k, packet);
+    }
+}
+
+/* The i-th peer of this rank, from 1. Each rank begins with its successor, so they do not all write to the same GPU at once. */
+CAR_DEVICE uint32_t car_peer(const car_kernel_args_t &a, uint32_t i)
+{
+    return a.rank + i < a.size ? a.rank + i : a.rank + i - a.size;
+}
+
+template <int Bytes>
+CAR_DEVICE void car_send(const car_kernel_args_t &a, uint32_t epoch, uint32_t place, const car_words<Bytes> &mine)
+{
+    for (uint32_t i = 1; i < a.size; ++i) {
+        car_send_to(a, car_peer(a, i), epoch, place, mine);
+    }
+}
+
+CAR_DEVICE bool car_is_of(const car_word16_t &packet, uint32_t epoch)
+{
+    return packet.w[1] == epoch && packet.w[3] == epoch;
+}
+
+/*
+ * Waits for the units at a `place` of the own inbox from the peers among the first `ranks`, and hands them to use(rank, unit) in
+ * rank order; this rank gets its turn among them, with a unit of nothing. False if that lasts too long. Eight loads are in
+ * flight at a time.
+ */
+template <int Bytes, class Use>
+CAR_DEVICE bool car_receive_units(const car_kernel_args_t &a, uint32_t epoch, uint32_t place, uint32_t ranks, Use use)
+{
+    const uint32_t packets = Bytes / CAR_PACKET_PAYLOAD, batch = 8 / packets;
+    const char *inbox = (const char *) (car_inbox(a, a.rank, epoch, 0) + place);
+    car_patience patience = car_patience_new();
+
+    for (uint32_t base = 0; base < ranks; base += batch) {
+        /* Cleared, or the compiler takes what is not loaded for something of the round before, and keeps registers for it. */
+        car_word16_t packet[batch][packets] = {};
+#pragma unroll
+        for (uint32_t i = 0; i < batch; ++i) {
+            if (base + i < ranks && base + i != a.rank) {
+#pragma unroll
+                for (uint32_t k = 0; k < packets; ++k) {
+                    packet[i][k] = car_load_packet((const car_word16_t *) (inbox + (uint64_t) (base + i) * a.push_slot) + k);
+                }
+            }
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < batch; ++i) {
+            const uint32_t source = base + i;
+            if (source >= ranks) {
+                break;
+            }
+            car_words<Bytes> unit = {};
+            if (source != a.rank) {
+#pragma unroll
+                for (uint32_t k = 0; k < packets; ++k) {
+                    while (!car_is_of(packet[i][k], epoch)) {
+                        if (!car_patience_left(patience, a.spin_ns)) {
+                            return false;
+                        }
+                        packet[i][k] = car_load_packet((const car_word16_t *) (inbox + (uint64_t) source * a.push_slot) + k);
+                    }
+                    unit.w[2 * k] = packet[i][k].w[0];
+                    unit.w[2 * k + 1] = packet[i][k].w[2];
+                }
+            }
+            use(source, unit);
+        }
+    }
+    return true;
+}
+
+/* Waits for one unit of all peers and folds it with this rank's; false if that lasts too long. */
+template <class R>
+CAR_DEVICE bool car_receive(const car_kernel_args_t &a, uint32_t epoch, uint32_t place,
+                            const car_words<R::unit_bytes> &mine, car_words<R::unit_bytes> &result)
+{
+    typedef car_words<R::unit_bytes> unit_t;
+    typename R::template accumulator<R::unit_bytes> acc;
+
+    acc.begin(a.what, mine);
+    const bool there = car_receive_units<R::unit_bytes>(
+        a, epoch, place, a.size, [&](uint32_t source, const unit_t &unit) {
+            unit_t next = unit;
+            if (source == a.rank) {
+                next = mine;
+            }
+            if (0 == source) {
+                acc.begin(a.what, next);
+            } else {
+                acc.add(a.what, next);
+            }
+        });
+    if (there) {
+        result = acc.end(a.what);
+    }
+    return there;
+}
+
+#endif /* CAR_PACKETS_CUH */

@@ -1,0 +1,1 @@
+#include "../../../kernels/two_shot_push.cu"
