@@ -13,7 +13,7 @@ bench_car_bench_LDADD = tests/mpi/libcommon.la $(MPI_LIBS) -ldl -lm
 
 # What an iteration of a program costs, with and without kernels that stay; bench/stay_table runs it.
 noinst_PROGRAMS += bench/car_gaps
-bench_car_gaps_SOURCES = bench/car_gaps.c bench/statistics.c
+bench_car_gaps_SOURCES = bench/car_gaps.c
 bench_car_gaps_CPPFLAGS = $(bench_car_bench_CPPFLAGS) -I$(srcdir)/tests/kernels
 bench_car_gaps_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 bench_car_gaps_LDADD = $(bench_car_bench_LDADD)

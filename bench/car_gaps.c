@@ -4,9 +4,10 @@
  *
  *   mpirun -n RANKS car_gaps [--gaps 0,5,...] [--bytes N] [--iterations N]
  *
- * prints CSV: pattern, gap_us, us, stayed. `us` is the time of an iteration, gap included: the mean over ranks of the median over
- * series of 20 iterations; `stayed` is the part of the calls of rank 0 that needed no launch. What is done in each iteration,
- * before a pause of the host for the gap:
+ * prints CSV: pattern, gap_us, us, stayed. `us` is the time of an iteration, gap included, the mean over iterations and ranks: a
+ * median would not see what happens now and then. `stayed` is the part of the calls of rank 0 that needed no launch. Each pattern
+ * has a communicator of its own, so that none has learnt from the one before. What is done in each iteration, before a pause of
+ * the host for the gap:
  *
  *   allreduce   nothing else
  *   stream      cuStreamSynchronize of an idle stream of the program's
@@ -14,6 +15,7 @@
  *   full        a kernel that fills the GPU with blocks, each for 5 us, then the same
  *   device      the kernel of one block, then cuCtxSynchronize
  *   free        cuMemAlloc and cuMemFree of 1 MB
+ *   burst       cuCtxSynchronize, but in each 12th iteration only; in the others nothing else, and no pause
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,11 +25,10 @@
 
 #include "test_kernel_args.h"
 
-#define SERIES 20
-#define GAPS_MAX 32
+#define BURST_CALLS 12
 
-enum { ALLREDUCE, STREAM, KERNEL, FULL, DEVICE, FREE, PATTERNS };
-static const char *const names[PATTERNS] = {"allreduce", "stream", "kernel", "full", "device", "free"};
+enum { ALLREDUCE, STREAM, KERNEL, FULL, DEVICE, FREE, BURST, PATTERNS };
+static const char *const names[PATTERNS] = {"allreduce", "stream", "kernel", "full", "device", "free", "burst"};
 
 static struct {
     CUstream stream;
@@ -80,27 +81,31 @@ static void something_else(int pattern)
 
 static void measure(int pattern, double gap_us, int iterations)
 {
-    const int series = iterations / SERIES;
-    double *means = malloc((size_t) series * sizeof(double));
     const car_counters_t before = test_counters();
+    MPI_Comm comm;
+    double mean;
 
-    MPI_Barrier(MPI_COMM_WORLD);
-    for (int s = 0; s < series; ++s) {
-        const double start = MPI_Wtime();
-        for (int i = 0; i < SERIES; ++i) {
-            MPI_Allreduce(MPI_IN_PLACE, program.buffer.address, program.count, MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+    MPI_Barrier(comm);
+    const double start = MPI_Wtime();
+    for (int i = 1; i <= iterations; ++i) {
+        MPI_Allreduce(MPI_IN_PLACE, program.buffer.address, program.count, MPI_UINT32_T, MPI_SUM, comm);
+        if (BURST != pattern) {
             something_else(pattern);
             pause_for(gap_us);
+        } else if (0 == i % BURST_CALLS) {
+            GPU_OK(gpu.CtxSynchronize());
+            pause_for(gap_us);
         }
-        means[s] = (MPI_Wtime() - start) * 1e6 / SERIES;
     }
-    const double us = bench_median_of_means(means, series);
+    const double us = (MPI_Wtime() - start) * 1e6 / iterations / test.size;
     const car_counters_t since = test_since(&before);
+    MPI_Reduce(&us, &mean, 1, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD);
     if (0 == test.rank) {
-        printf("%s,%g,%.2f,%.2f\n", names[pattern], gap_us, us, (double) since.calls_stayed / (series * SERIES));
+        printf("%s,%g,%.2f,%.2f\n", names[pattern], gap_us, mean, (double) since.calls_stayed / iterations);
         fflush(stdout);
     }
-    free(means);
+    MPI_Comm_free(&comm);
 }
 
 int main(int argc, char **argv)

@@ -139,6 +139,19 @@ static bool has_mps(const car_device_t *d)
     return 0 == access(control, F_OK);
 }
 
+/* A constant of the driver's: this GPU's kernels see in order what others, such as network cards, have written to its memory. */
+#define CAR_WRITES_ORDERED_FOR_OWNER 100
+
+/* True, too, where nothing but GPUs and the driver writes there. */
+static bool sees_writes_of_others(const car_device_t *d)
+{
+    int possible = 1, ordering = 0;
+
+    (void) d->cuda->DeviceGetAttribute(&possible, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED, d->ordinal);
+    (void) d->cuda->DeviceGetAttribute(&ordering, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING, d->ordinal);
+    return 0 == possible || ordering >= CAR_WRITES_ORDERED_FOR_OWNER;
+}
+
 static bool identify(car_device_t *d, char reason[CAR_REASON_BYTES])
 {
     int least = 0, major = 0, minor = 0;
@@ -157,6 +170,7 @@ static bool identify(car_device_t *d, char reason[CAR_REASON_BYTES])
     }
     d->generation = 10 * major + minor;
     d->side_by_side = has_mps(d);
+    d->sees_writes_of_others = sees_writes_of_others(d);
     /* The second form tells the slices of a GPU that MIG divides apart. */
     return !failed(NULL != cuda->DeviceGetUuid_v2 ? cuda->DeviceGetUuid_v2(&d->uuid, d->ordinal)
                    : NULL != cuda->DeviceGetUuid  ? cuda->DeviceGetUuid(&d->uuid, d->ordinal)

@@ -89,7 +89,6 @@ static bool together(car_comm_t *comm, const car_growth_t *mine, car_growth_t *a
 
 bool car_comm_grow(car_comm_t *comm, size_t bytes)
 {
-    car_stay_send_away(comm);
     car_growth_t mine = {0}, all[CAR_MAX_RANKS];
     const size_t old_offset = comm->piece_offset;
     size_t offset = 0;
@@ -98,6 +97,7 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes)
         --comm->grow_wait;
         return true;
     }
+    car_stay_send_away(comm);
     car_devices_lock();
     car_pending_reclaim();
     mine.bytes = car_grow_offered(comm, comm->piece_offset, bytes);

@@ -16,8 +16,8 @@ typedef struct {
     uint32_t pause;    /* what wait becomes with the next stay that was not worth it */
 } car_pace_t;
 
-/* A stay that serves as many has saved more time than it can have cost others by waiting in vain at its end. */
-#define CAR_PACE_WORTH 8
+/* What a call that is served saves, in nanoseconds, at the least: a launch and what hearing of its end takes longer then. */
+#define CAR_PACE_SAVED_NS 1500
 
 /* So many quick calls come before a stay. */
 #define CAR_PACE_QUICK 2
@@ -56,10 +56,16 @@ static inline void car_pace_served(car_pace_t *p)
     ++p->served;
 }
 
-/* The kernel has gone, or been sent away. */
-static inline void car_pace_gone(car_pace_t *p)
+/* So many calls have to be served for more time to be saved than others can have lost by waiting for the end of the stay. */
+static inline uint32_t car_pace_worth(uint64_t stay_ns)
 {
-    if (p->served >= CAR_PACE_WORTH) {
+    return (uint32_t) (stay_ns / CAR_PACE_SAVED_NS) + 1;
+}
+
+/* The kernel has gone, or been sent away. */
+static inline void car_pace_gone(car_pace_t *p, uint64_t stay_ns)
+{
+    if (p->served >= car_pace_worth(stay_ns)) {
         p->pause = 0;
         return;
     }

@@ -114,6 +114,9 @@ static car_end_t wait_for_kernel(car_comm_t *comm, CUstream stream, uint32_t tic
         }
         next_look = now + CAR_LOOK_NS;
         const CUresult result = ask(comm, stream);
+        if (rung && CUDA_SUCCESS == result && !car_host_word_reached(line, ticket, blocks, left)) {
+            return CAR_MISSED; /* whatever it has failed to say, nothing is there any more */
+        }
         if (CUDA_SUCCESS != result && CUDA_ERROR_NOT_READY != result) {
             uint64_t since = 0;
             (void) broken(comm, "the allreduce kernel failed", result);
@@ -178,11 +181,12 @@ static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, 
             }
             CAR_COUNT(comm->counters->relaunches, 1);
         }
-        const bool stays = !resume && NULL != reduction && car_stay_wanted(comm, plan);
         const uint64_t before = car_timing_now(comm->params);
         args->ticket = ++comm->ticket;
         args->resume = resume;
-        const CUresult result = stays ? car_stay_launch(comm, plan, reduction, args) : launch(comm, plan, kernel, args);
+        const bool stays = !resume && NULL != reduction && car_stay_wanted(comm, reduction)
+                           && car_stay_launch(comm, plan, reduction, args);
+        const CUresult result = stays ? CUDA_SUCCESS : launch(comm, plan, kernel, args);
         if (CUDA_SUCCESS != result) {
             return broken(comm, "launching the allreduce kernel", result);
         }

@@ -49,7 +49,7 @@ bool car_stay_allowed(car_comm_t *comm)
     if (!stay->asked) {
         stay->asked = true;
         stay->may = CAR_STAY_OFF != comm->params->stay && CAR_STREAM_ORDER_NONE == comm->params->stream_order
-                    && !comm->takes_turns && !launches_block() && !watched();
+                    && comm->device->sees_writes_of_others && !launches_block() && !watched();
     }
     return stay->may;
 }
@@ -81,10 +81,10 @@ _Static_assert(2 * CAR_BELL_PACKETS <= CAR_DONE_WORDS, "a bell fits a line of th
 
 /* --- ringing ---------------------------------------------------------------------------------------------------------- */
 
-static void gone(car_stay_t *stay)
+static void gone(car_comm_t *comm)
 {
-    stay->here = false;
-    car_pace_gone(&stay->pace);
+    comm->stay.here = false;
+    car_pace_gone(&comm->stay.pace, comm->params->stay_us * UINT64_C(1000));
 }
 
 void car_stay_send_away(car_comm_t *comm)
@@ -97,7 +97,7 @@ void car_stay_send_away(car_comm_t *comm)
     }
     word[2 * CAR_BELL_EPOCH + 1] = CAR_BELL_GO;
     write_bell(comm, comm->ticket + 1, word);
-    gone(stay);
+    gone(comm);
 }
 
 static bool same_reduction(const car_reduction_t *a, const car_reduction_t *b)
@@ -114,11 +114,11 @@ bool car_stay_here(car_comm_t *comm, const car_plan_t *plan, const car_reduction
         return false;
     }
     if (has_gone(comm->device, stay->number)) {
-        gone(stay);
+        gone(comm);
         return false;
     }
-    /* The ticket behind the last one is what memory holds that was never written. */
-    if (!same_reduction(reduction, &stay->reduction) || plan->threads > stay->threads || UINT32_MAX == comm->ticket) {
+    stay->largest = plan->threads > stay->largest ? plan->threads : stay->largest;
+    if (!same_reduction(reduction, &stay->reduction) || plan->threads > stay->threads) {
         car_stay_send_away(comm);
         return false;
     }
@@ -150,7 +150,7 @@ bool car_stay_gone(const car_comm_t *comm)
 void car_stay_missed(car_comm_t *comm)
 {
     CAR_COUNT(comm->counters->stays_missed, 1);
-    gone(&comm->stay);
+    gone(comm);
 }
 
 void car_stay_served(car_comm_t *comm)
@@ -160,7 +160,7 @@ void car_stay_served(car_comm_t *comm)
 
 void car_stay_left(car_comm_t *comm)
 {
-    gone(&comm->stay);
+    gone(comm);
 }
 
 /* --- launching ---------------------------------------------------------------------------------------------------------- */
@@ -197,26 +197,20 @@ static bool take_number(car_comm_t *comm)
     return true;
 }
 
-bool car_stay_wanted(car_comm_t *comm, const car_plan_t *plan)
+bool car_stay_wanted(car_comm_t *comm, const car_reduction_t *reduction)
 {
     car_stay_t *stay = &comm->stay;
+    /* A call that differs from the one before is not likely to have a successor like itself. */
+    const bool like_the_last = same_reduction(reduction, &stay->last), wants = car_pace_wants(&stay->pace);
 
-    if (UINT32_MAX == comm->ticket) {
-        return false;
-    }
-    if (!car_pace_wants(&stay->pace) && CAR_STAY_ALWAYS != comm->params->stay) {
-        return false;
-    }
-    if (!has_means(comm) || !take_number(comm)) {
-        return false;
-    }
-    stay->threads = plan->threads > stay->threads ? plan->threads : stay->threads;
-    return true;
+    stay->last = *reduction;
+    return !comm->device->takes_turns && ((wants && like_the_last) || CAR_STAY_ALWAYS == comm->params->stay) && has_means(comm)
+           && take_number(comm);
 }
 
-CUresult car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction,
-                         const car_kernel_args_t *args)
+bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction, const car_kernel_args_t *args)
 {
+    static const uint32_t nothing[2 * CAR_BELL_PACKETS];
     car_stay_t *stay = &comm->stay;
     car_device_t *device = comm->device;
     const CUdeviceptr words = device->host_words_on_device;
@@ -227,19 +221,24 @@ CUresult car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_red
                            .stay_ns = comm->params->stay_us * 1000,
                            .total_ns = comm->params->stay_total_us * 1000};
 
-    const CUresult result = car_launch(device->cuda, (car_launch_how_t) comm->params->launch, &stay->graphs[reduction->kernel],
-                                       device->functions[CAR_STAY][reduction->kernel], plan->blocks, stay->threads,
-                                       stay->stream, &all);
-    if (CUDA_SUCCESS != result) {
+    /* Nobody looks at the bell now. Whatever ticket it had, it has not the one that the kernel will wait for. */
+    write_bell(comm, args->ticket, nothing);
+    stay->threads = plan->threads > stay->largest ? plan->threads : stay->largest;
+    stay->largest = plan->threads;
+    if (CUDA_SUCCESS != car_launch(device->cuda, (car_launch_how_t) comm->params->launch, &stay->graphs[reduction->kernel],
+                                   device->functions[CAR_STAY][reduction->kernel], plan->blocks, stay->threads, stay->stream,
+                                   &all)) {
         /* Nothing is there that could say so. */
         device->host_words[CAR_GONE_WORD].word[0] = stay->number;
-        return result;
+        car_pace_stays(&stay->pace);
+        gone(comm);
+        return false;
     }
     stay->reduction = *reduction;
     stay->here = true;
     car_pace_stays(&stay->pace);
     CAR_COUNT(comm->counters->stays, 1);
-    return CUDA_SUCCESS;
+    return true;
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------------------ */

@@ -32,8 +32,10 @@ typedef struct {
     bool here;    /* a kernel stays, as far as this rank has heard */
     int bell;     /* index of the host's word; -1: none */
     uint32_t number;  /* of the stay, among those of the device */
-    uint32_t threads; /* of its block: enough for the largest call so far */
-    car_reduction_t reduction;
+    uint32_t threads; /* of its block */
+    uint32_t largest; /* threads of the largest call since it was launched: what the next one gets */
+    car_reduction_t reduction; /* that it does */
+    car_reduction_t last;      /* of the last small call that was launched */
     CUstream stream; /* one of its own, so that nothing that is launched waits for it to go */
     car_graph_t graphs[CAR_KERNELS];
     car_pace_t pace;
@@ -64,11 +66,14 @@ void car_stay_served(struct car_comm *comm);
 void car_stay_left(struct car_comm *comm);
 
 /* Whether the kernel that such a call needs, as none stays, is to stay: it pays, is allowed, and is the only one. */
-bool car_stay_wanted(struct car_comm *comm, const car_plan_t *plan);
+bool car_stay_wanted(struct car_comm *comm, const car_reduction_t *reduction);
 
-/* Launches it, on the stream of its own, with the communicator's context current. CUDA_SUCCESS or the driver's result. */
-CUresult car_stay_launch(struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction,
-                         const car_kernel_args_t *args);
+/*
+ * If so: launches it, on the stream of its own, with the communicator's context current. False where that fails: none stays
+ * then, and the call is launched as any other, with the same ticket.
+ */
+bool car_stay_launch(struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction,
+                     const car_kernel_args_t *args);
 
 /* If a kernel stays it goes at once, not at its time; returns without waiting for that. */
 void car_stay_send_away(struct car_comm *comm);

@@ -356,6 +356,12 @@ SIMGPU_API cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevi
     case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
         *value = 1;
         break;
+    case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED:
+        *value = 0 != simgpu_env("SIMGPU_RDMA", 0);
+        break;
+    case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING:
+        *value = (int) simgpu_env("SIMGPU_RDMA", 0);
+        break;
     case CU_DEVICE_ATTRIBUTE_MPS_ENABLED:
         *value = nullptr == getenv("SIMGPU_MPS") || 0 != strcmp("0", getenv("SIMGPU_MPS"));
         break;

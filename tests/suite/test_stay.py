@@ -44,6 +44,17 @@ def test_plain_launches(build, check):
               car={**LONG, "launch": "plain"}))
 
 
+def test_it_stays_where_network_cards_write_in_order(build, check):
+    check(run(build, "stay", "--rounds", 300, "--gap", 0, "--served", 20, ranks=2, gpus=simulated(build, rdma=100), car=LONG))
+
+
+@pytest.mark.parametrize("call", ["cuGraphInstantiateWithFlags:2+:2", "cuGraphUpload:2+", "cuStreamCreateWithPriority:2+"])
+def test_what_a_stay_needs_may_be_lacking(build, check, call):
+    """The call is launched as any other, and the communicator is none the worse. Its first call launches no stay: it settles the buffer."""
+    check(run(build, "stay", "--case", "between", "--rounds", 300, "--gap", 0, ranks=2, gpus=simulated(build), car=LONG,
+              rank_env={1: {"SIMGPU_FAIL": call}}))
+
+
 def test_it_takes_no_more_calls_after_its_time(build, check):
     """200 calls or more, each with a pause of some microseconds, are more than 1 ms."""
     result = check(run(build, "stay", "--case", "between", "--rounds", 1000, "--gap", 20, ranks=2, gpus=simulated(build),
@@ -65,7 +76,7 @@ def test_adaptive_gives_up_where_the_whole_device_is_waited_for(build, check, wh
 @pytest.mark.parametrize("setting", [
     {"car": {}}, {"car": {**LONG, "stay": "off"}}, {"car": {**LONG, "stream_order": "legacy"}},
     {"car": LONG, "env": {"CUDA_LAUNCH_BLOCKING": "1"}}, {"car": LONG, "env": {"CUDA_INJECTION64_PATH": "/nowhere"}},
-    {"car": LONG, "env": {"SIMGPU_MPS": "0"}}, {"car": {**LONG, "algorithm": "one_shot_pull"}},
+    {"car": LONG, "env": {"SIMGPU_MPS": "0"}}, {"car": LONG, "env": {"SIMGPU_RDMA": "1"}}, {"car": {**LONG, "algorithm": "one_shot_pull"}},
     {"car": {**LONG, "stay_max": 3}}], ids=str)
 def test_none_stays_where_none_may(build, check, setting):
     check(run(build, "stay", "--rounds", 200, "--gap", 0, "--stays", 0, ranks=2, gpus=simulated(build), **setting))
@@ -73,7 +84,7 @@ def test_none_stays_where_none_may(build, check, setting):
 
 @pytest.mark.parametrize("program, arguments, ranks", [
     ("fuzz", ["--generations", 6, "--max-bytes", 3000], 4), ("threads", ["--threads", 3], 2), ("lifecycle", ["--rounds", 20], 3),
-    ("communicators", [], 4), ("late", ["--ms", 600], 3), ("mixed", ["--cases", 40], 3), ("reset", [], 2)])
+    ("communicators", [], 4), ("late", ["--ms", 1500, "--limit-ms", 500], 3), ("mixed", ["--cases", 40], 3), ("reset", [], 2)])
 def test_other_programs_are_right_with_it(build, check, program, arguments, ranks):
     check(run(build, program, *arguments, ranks=ranks, gpus=simulated(build, 2), car=LONG))
 
@@ -85,5 +96,5 @@ def test_the_table_of_what_it_gains_and_costs(build):
                            os.path.join(build.path, "bench/car_gaps"), "--gaps", "0,5", "--iterations", "40"],
                           env={**environment_of(build), **simulated(build)}, capture_output=True, text=True, timeout=90, check=False)
     lines = done.stdout.splitlines()
-    assert len(lines) == 2 + 12 + 1 and "adaptive is" in lines[-1], done.stdout + done.stderr
+    assert len(lines) == 2 + 14 + 1 and "adaptive is" in lines[-1], done.stdout + done.stderr
     assert (done.returncode == 0) == ("nowhere" in lines[-1])

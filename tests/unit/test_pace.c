@@ -31,7 +31,7 @@ static void call(program_t *p, uint64_t period, uint32_t serves)
     } else {
         if (1 == p->left) {
             p->left = 0;
-            car_pace_gone(&p->pace);
+            car_pace_gone(&p->pace, STAY_NS);
         }
         if (car_pace_wants(&p->pace)) {
             p->left = serves + 1;
@@ -80,8 +80,8 @@ static void stays_that_serve_nobody_become_rare(void **state)
 static void a_few_served_calls_are_not_worth_it(void **state)
 {
     (void) state;
-    assert_true(run(10000, 2000, CAR_PACE_WORTH - 1).stays < 20);
-    assert_true(run(10000, 2000, CAR_PACE_WORTH).stays > 500);
+    assert_true(run(10000, 2000, car_pace_worth(STAY_NS) - 1).stays < 20);
+    assert_true(run(10000, 2000, car_pace_worth(STAY_NS)).stays > 300);
 }
 
 static void a_program_may_change_its_ways(void **state)
@@ -97,7 +97,7 @@ static void a_program_may_change_its_ways(void **state)
     assert_int_equal(0, p.pace.pause);
 }
 
-/* Twenty calls in quick succession, then a long computation: the end of each stay is waited for in vain, and it is worth it. */
+/* Forty calls in quick succession, then a long computation: the end of each stay is waited for in vain, and it is worth it. */
 static void bursts_are_served(void **state)
 {
     program_t p = {.now = 1000000};
@@ -107,14 +107,14 @@ static void bursts_are_served(void **state)
         call(&p, 500000, 0 == p.left ? 1000 : 0);
         if (p.left > 0) { /* the long gap has ended it */
             p.left = 0;
-            car_pace_gone(&p.pace);
+            car_pace_gone(&p.pace, STAY_NS);
         }
-        for (int i = 1; i < 20; ++i) {
+        for (int i = 1; i < 40; ++i) {
             call(&p, 2000, 1000);
         }
         p.left = p.left > 0 ? 1 : 0;
     }
-    assert_true(p.served > 100 * 14);
+    assert_true(p.served > 100 * 34);
 }
 
 int main(void)
