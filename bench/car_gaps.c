@@ -1,13 +1,14 @@
 /*
- * What an iteration of a program costs that makes a small allreduce, then something else, again and again: for judging what a
- * kernel that stays on the GPU (coll_car_stay) gains and what it costs others. bench/stay_table runs it with each setting.
+ * What an iteration of a program costs that makes a small allreduce, then something else, again and again: for judging
+ * what a kernel that stays on the GPU (coll_car_stay) gains and what it costs others. bench/stay_table runs it with
+ * each setting.
  *
  *   mpirun -n RANKS car_gaps [--gaps 0,5,...] [--bytes N] [--iterations N]
  *
- * prints CSV: pattern, gap_us, us, stayed. `us` is the time of an iteration, gap included, the mean over iterations and ranks: a
- * median would not see what happens now and then. `stayed` is the part of the calls of rank 0 that needed no launch. Each pattern
- * has a communicator of its own, so that none has learnt from the one before. What is done in each iteration, before a pause of
- * the host for the gap:
+ * prints CSV: pattern, gap_us, us, stayed. `us` is the time of an iteration, gap included, the mean over iterations
+ * and ranks: a median would not see what happens now and then. `stayed` is the part of the calls of rank 0 that needed
+ * no launch. Each pattern has a communicator of its own, so that none has learnt from the one before. What is done in
+ * each iteration, before a pause of the host for the gap:
  *
  *   allreduce   nothing else
  *   stream      cuStreamSynchronize of an idle stream of the program's

@@ -1,6 +1,6 @@
 /*
- * Whether small calls follow each other so quickly that a kernel which stays for the next one is worth it, and whether that has
- * worked out. One rank's own business: pure bookkeeping on times that the caller brings, no driver, no peers.
+ * Whether small calls follow each other so quickly that a kernel which stays for the next one is worth it, and whether
+ * that has worked out. One rank's own business: pure bookkeeping on times that the caller brings, no driver, no peers.
  */
 #ifndef CAR_PACE_H
 #define CAR_PACE_H
@@ -16,7 +16,10 @@ typedef struct {
     uint32_t pause;    /* what wait becomes with the next stay that was not worth it */
 } car_pace_t;
 
-/* What a call that is served saves, in nanoseconds, at the least: a launch and what hearing of its end takes longer then. */
+/*
+ * What a call that is served saves, in nanoseconds, at the least: a launch and what hearing of its end takes longer
+ * then.
+ */
 #define CAR_PACE_SAVED_NS 1500
 
 /* So many quick calls come before a stay. */
@@ -56,7 +59,10 @@ static inline void car_pace_served(car_pace_t *p)
     ++p->served;
 }
 
-/* So many calls have to be served for more time to be saved than others can have lost by waiting for the end of the stay. */
+/*
+ * So many calls have to be served for more time to be saved than others can have lost by waiting for the end of the
+ * stay.
+ */
 static inline uint32_t car_pace_worth(uint64_t stay_ns)
 {
     return (uint32_t) (stay_ns / CAR_PACE_SAVED_NS) + 1;
@@ -69,7 +75,11 @@ static inline void car_pace_gone(car_pace_t *p, uint64_t stay_ns)
         p->pause = 0;
         return;
     }
-    p->pause = 0 == p->pause ? CAR_PACE_PAUSE_LEAST : p->pause < CAR_PACE_PAUSE_MOST ? 2 * p->pause : CAR_PACE_PAUSE_MOST;
+    if (0 == p->pause) {
+        p->pause = CAR_PACE_PAUSE_LEAST;
+    } else if (p->pause < CAR_PACE_PAUSE_MOST) {
+        p->pause *= 2;
+    }
     p->wait = p->pause;
 }
 

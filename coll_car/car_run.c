@@ -88,10 +88,11 @@ static CUresult ask(const car_comm_t *comm, CUstream stream)
 }
 
 /*
- * Waits for the end of what `ticket` numbers, so many blocks on that stream; *left is how many did not finish. `rung`: the
- * kernel was there before, and may have gone.
+ * Waits for the end of what `ticket` numbers, so many blocks on that stream; *left is how many did not finish. `rung`:
+ * the kernel was there before, and may have gone.
  */
-static car_end_t wait_for_kernel(car_comm_t *comm, CUstream stream, uint32_t ticket, uint32_t blocks, bool rung, uint32_t *left)
+static car_end_t wait_for_kernel(car_comm_t *comm, CUstream stream, uint32_t ticket, uint32_t blocks, bool rung,
+                                 uint32_t *left)
 {
     const car_host_word_t *line = &comm->device->host_words[comm->word];
     uint64_t next_look = 0;
@@ -130,8 +131,8 @@ static car_end_t wait_for_kernel(car_comm_t *comm, CUstream stream, uint32_t tic
 }
 
 /*
- * After a kernel has left: there is no use in launching it again before all peers have entered the call, and none if they
- * have entered another.
+ * After a kernel has left: there is no use in launching it again before all peers have entered the call, and none if
+ * they have entered another.
  */
 static bool wait_for_peers(car_wait_for_t *w)
 {
@@ -148,8 +149,8 @@ static bool wait_for_peers(car_wait_for_t *w)
 }
 
 /*
- * All have entered the call, and yet a kernel has left once more: one of them does not do its part, or is slow. Who waits,
- * too, is not the one; but he may have died since he said so.
+ * All have entered the call, and yet a kernel has left once more: one of them does not do its part, or is slow. Who
+ * waits, too, is not the one; but he may have died since he said so.
  */
 static bool still_there(car_wait_for_t *w)
 {
@@ -165,8 +166,8 @@ static bool still_there(car_wait_for_t *w)
 }
 
 /*
- * The exchanges from args->first to args->end, until every block has finished. `resume`: they have left them once already.
- * `reduction` tells what a kernel that is to stay after its call will reduce; NULL: the kernel ends with it.
+ * The exchanges from args->first to args->end, until every block has finished. `resume`: they have left them once
+ * already. `reduction` tells what a kernel that is to stay after its call will reduce; NULL: the kernel ends with it.
  */
 static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, car_kernel_args_t *args, bool resume,
                 const car_reduction_t *reduction)
@@ -191,7 +192,8 @@ static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, 
             return broken(comm, "launching the allreduce kernel", result);
         }
         const uint64_t launched = car_timing_now(comm->params);
-        if (CAR_ENDED != wait_for_kernel(comm, stays ? comm->stay.stream : comm->stream, args->ticket, plan->blocks, false, &left)) {
+        CUstream stream = stays ? comm->stay.stream : comm->stream;
+        if (CAR_ENDED != wait_for_kernel(comm, stream, args->ticket, plan->blocks, false, &left)) {
             return false;
         }
         if (comm->params->timing) {
@@ -340,8 +342,9 @@ void car_comm_count(const car_comm_t *comm, const car_plan_t *plan)
 }
 
 /*
- * What takes an exchange of all ranks before the call itself: a larger piece, the end of the epochs. Who makes another call
- * might want no exchange, or one of another kind, so all lines are read first: the exchange would wait for them anyway.
+ * What takes an exchange of all ranks before the call itself: a larger piece, the end of the epochs. Who makes another
+ * call might want no exchange, or one of another kind, so all lines are read first: the exchange would wait for them
+ * anyway.
  */
 static bool prepare(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
 {
@@ -399,8 +402,8 @@ static bool launched_call(car_wait_for_t *w, const car_data_t *data, car_plan_t 
 /* --- small calls, for which a kernel may have stayed ------------------------------------------------------------- */
 
 /*
- * A call that such a kernel could do: of one block and one exchange, on memory that is certainly this GPU's own and that
- * nothing is still being copied to.
+ * A call that such a kernel could do: of one block and one exchange, on memory that is certainly this GPU's own and
+ * that nothing is still being copied to.
  */
 static bool is_small(const car_comm_t *comm, const car_data_t *data, const car_plan_t *plan)
 {
@@ -410,7 +413,9 @@ static bool is_small(const car_comm_t *comm, const car_data_t *data, const car_p
            && car_buffer_settled(data->input) && car_buffer_settled(data->output);
 }
 
-/* Rings for it. CAR_ENDED with *left: the kernel has gone in the middle of it, and one is to be launched that resumes. */
+/*
+ * Rings for it. CAR_ENDED with *left: the kernel has gone in the middle of it, and one is to be launched that resumes.
+ */
 static car_end_t ring(car_wait_for_t *w, const car_data_t *data, const car_plan_t *plan, uint32_t *left)
 {
     car_comm_t *comm = w->comm;

@@ -8,7 +8,7 @@
 #include "car_comm.h"
 #include "car_pending.h"
 
-/* --- whether there may be one -------------------------------------------------------------------------------------- */
+/* --- whether there may be one ------------------------------------------------------------------------------------- */
 
 /* Something else looks at every kernel, and would show or wait for one that stays. */
 static bool watched(void)
@@ -54,7 +54,7 @@ bool car_stay_allowed(car_comm_t *comm)
     return stay->may;
 }
 
-/* --- words of host memory -------------------------------------------------------------------------------------------- */
+/* --- words of host memory ----------------------------------------------------------------------------------------- */
 
 /* Numbers are given in turn, and one stay goes before the next begins. */
 static bool has_gone(const car_device_t *device, uint32_t number)
@@ -65,7 +65,10 @@ static bool has_gone(const car_device_t *device, uint32_t number)
     return (int32_t) (gone - number) >= 0;
 }
 
-/* The kernel waits for the bell of the ticket behind the last. All words at once: which of them it sees first does not matter. */
+/*
+ * The kernel waits for the bell of the ticket behind the last. All words at once: which of them it sees first does not
+ * matter.
+ */
 static void write_bell(car_comm_t *comm, uint32_t ticket, const uint32_t word[2 * CAR_BELL_PACKETS])
 {
     volatile uint64_t *bell = comm->device->host_words[comm->stay.bell].word;
@@ -79,7 +82,7 @@ static void write_bell(car_comm_t *comm, uint32_t ticket, const uint32_t word[2 
 
 _Static_assert(2 * CAR_BELL_PACKETS <= CAR_DONE_WORDS, "a bell fits a line of the host");
 
-/* --- ringing ---------------------------------------------------------------------------------------------------------- */
+/* --- ringing ------------------------------------------------------------------------------------------------------ */
 
 static void gone(car_comm_t *comm)
 {
@@ -102,8 +105,8 @@ void car_stay_send_away(car_comm_t *comm)
 
 static bool same_reduction(const car_reduction_t *a, const car_reduction_t *b)
 {
-    return a->kernel == b->kernel && a->type == b->type && a->op == b->op && a->data == b->data && a->element == b->element
-           && a->alignment == b->alignment;
+    return a->kernel == b->kernel && a->type == b->type && a->op == b->op && a->data == b->data
+           && a->element == b->element && a->alignment == b->alignment;
 }
 
 bool car_stay_here(car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction)
@@ -163,7 +166,7 @@ void car_stay_left(car_comm_t *comm)
     gone(comm);
 }
 
-/* --- launching ---------------------------------------------------------------------------------------------------------- */
+/* --- launching ---------------------------------------------------------------------------------------------------- */
 
 /* What a stay needs, when there is the first. A stay is no must: without them there is none. */
 static bool has_means(car_comm_t *comm)
@@ -171,10 +174,12 @@ static bool has_means(car_comm_t *comm)
     car_stay_t *stay = &comm->stay;
     const car_cuda_t *cuda = comm->device->cuda;
 
-    if (NULL == stay->stream
-        && CUDA_SUCCESS != cuda->StreamCreateWithPriority(&stay->stream, CU_STREAM_NON_BLOCKING, comm->device->priority)) {
-        stay->stream = NULL;
-        return false;
+    if (NULL == stay->stream) {
+        CUstream stream;
+        if (CUDA_SUCCESS != cuda->StreamCreateWithPriority(&stream, CU_STREAM_NON_BLOCKING, comm->device->priority)) {
+            return false;
+        }
+        stay->stream = stream;
     }
     if (stay->bell < 0) {
         car_devices_lock();
@@ -204,11 +209,12 @@ bool car_stay_wanted(car_comm_t *comm, const car_reduction_t *reduction)
     const bool like_the_last = same_reduction(reduction, &stay->last), wants = car_pace_wants(&stay->pace);
 
     stay->last = *reduction;
-    return !comm->device->takes_turns && ((wants && like_the_last) || CAR_STAY_ALWAYS == comm->params->stay) && has_means(comm)
-           && take_number(comm);
+    return !comm->device->takes_turns && ((wants && like_the_last) || CAR_STAY_ALWAYS == comm->params->stay)
+           && has_means(comm) && take_number(comm);
 }
 
-bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction, const car_kernel_args_t *args)
+bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction,
+                     const car_kernel_args_t *args)
 {
     static const uint32_t nothing[2 * CAR_BELL_PACKETS];
     car_stay_t *stay = &comm->stay;
@@ -225,9 +231,10 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
     write_bell(comm, args->ticket, nothing);
     stay->threads = plan->threads > stay->largest ? plan->threads : stay->largest;
     stay->largest = plan->threads;
-    if (CUDA_SUCCESS != car_launch(device->cuda, (car_launch_how_t) comm->params->launch, &stay->graphs[reduction->kernel],
-                                   device->functions[CAR_STAY][reduction->kernel], plan->blocks, stay->threads, stay->stream,
-                                   &all)) {
+    const CUresult result = car_launch(device->cuda, (car_launch_how_t) comm->params->launch,
+                                       &stay->graphs[reduction->kernel], device->functions[CAR_STAY][reduction->kernel],
+                                       plan->blocks, stay->threads, stay->stream, &all);
+    if (CUDA_SUCCESS != result) {
         /* Nothing is there that could say so. */
         device->host_words[CAR_GONE_WORD].word[0] = stay->number;
         car_pace_stays(&stay->pace);
@@ -241,7 +248,7 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
     return true;
 }
 
-/* --- the end ------------------------------------------------------------------------------------------------------------ */
+/* --- the end ------------------------------------------------------------------------------------------------------ */
 
 void car_stay_destroy(car_comm_t *comm)
 {

@@ -1,6 +1,6 @@
 /*
- * A kernel that stays after a small call and is rung for with the next one: the host's side of docs/protocol.md, "The kernel that
- * stays". What a rank does here is between it and its own GPU; peers see the packets of one_shot_push.
+ * A kernel that stays after a small call and is rung for with the next one: the host's side of docs/protocol.md, "The
+ * kernel that stays". What a rank does here is between it and its own GPU; peers see the packets of one_shot_push.
  *
  * Part of a communicator (car_comm.h): one call at a time, as for all of it. car_run.c uses it in this order:
  *
@@ -45,12 +45,15 @@ typedef struct {
 bool car_stay_allowed(struct car_comm *comm);
 
 /*
- * Whether a kernel stays that can take a call with this plan, of one block and one round, and reduction. One that cannot is
- * sent away.
+ * Whether a kernel stays that can take a call with this plan, of one block and one round, and reduction. One that
+ * cannot is sent away.
  */
 bool car_stay_here(struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction);
 
-/* Rings for the call: buffers, count, tile, epoch, alignment and ticket of `args`. The ticket is the last one's successor. */
+/*
+ * Rings for the call: buffers, count, tile, epoch, alignment and ticket of `args`. The ticket is the last one's
+ * successor.
+ */
 void car_stay_ring(struct car_comm *comm, const car_kernel_args_t *args);
 
 /* The kernel has gone: what it has taken has ended, and stands in the host's word; it takes nothing more. */
@@ -69,8 +72,8 @@ void car_stay_left(struct car_comm *comm);
 bool car_stay_wanted(struct car_comm *comm, const car_reduction_t *reduction);
 
 /*
- * If so: launches it, on the stream of its own, with the communicator's context current. False where that fails: none stays
- * then, and the call is launched as any other, with the same ticket.
+ * If so: launches it, on the stream of its own, with the communicator's context current. False where that fails: none
+ * stays then, and the call is launched as any other, with the same ticket.
  */
 bool car_stay_launch(struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction,
                      const car_kernel_args_t *args);
@@ -79,8 +82,9 @@ bool car_stay_launch(struct car_comm *comm, const car_plan_t *plan, const car_re
 void car_stay_send_away(struct car_comm *comm);
 
 /*
- * Before the communicator's end, with its context current: waits until the kernel has gone, and gives back all that there is
- * but the bell, which car_stay_release gives back to the device under the lock of car_pending.h, alive or not.
+ * Before the communicator's end, with its context current: waits until the kernel has gone, and gives back all that
+ * there is but the bell, which car_stay_release gives back to the device under the lock of car_pending.h, alive or
+ * not.
  */
 void car_stay_destroy(struct car_comm *comm);
 void car_stay_release(struct car_comm *comm);

@@ -1,6 +1,6 @@
 /*
- * one_shot_push_stay: one block that does the exchange of a small call, then waits a while for the next one, and does that.
- * The host rings a bell in mapped host memory instead of launching (docs/protocol.md, "The kernel that stays").
+ * one_shot_push_stay: one block that does the exchange of a small call, then waits a while for the next one, and does
+ * that. The host rings a bell in mapped host memory instead of launching (docs/protocol.md, "The kernel that stays").
  */
 #include "one_shot_push.cuh"
 
@@ -25,8 +25,8 @@ CAR_DEVICE void car_take_word(car_kernel_args_t &next, uint32_t packet, const ca
 }
 
 /*
- * Waits for the bell of the next call; false, on all threads, if it does not come in time or says to go. One thread per packet
- * polls, acquires and takes what its packet says; the barrier hands both to the others.
+ * Waits for the bell of the next call; false, on all threads, if it does not come in time or says to go. One thread
+ * per packet polls, acquires and takes what its packet says; the barrier hands both to the others.
  */
 CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uint64_t until, car_kernel_args_t &next)
 {

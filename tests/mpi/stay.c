@@ -38,7 +38,8 @@ static uint32_t pick_count(uint64_t round)
 /* Whatever the rank, so that all wait alike, or with it, so that each waits for itself. */
 static void pause_a_while(uint64_t round, bool alike)
 {
-    const uint32_t us = 0 == gap ? 0 : (uint32_t) (test_random(seed + round, alike ? 900 : 901 + (uint64_t) test.rank) % (uint64_t) gap);
+    const uint64_t random = test_random(seed + round, alike ? 900 : 901 + (uint64_t) test.rank);
+    const uint32_t us = 0 == gap ? 0 : (uint32_t) (random % (uint64_t) gap);
 
     for (const double end = test_ms() + us / 1000.0; us > 0 && test_ms() < end;) {
     }
@@ -56,15 +57,15 @@ static bool check(const uint32_t *data, uint64_t round, uint32_t count, int size
         for (int r = 0; r < size; ++r) {
             wanted += element(round, r, i);
         }
-        if (!CHECK(data[i] == wanted, "%s, round %llu: element %u of %u is %u, not %u", what, (unsigned long long) round, i, count,
-                   data[i], wanted)) {
+        if (!CHECK(data[i] == wanted, "%s, round %llu: element %u of %u is %u, not %u", what,
+                   (unsigned long long) round, i, count, data[i], wanted)) {
             return false;
         }
     }
     return true;
 }
 
-/* --- operands from everywhere ----------------------------------------------------------------------------------------- */
+/* --- operands from everywhere ------------------------------------------------------------------------------------- */
 
 static void by_copy(void *to, uint64_t round, uint32_t count)
 {
@@ -87,15 +88,17 @@ static void by_kernel(void *to, uint64_t round, uint32_t count)
 
 static void by_copy_from(const gpu_buffer_t *from, void *to, uint64_t round, uint32_t count)
 {
+    const CUdeviceptr source = (CUdeviceptr) (uintptr_t) from->address;
+
     by_copy(from->address, round, count);
-    GPU_OK(gpu.MemcpyAsync((CUdeviceptr) (uintptr_t) to, (CUdeviceptr) (uintptr_t) from->address, count * sizeof(uint32_t), stream));
+    GPU_OK(gpu.MemcpyAsync((CUdeviceptr) (uintptr_t) to, source, count * sizeof(uint32_t), stream));
     GPU_OK(gpu.StreamSynchronize(stream));
 }
 
 static void series(uint64_t rounds)
 {
-    static const gpu_kind_t kinds[] = {GPU_DEVICE, GPU_DEVICE, GPU_DEVICE, GPU_DEVICE, GPU_DEVICE, GPU_MANAGED, GPU_POOL, GPU_VMM,
-                                       GPU_MAPPED, GPU_OTHER};
+    static const gpu_kind_t kinds[] = {GPU_DEVICE,  GPU_DEVICE, GPU_DEVICE, GPU_DEVICE, GPU_DEVICE,
+                                       GPU_MANAGED, GPU_POOL,   GPU_VMM,    GPU_MAPPED, GPU_OTHER};
     enum { KINDS = sizeof(kinds) / sizeof(kinds[0]), SLACK = 4 };
     gpu_buffer_t in[KINDS], out[KINDS];
     uint32_t data[MOST];
@@ -132,7 +135,7 @@ static void series(uint64_t rounds)
     }
 }
 
-/* --- what happens between two calls ------------------------------------------------------------------------------------ */
+/* --- what happens between two calls ------------------------------------------------------------------------------- */
 
 static void between(uint64_t rounds, const char *what)
 {
@@ -167,7 +170,7 @@ static void between(uint64_t rounds, const char *what)
     gpu_free(&buffer);
 }
 
-/* --- everything changes ------------------------------------------------------------------------------------------------- */
+/* --- everything changes ------------------------------------------------------------------------------------------- */
 
 static void in_bytes(MPI_Comm comm, gpu_buffer_t *buffer, uint64_t round)
 {
@@ -184,7 +187,8 @@ static void in_bytes(MPI_Comm comm, gpu_buffer_t *buffer, uint64_t round)
         wanted ^= (unsigned char) (1 + r);
     }
     for (size_t i = 0; i < sizeof(data); ++i) {
-        if (!CHECK(data[i] == wanted, "round %llu: byte %zu is %d, not %d", (unsigned long long) round, i, data[i], wanted)) {
+        if (!CHECK(data[i] == wanted, "round %llu: byte %zu is %d, not %d", (unsigned long long) round, i, data[i],
+                   wanted)) {
             return;
         }
     }
@@ -247,8 +251,10 @@ int main(int argc, char **argv)
     const unsigned long long most = (unsigned long long) test_number("stays", 1 << 30);
     CHECK(since.stays <= most, "%llu kernels stayed, not %llu at most", since.stays, most);
     const unsigned long long least = (unsigned long long) test_number("served", 0);
-    CHECK(since.calls_stayed >= least, "kernels that had stayed served %llu calls, not %llu at least", since.calls_stayed, least);
+    CHECK(since.calls_stayed >= least, "kernels that had stayed served %llu calls, not %llu at least", since.calls_stayed,
+          least);
     GPU_OK(gpu.StreamDestroy(stream));
-    return test_end("%s: %llu calls of rank 0 by one_shot_push, %llu of them without a launch; %llu kernels stayed, %llu calls came just too late, %llu relaunches", what,
-                    since.calls_one_shot_push, since.calls_stayed, since.stays, since.stays_missed, since.relaunches);
+    return test_end("%s: %llu calls of rank 0 by one_shot_push, %llu of them without a launch; %llu kernels stayed, "
+                    "%llu calls came just too late, %llu relaunches",
+                    what, since.calls_one_shot_push, since.calls_stayed, since.stays, since.stays_missed, since.relaunches);
 }

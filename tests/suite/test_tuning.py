@@ -22,7 +22,8 @@ def thresholds(result):
 
 def served_by(result):
     """Calls by one_shot_push, one_shot_pull, two_shot."""
-    return [int(word.rstrip(",;")) for word in result.line("ok ").split() if word.rstrip(",;").isdigit()][-3:]
+    counts = dict(re.findall(r"(\w+_shot\w*) (\d+)", result.line("ok ")))
+    return [int(counts[name]) for name in ("one_shot_push", "one_shot_pull", "two_shot")]
 
 
 @pytest.fixture(name="write")

@@ -1,0 +1,42 @@
+"""tests/soak: the fuzzer with an eye on what its processes hold. An hour of it is run by hand; docs/testing.md has the last one."""
+import importlib.machinery
+import importlib.util
+import os
+import subprocess
+
+import pytest
+
+SOAK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../soak")
+
+
+@pytest.fixture(scope="module", name="soak")
+def fixture_soak():
+    loader = importlib.machinery.SourceFileLoader("soak", SOAK)
+    spec = importlib.util.spec_from_loader("soak", loader)
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def looks(**growth):
+    """100 looks at a process that holds a little more or less each time, and grows by so much in all."""
+    steady = {"memory": 200000, "descriptors": 40, "mappings": 900}
+    return [{kind: value + (i * 7 % 5) + growth.get(kind, 0) * i // 100 for kind, value in steady.items()} for i in range(100)]
+
+
+def test_what_does_not_grow_is_no_leak(soak):
+    assert soak.leaks(looks()) == []
+
+
+@pytest.mark.parametrize("growth", [{"memory": 60000}, {"descriptors": 30}, {"mappings": 200}], ids=str)
+def test_what_grows_is_a_leak(soak, growth):
+    found = soak.leaks(looks(**growth))
+    assert len(found) == 1 and found[0].startswith(next(iter(growth))), found
+
+
+def test_a_short_soak_watches_every_rank_and_passes():
+    done = subprocess.run([SOAK, "--seconds", "12", "--ranks", "2", "--max-bytes", "20000"], capture_output=True, text=True, timeout=90,
+                          check=False)
+    said = done.stdout + done.stderr
+    assert said.count(" looks:") == 2, said
+    assert done.returncode == 0 and "passed, and nothing has grown" in said, said
