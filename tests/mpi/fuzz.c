@@ -9,7 +9,7 @@
  *   --seconds N        stop after so long (10); --generations N: after so many instead
  *   --first N          the first generation (0)
  *   --max-bytes N      no message is larger (1 MB)
- *   --forms WHICH      all, or blocking: one call at a time (all)
+ *   --forms WHICH      all; nonblocking: and blocking, but no persistent requests; or blocking: one call at a time (all)
  *   --huge yes|no      also one message of more than 2^31 bytes (no)
  *
  * On a failure the line says which options bring it back.
@@ -265,7 +265,8 @@ int main(int argc, char **argv)
     test_use_gpu();
     fuzz.seed = (uint64_t) test_number("seed", 1);
     fuzz.max_bytes = (size_t) test_number("max-bytes", 1 << 20);
-    run_forms = 0 == strcmp("all", test_option("forms", "all"));
+    run_forms = 0 != strcmp("blocking", test_option("forms", "all"));
+    fuzz.persistent = 0 == strcmp("all", test_option("forms", "all"));
     prepare();
     if (0 == test.rank) {
         printf("fuzz: seed %llu\n", (unsigned long long) fuzz.seed);

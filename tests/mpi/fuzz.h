@@ -36,6 +36,7 @@ typedef struct {
 typedef struct {
     uint64_t seed;
     long generation, call;
+    bool persistent; /* some calls are starts of persistent requests */
     size_t max_bytes, room;
     pair_t pairs[DATA_TYPES * DATA_OPS];
     int number_of_pairs;

@@ -218,7 +218,7 @@ void fuzz_post(const call_t *c, MPI_Comm comm, uint64_t random)
 {
     pending_t *p = take_place(c, comm, random);
 
-    if (0 == (random >> 20) % 3 && form_has_persistent()) {
+    if (fuzz.persistent && 0 == (random >> 20) % 3 && form_has_persistent()) {
         post_persistent(p, comm, (random >> 24) % 3);
     } else {
         post_nonblocking(p, comm);
