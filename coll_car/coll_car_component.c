@@ -199,7 +199,7 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "if these are memory that can be shared; -1: from the tune file, else the built-in table; 0: never",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.zero_copy_min);
     add("zero_copy_again",
-        "The same for blocking calls with buffers that have been used before; -1: from the tune file, else the "
+        "The same for blocking calls with buffers that have been used before; 0: all; -1: from the tune file, else the "
         "built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_6, &c->params.zero_copy_again);
     add("tune_file",
