@@ -1,52 +1,19 @@
-#include "car_persistent.h"
+/*
+ * Persistent requests: how all ranks agree on a way to do one, what it takes, and its end. Those by kernels run in
+ * car_persistent_kernels.c, the others in a lane.
+ */
+#include "car_persistent_parts.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "car_check.h"
 #include "car_grow.h"
 #include "car_pending.h"
 
-/* How often a request that is under way asks the driver whether its kernel has failed. */
-#define CAR_LOOK_POLLS 64
-#define CAR_LOOK_NS 1000000
-
 /* Least staging of a request that goes from phase to phase: four slots of a page. */
 #define CAR_STAGING_LEAST ((size_t) 4 * 4096)
 #define CAR_STAGING_MOST ((size_t) 4 << 20)
-
-typedef enum {
-    BY_KERNELS,   /* kernels that wait for each other, in a piece of its own */
-    BY_ZERO_COPY, /* a lane of its own, on the users' buffers */
-    BY_STAGING,   /* a lane of its own, through staging of its own */
-    BY_NONE       /* not here */
-} how_t;
-
-struct car_persistent {
-    car_comm_t *comm;
-    how_t how;
-    int index; /* of its lane */
-    size_t piece;
-    bool failed;
-    uint64_t starts;
-
-    /* BY_KERNELS: the communicator once more, with a piece, a stream and a word of its own. */
-    car_comm_t branch;
-    car_graph_t graph;
-    car_plan_t plan;
-    car_kernel_args_t args;
-    enum { UNDER_WAY, LEFT, CLEARING, CLEARED } state;
-    uint64_t renewals;
-    uint64_t looked_ns;
-    uint32_t polls;
-    car_watch_t watch; /* of this start */
-    uint64_t draining_ns;
-
-    /* Otherwise: */
-    car_lane_t lane;
-    car_call_t call; /* what it is, in any case */
-};
 
 /* --- what the ranks tell each other ---------------------------------------------------------------------------------- */
 
@@ -58,17 +25,7 @@ typedef struct {
     car_export_t in, out;
 } offer_t;
 
-typedef struct {
-    int ok;
-    uint64_t offset;
-} verdict_t;
-
 _Static_assert(sizeof(offer_t) <= CAR_RECORD_BYTES, "an offer fits a record");
-
-static car_lane_words_t *words(const car_persistent_t *p, int r)
-{
-    return car_control_lane(p->comm->control, p->index, r);
-}
 
 /* Nobody uses it: every rank has freed what it used it for. */
 static bool lane_free(const car_comm_t *comm, int index)
@@ -98,215 +55,9 @@ static void reclaim(car_comm_t *comm, const uint64_t *free_lanes)
     }
 }
 
-static bool broken(car_persistent_t *p, const char *what, CUresult result)
-{
-    if (!p->failed) {
-        car_comm_broken(p->comm, what, result);
-    }
-    p->failed = true;
-    return false;
-}
-
 static size_t bytes_of(const car_persistent_t *p)
 {
     return p->call.count * p->call.reduction.element;
-}
-
-/* --- by kernels ------------------------------------------------------------------------------------------------------- */
-
-static bool prepare_kernels(car_persistent_t *p)
-{
-    car_comm_t *branch = &p->branch;
-    const car_cuda_t *cuda = p->comm->device->cuda;
-    const car_reduction_t *reduction = &p->call.reduction;
-
-    *branch = *p->comm;
-    branch->stream = NULL;
-    branch->word = -1;
-    branch->epoch = branch->params->first_epoch;
-    branch->ticket = 0;
-    branch->piece_bytes = car_layout_for(&branch->limits, p->call.count, reduction->element, reduction->unit);
-    car_devices_lock();
-    if (branch->piece_bytes <= car_grow_offered(branch, CAR_NO_PIECE, branch->piece_bytes)
-        && car_arena_take(&branch->device->arena, branch->piece_bytes, CAR_ARENA_HIGH, &branch->piece_offset)) {
-        p->piece = branch->piece_offset;
-        branch->word = car_device_take_word(branch->device);
-    }
-    car_devices_unlock();
-    if (branch->word < 0
-        || CUDA_SUCCESS != cuda->StreamCreateWithPriority(&branch->stream, CU_STREAM_NON_BLOCKING, branch->device->priority)) {
-        return false;
-    }
-    branch->peer[branch->rank].piece = branch->device->memory + branch->piece_offset;
-    return CUDA_SUCCESS == car_comm_clear(branch);
-}
-
-static void finish_kernels(car_persistent_t *p, const verdict_t *all)
-{
-    const car_call_t *call = &p->call;
-
-    for (int r = 0; r < p->branch.size; ++r) {
-        p->branch.peer[r].piece = p->branch.peer[r].memory + all[r].offset;
-    }
-    p->plan = car_plan_make(&p->branch.limits, call->count, call->reduction.element, call->reduction.unit);
-    car_comm_fill_args(&p->branch, &p->plan, &call->input, &call->output, call->count, &call->reduction, &p->args);
-}
-
-static bool launch(car_persistent_t *p, bool again)
-{
-    car_comm_t *branch = &p->branch;
-    car_cuda_guard_t guard;
-    CUresult result = car_device_lost(branch->device) ? CUDA_ERROR_CONTEXT_IS_DESTROYED
-                                                      : car_cuda_enter(branch->device->cuda, branch->device->context, &guard);
-
-    if (CUDA_SUCCESS != result) {
-        return broken(p, "making the communicator's context current", result);
-    }
-    if (!again) {
-        result = car_comm_settle(branch, branch->stream, &p->call.input, &p->call.output, false, false);
-        p->args.epoch = p->args.first = branch->epoch;
-        p->args.end = branch->epoch += (uint32_t) p->plan.rounds;
-    } else {
-        CAR_COUNT(branch->counters->relaunches, 1);
-    }
-    p->args.resume = again;
-    p->args.ticket = ++branch->ticket;
-    p->state = UNDER_WAY;
-    if (CUDA_SUCCESS == result) {
-        const car_kernel_t kernel = p->call.reduction.kernel;
-        result = car_launch(branch->device->cuda, (car_launch_how_t) branch->params->launch, &p->graph,
-                            branch->device->functions[p->plan.algorithm][kernel], p->plan.blocks, p->plan.threads,
-                            branch->stream, &p->args);
-    }
-    car_cuda_leave(branch->device->cuda, &guard);
-    return CUDA_SUCCESS == result || broken(p, "launching the allreduce kernel", result);
-}
-
-/*
- * The last epochs, as in docs/protocol.md, but nobody waits: a rank that has ended all starts before says so (staged), and when
- * all have, clears its memory and says that (reduced); when all have, exchanges begin again at 1.
- */
-static bool renew(car_persistent_t *p)
-{
-    car_cuda_guard_t guard;
-
-    if (CLEARING == p->state) {
-        for (int r = 0; r < p->branch.size; ++r) {
-            if (atomic_load_explicit(&words(p, r)->staged, memory_order_acquire) < p->renewals) {
-                return false;
-            }
-        }
-        const car_cuda_t *cuda = p->branch.device->cuda;
-        CUresult result = car_cuda_enter(cuda, p->branch.device->context, &guard);
-        if (CUDA_SUCCESS == result) {
-            result = car_comm_clear(&p->branch);
-            car_cuda_leave(cuda, &guard);
-        }
-        if (CUDA_SUCCESS != result) {
-            return broken(p, "clearing device memory", result);
-        }
-        p->state = CLEARED;
-        atomic_store_explicit(&words(p, p->branch.rank)->reduced, p->renewals, memory_order_release);
-    }
-    for (int r = 0; r < p->branch.size; ++r) {
-        if (atomic_load_explicit(&words(p, r)->reduced, memory_order_acquire) < p->renewals) {
-            return false;
-        }
-    }
-    p->branch.epoch = 1;
-    return launch(p, false);
-}
-
-static void start_kernels(car_persistent_t *p)
-{
-    if (p->branch.epoch + p->plan.rounds > UINT32_MAX) {
-        p->state = CLEARING;
-        ++p->renewals;
-        atomic_store_explicit(&words(p, p->branch.rank)->staged, p->renewals, memory_order_release);
-        return;
-    }
-    (void) launch(p, false);
-}
-
-static uint64_t nanoseconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
-}
-
-static void look(car_persistent_t *p)
-{
-    car_cuda_guard_t guard;
-    const car_cuda_t *cuda = p->branch.device->cuda;
-
-    if (0 != ++p->polls % CAR_LOOK_POLLS) {
-        return;
-    }
-    const uint64_t now = nanoseconds();
-    if (now - p->looked_ns < CAR_LOOK_NS || CUDA_SUCCESS != car_cuda_enter(cuda, p->branch.device->context, &guard)) {
-        return;
-    }
-    p->looked_ns = now;
-    const CUresult result = cuda->StreamQuery(p->branch.stream);
-    if (CUDA_SUCCESS != result && CUDA_ERROR_NOT_READY != result) {
-        (void) broken(p, "the allreduce kernel failed", result);
-    }
-    car_cuda_leave(cuda, &guard);
-}
-
-/* The ranks that have not begun this start. */
-static uint32_t not_started(const car_persistent_t *p)
-{
-    uint32_t missing = 0;
-
-    for (int r = 0; r < p->branch.size; ++r) {
-        const uint64_t entered = atomic_load_explicit(&words(p, r)->entered, memory_order_acquire);
-        missing |= (uint32_t) (entered < p->starts) << r;
-    }
-    return missing;
-}
-
-/* This start waits for others: whether those are still there. Kernels do not say whose data they lack. */
-static void watch(car_persistent_t *p)
-{
-    const uint32_t late = not_started(p), others = ((UINT32_C(1) << p->branch.size) - 1) & ~(UINT32_C(1) << p->branch.rank);
-    const car_wait_t wait = {.kind = CAR_WAIT_START,
-                             .number = p->starts,
-                             .phase = 0 != late ? "before all have started it" : "after all have started it",
-                             .missing = 0 != late ? late : others};
-
-    (void) car_watch_ask(&p->watch, p->comm->control, &wait);
-}
-
-static bool poll_kernels(car_persistent_t *p)
-{
-    if (CLEARING == p->state || CLEARED == p->state) {
-        if (!renew(p) && car_watch_due(&p->watch)) {
-            watch(p);
-        }
-        return false;
-    }
-    if (LEFT == p->state) {
-        if (0 == not_started(p)) {
-            (void) launch(p, true);
-        }
-        if (car_watch_due(&p->watch)) {
-            watch(p);
-        }
-        return false;
-    }
-    uint32_t left;
-    if (!car_host_word_reached(&p->branch.device->host_words[p->branch.word], p->args.ticket, p->plan.blocks, &left)) {
-        look(p);
-        return false;
-    }
-    if (0 != left) {
-        p->state = LEFT;
-        return false;
-    }
-    car_comm_count(&p->branch, &p->plan);
-    return true;
 }
 
 /* --- by a lane ------------------------------------------------------------------------------------------------------- */
@@ -356,7 +107,7 @@ static bool take_staging(car_persistent_t *p, uint64_t bytes)
     return taken;
 }
 
-static void finish_lane(car_persistent_t *p, uint64_t room, const verdict_t *all)
+static void finish_lane(car_persistent_t *p, uint64_t room, const car_persistent_verdict_t *all)
 {
     const car_comm_t *comm = p->comm;
 
@@ -448,7 +199,7 @@ static agreed_t read_offers(const car_persistent_t *p, const offer_t *offers)
 }
 
 /* The ways of doing it, the best first. */
-static how_t first_way(const car_persistent_t *p, const agreed_t *a)
+static car_persistent_how_t first_way(const car_persistent_t *p, const agreed_t *a)
 {
     const car_comm_t *comm = p->comm;
     const bool kernels = a->usable && !comm->takes_turns;
@@ -465,7 +216,7 @@ static how_t first_way(const car_persistent_t *p, const agreed_t *a)
     return a->exported && 0 != comm->zero_copy_min ? BY_ZERO_COPY : kernels ? BY_KERNELS : BY_STAGING;
 }
 
-static how_t next_way(const car_persistent_t *p, const agreed_t *a)
+static car_persistent_how_t next_way(const car_persistent_t *p, const agreed_t *a)
 {
     switch (p->how) {
     case BY_ZERO_COPY:
@@ -535,7 +286,7 @@ static bool prepare(car_persistent_t *p, const agreed_t *a, const offer_t *offer
     if (CUDA_SUCCESS != car_cuda_enter(cuda, p->comm->device->context, &guard)) {
         return false;
     }
-    ready = BY_KERNELS == p->how     ? prepare_kernels(p)
+    ready = BY_KERNELS == p->how     ? car_persistent_prepare_kernels(p)
             : BY_ZERO_COPY == p->how ? map_buffers(p, offers)
                                      : take_staging(p, a->room);
     car_cuda_leave(cuda, &guard);
@@ -545,7 +296,7 @@ static bool prepare(car_persistent_t *p, const agreed_t *a, const offer_t *offer
 /* The lane's counters, before any rank may read them for this request. */
 static void use_lane(car_persistent_t *p)
 {
-    car_lane_words_t *mine = words(p, p->comm->rank);
+    car_lane_words_t *mine = car_persistent_words(p, p->comm->rank);
 
     atomic_store_explicit(&mine->entered, 0, memory_order_relaxed);
     atomic_store_explicit(&mine->staged, 0, memory_order_relaxed);
@@ -558,7 +309,7 @@ static void use_lane(car_persistent_t *p)
 static void leave_lane(car_persistent_t *p)
 {
     if (!p->comm->stuck) {
-        atomic_fetch_add_explicit(&words(p, p->comm->rank)->used, 1, memory_order_release);
+        atomic_fetch_add_explicit(&car_persistent_words(p, p->comm->rank)->used, 1, memory_order_release);
     }
 }
 
@@ -577,7 +328,7 @@ static bool offers_sane(const car_persistent_t *p, const offer_t *offers)
     return true;
 }
 
-static bool pieces_sane(const car_persistent_t *p, const agreed_t *a, const verdict_t *all)
+static bool pieces_sane(const car_persistent_t *p, const agreed_t *a, const car_persistent_verdict_t *all)
 {
     const uint64_t bytes = BY_KERNELS == p->how ? p->branch.piece_bytes : BY_STAGING == p->how ? a->room : 0;
 
@@ -594,7 +345,7 @@ static bool pieces_sane(const car_persistent_t *p, const agreed_t *a, const verd
 static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offers)
 {
     car_comm_t *comm = p->comm;
-    verdict_t mine, all[CAR_MAX_RANKS];
+    car_persistent_verdict_t mine, all[CAR_MAX_RANKS];
 
     for (p->how = first_way(p, a); BY_NONE != p->how; p->how = next_way(p, a)) {
         mine.ok = prepare(p, a, offers);
@@ -614,7 +365,7 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
         }
         if (ok) {
             if (BY_KERNELS == p->how) {
-                finish_kernels(p, all);
+                car_persistent_finish_kernels(p, all);
             } else {
                 finish_lane(p, a->room, all);
             }
@@ -678,8 +429,8 @@ void car_persistent_start(car_persistent_t *p)
     if (BY_KERNELS == p->how && (p->failed || car_control_broken(p->comm->control) >= 0)) {
         p->state = LEFT; /* nothing is under way */
     } else if (BY_KERNELS == p->how) {
-        atomic_store_explicit(&words(p, p->comm->rank)->entered, p->starts, memory_order_release);
-        start_kernels(p);
+        atomic_store_explicit(&car_persistent_words(p, p->comm->rank)->entered, p->starts, memory_order_release);
+        car_persistent_start_kernels(p);
     } else {
         car_lane_enter(&p->lane, &p->call);
         (void) car_lane_poll(&p->lane);
@@ -694,10 +445,10 @@ bool car_persistent_poll(car_persistent_t *p, bool *failed)
         p->failed = p->failed || car_control_broken(p->comm->control) >= 0;
         if (!p->failed && car_device_lost(p->comm->device)) {
             /* Its word is gone. */
-            (void) broken(p, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+            (void) car_persistent_broken(p, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
         }
         ended = p->failed ? LEFT == p->state || car_comm_drained(&p->branch, p->branch.stream, &p->draining_ns)
-                          : poll_kernels(p);
+                          : car_persistent_poll_kernels(p);
     } else {
         (void) car_lane_poll(&p->lane);
         ended = p->call.ended;
