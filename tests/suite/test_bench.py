@@ -274,7 +274,7 @@ def test_make_bench_check_passes_and_fails_rightly(one, tmp_path):
 
 # What the model was fitted to: the tables of docs/performance.md below these lines, and single figures from its text.
 TWO, ONE = cost_model.Machine(2, 2, 5.72, 356, 2959), cost_model.Machine(2, 1, 5.83, 0, 2957)
-TABLES = {"Floor 5.72, link 356 GB/s each way, copy 2959": TWO, "Same machine and session; 2 and 4 ranks on each GPU":
+TABLES = {"Floor 5.72, link 356 GB/s each way, copy 2959": TWO, "Same machine, same day; 2 and 4 ranks on each GPU":
           cost_model.Machine(4, 2, 5.98, 356, 2959), "### 2 ranks: floor 5.83, copy 2957": ONE,
           "### 4 ranks: floor 6.49, copy 2976": cost_model.Machine(4, 1, 6.49, 0, 2976),
           "### 8 ranks: floor 8.06, copy 2975": cost_model.Machine(8, 1, 8.06, 0, 2975)}
