@@ -1,15 +1,17 @@
 """
 The MPI test programs on real GPUs: one rank per GPU without MPS, 2 to 8 ranks that share them under a private MPS daemon,
-two ranks on one GPU without MPS, and compute-sanitizer. tests/gpu/run starts it.
+two ranks on one GPU without MPS, ranks that are killed and stopped, and compute-sanitizer. tests/gpu/run starts it.
 """
 import contextlib
 import dataclasses
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../suite"))
@@ -17,6 +19,7 @@ import launch  # noqa: E402
 
 SECONDS = 345  # for everything; what is not done by then has failed
 GPU_KINDS = "device,managed,pool,vmm,other"
+GO_ON = ("--enable-recovery",)  # the launcher leaves survivors alone
 ALGORITHMS = ("one_shot_push", "two_shot_push", "one_shot_pull", "two_shot")
 
 
@@ -29,6 +32,7 @@ class Job:
     under: tuple = ()
     timeout: int = 40
     like: str = ""  # jobs of one section with the same word here must print the same digest
+    killed: bool = False  # the last rank dies, and the others say what they have found
 
     @property
     def name(self):
@@ -49,6 +53,7 @@ class Section:
     gpus_needed: int = 1
     one_gpu: bool = False
     tool: str = ""
+    faults: bool = False  # each job has a daemon of its own, and another job must run behind it
 
 
 def programs(ranks, big_bytes, limit_ms, fuzz_seconds=10):
@@ -126,6 +131,24 @@ def other_forms(ranks):
     return jobs
 
 
+def faults():
+    """A rank that is killed, then one that is stopped for a while: in set-up, and at some moment in each way of doing calls."""
+    moments = random.Random(5)
+    ways = [("blocking", 4000, {}), ("blocking", 300000, {"zero_copy_min": 0}), ("blocking", 3000000, {}), ("nonblocking", 4000, {}),
+            ("persistent", 300000, {}), ("blocking", 100, {"stay": "always"})]
+
+    def job(signal, form, size, car, before):
+        # Before the first call there is all of the set-up, and a call takes longer the larger it is, for the program above all.
+        at = moments.randrange(60000 if before == 0 else 5000 + size // 100)
+        arguments = ("--how", "amid", "--signal", signal, "--at-us", at, "--form", form, "--bytes", size, "--before", before)
+        if signal == "stop":
+            arguments += ("--expect", "right", "--ms", 700, "--calls", 30)
+        return Job("gone", arguments, car=car, killed=signal == "kill")
+
+    return [job(signal, *way, before) for signal in ("kill", "stop")
+            for before, some in ((0, ways[:1]), (3, ways)) for way in some]
+
+
 def sections():
     few = ("--types", "int32,float,double", "--kinds", "device", "--borders", "no")
     sanitized = (*few, "--max-bytes", 20000, "--cases", 5)
@@ -144,13 +167,16 @@ def sections():
         Job("persistent", ("--requests", 30), timeout=60),
         Job("zero_copy", ("--times", 50), car={"zero_copy_min": 1 << 20}, timeout=60),
     ]))
+    found += [Section(f"3 ranks {how} MPS, faults", 3, how == "under", faults(), one_gpu=True, faults=True)
+              for how in ("under", "without")]
     found.append(Section("compute-sanitizer", 2, False, one_gpu=True, tool="compute-sanitizer", jobs=[
         Job(program, arguments, car={"algorithm": algorithm}, timeout=90,
             under=("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *more))
         # Pairs with gaps, elements of 16 bytes and of one: the kernels that find type and operation themselves.
         for program, arguments in (("allreduce", sanitized),
                                    ("types", ("--reference", "no", "--types", "short_int,double_int,c_double_complex,int8")))
-        for tool, more in (("memcheck", ("--report-api-errors", "no")), ("racecheck", ()))
+        for tool, more in (("memcheck", ("--report-api-errors", "no")), ("racecheck", ()), ("synccheck", ()),
+                           ("initcheck", ("--track-unused-memory", "no")))
         for algorithm in ALGORITHMS
     ]))
     return found
@@ -227,19 +253,70 @@ class Tally:
         self.say(f"SKIP {name}: {why}")
 
 
+def passed(job, ranks, result):
+    if not job.killed:
+        return result.passed
+    well = [line for line in result.output.splitlines() if line.startswith(("ok gone:", "well gone:"))]
+    return result.status is not None and len(well) == ranks - 1
+
+
 def run_job(build, section, job, name, environment, tally, digests):
     under = tuple(find_tool(word) if i == 0 else word for i, word in enumerate(job.under))
     limit = min(job.timeout, max(1, tally.left()))
     result = launch.run(build, job.program, *job.arguments, ranks=section.ranks, car={"verbose": 1, **job.car},
-                        env={**environment, **job.env}, under=under, timeout=limit)
+                        env={**environment, **job.env}, under=under, options=GO_ON if job.killed else (), timeout=limit)
     if result.skipped:
         tally.one_skipped(name, result.skipped)
-    elif not result.passed:
+    elif not passed(job, section.ranks, result):
         tally.one_failed(name, result)
     elif job.like and digests.setdefault(job.like, result.digest) != result.digest:
         tally.one_failed(name, f"its digest is not that of the jobs before it\n{result}")
     else:
         tally.one_passed(name, result.seconds)
+
+
+# Whether a new process can use the GPU.
+CLIENT = """
+import ctypes, sys
+cuda = ctypes.CDLL("libcuda.so.1")
+context = ctypes.c_void_p()
+sys.exit(cuda.cuInit(0) != 0 or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) != 0)
+"""
+
+
+class Clients(threading.Thread):
+    """New clients one after the other, while a job runs and until one is served again, for how long none is."""
+
+    def __init__(self, environment):
+        super().__init__()
+        self.environment = {**os.environ, **environment}
+        self.job_runs, self.refused_from, self.refused_for = True, None, 0.0
+
+    def run(self):
+        give_up = time.monotonic() + 60
+        while time.monotonic() < give_up and (self.job_runs or self.refused_from is not None):
+            began = time.monotonic()
+            served = subprocess.run([sys.executable, "-c", CLIENT], env=self.environment, timeout=60, check=False).returncode == 0
+            if served and self.refused_from is not None:
+                self.refused_for = max(self.refused_for, began - self.refused_from)
+                self.refused_from = None
+            elif not served and self.refused_from is None:
+                self.refused_from = began
+
+
+def run_fault(build, section, job, name, tally):
+    """The job, then another: at once without a daemon, and with one as soon as it takes clients."""
+    with placed(section) as environment:
+        clients = Clients(environment)
+        if section.mps:
+            clients.start()
+        run_job(build, section, job, name, environment, tally, {})
+        clients.job_runs = False
+        if section.mps:
+            clients.join()
+            tally.say(f"     new clients of the daemon were refused for {clients.refused_for:.2f} s")
+        run_job(build, dataclasses.replace(section, ranks=2), Job("gone", ("--how", "late", "--ms", 0, "--expect", "right")),
+                name + ": the job behind it", environment, tally, {})
 
 
 def run_section(build, section, gpus, wanted, tally):
@@ -253,10 +330,12 @@ def run_section(build, section, gpus, wanted, tally):
         for _, name in jobs:
             tally.one_skipped(name, reason)
         return
-    with placed(section) as environment:
+    with contextlib.nullcontext() if section.faults else placed(section) as environment:
         for job, name in jobs:
             if tally.left() <= 0:
                 tally.one_failed(name, f"not run: {SECONDS} s are over")
+            elif section.faults:
+                run_fault(build, section, job, name, tally)
             else:
                 run_job(build, section, job, name, environment, tally, digests)
 

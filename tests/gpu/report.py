@@ -192,7 +192,7 @@ def sections(machine):
         if machine.simulated:
             return [experiments.Job("allreduce", ("--types", "float", "--kinds", "device", "--cases", 3, "--borders", "no",
                                                   "--max-bytes", 4096))]
-        return experiments.programs((GB // ranks) * 2, 50, fuzz_seconds=4)
+        return experiments.programs(ranks, (GB // ranks) * 2, 50, fuzz_seconds=4)
 
     gpus = min(machine.gpus, RANKS_MAX)
     own = [experiments.Section(f"one rank per GPU, {n} GPUs", n, False, jobs(n), gpus_needed=n) for n in range(2, gpus + 1)]

@@ -4,10 +4,13 @@
  *
  *   --how kill|exit|late|stop   it kills itself; ends by _exit; comes after --ms; stops itself, to be continued after --ms;
  *         driver                the environment makes it die, or stop, at some call of the driver (SIMGPU_SIGNAL)
+ *         amid                  it kills or stops itself (--signal kill|stop) --at-us microseconds after the others and itself have
+ *                               begun to make calls, mostly while it waits in one, as the others come late to each
  *   --ms N                      (2000)
  *   --form blocking|nonblocking|persistent
  *   --bytes N  --buffers device|host
  *   --before N                  calls before (3)
+ *   --calls N                   calls while it may stop, and after that (10)
  *   --expect error|right        of the others: that of a rank which died within --limit-ms (1500), or a right result
  *   --then end|shrink           after an error: nothing more, or (ULFM) the survivors go on without the last rank
  */
@@ -24,6 +27,8 @@
 #if OMPI_MAJOR_VERSION >= 5
 #include <mpi-ext.h>
 #endif
+
+#define LATE_US 500
 
 static const char *wanted_form;
 
@@ -88,6 +93,13 @@ static void *continue_it(void *pid)
     return NULL;
 }
 
+static void *signal_itself(void *number)
+{
+    usleep((useconds_t) test_number("at-us", 0));
+    kill(getpid(), *(int *) number);
+    return NULL;
+}
+
 static void go(const char *how)
 {
     if (0 == strcmp("kill", how)) {
@@ -149,13 +161,14 @@ static void shrink_and_go_on(MPI_Comm comm, gpu_buffer_t *buffer, int count, int
 }
 #endif
 
-static void survive(MPI_Comm comm, gpu_buffer_t *buffer, int count, pid_t pid)
+static void survive(MPI_Comm comm, gpu_buffer_t *buffer, int count, pid_t pid, useconds_t late)
 {
     const double start = test_ms();
     double took = 0;
     int error = MPI_SUCCESS;
 
     for (int call = 100; MPI_SUCCESS == error && test_ms() < start + 20000; ++call) {
+        usleep(late);
         const double entered = test_ms();
         error = checked_allreduce(buffer, count, comm, call);
         took = test_ms() - entered;
@@ -180,14 +193,16 @@ int main(int argc, char **argv)
     pthread_t thread;
     MPI_Comm comm;
 
-    test_options(argc, argv, "how ms form bytes buffers before expect then limit-ms");
+    test_options(argc, argv, "how ms form bytes buffers before calls signal at-us expect then limit-ms");
     test_begin(&argc, &argv, "gone");
     test_use_gpu();
     wanted_form = test_option("form", "blocking");
     const char *how = test_option("how", "kill");
-    const bool last = test.size - 1 == test.rank, driver = 0 == strcmp("driver", how);
+    const bool last = test.size - 1 == test.rank, driver = 0 == strcmp("driver", how), amid = 0 == strcmp("amid", how);
     const bool error = 0 == strcmp("error", test_option("expect", "error"));
     const int count = (int) (test_number("bytes", 4000) / 4);
+    const useconds_t late = amid && !last ? LATE_US : 0;
+    int number = 0 == strcmp("stop", test_option("signal", "kill")) ? SIGSTOP : SIGKILL;
     gpu_buffer_t buffer = gpu_allocate(0 == strcmp("host", test_option("buffers", "device")) ? GPU_HOST : GPU_DEVICE,
                                        (size_t) count * sizeof(uint32_t));
 
@@ -204,19 +219,23 @@ int main(int argc, char **argv)
         pthread_create(&thread, NULL, continue_it, &pid);
     }
     MPI_Barrier(MPI_COMM_WORLD);
-    if (last) {
+    if (last && amid) {
+        pthread_t alarm;
+        pthread_create(&alarm, NULL, signal_itself, &number);
+    } else if (last) {
         go(how);
     }
     if (error && !last) {
-        survive(comm, &buffer, count, pid);
+        survive(comm, &buffer, count, pid, late);
     }
-    for (int call = 100; error && driver && call < 1000; ++call) {
-        (void) checked_allreduce(&buffer, count, comm, call); /* until the driver kills it */
+    for (int call = 100; error && (driver || amid) && call < 1000; ++call) {
+        (void) checked_allreduce(&buffer, count, comm, call); /* until it is killed */
     }
     if (error) {
         come_back(comm, &buffer, count);
     }
-    for (int call = 10; call < 20; ++call) {
+    for (int call = 10; call < 10 + (int) test_number("calls", 10); ++call) {
+        usleep(late);
         CHECK(MPI_SUCCESS == checked_allreduce(&buffer, count, comm, call), "call %d gives an error", call);
     }
     if (0 == test.rank) {

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -18,10 +19,11 @@ from launch import simulated
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BENCH = os.path.join(HERE, "../../bench")
-sys.path.insert(0, BENCH)
+sys.path[:0] = [BENCH, os.path.join(HERE, "../gpu")]
 import bench_check  # noqa: E402
 import bench_csv  # noqa: E402
 import cost_model  # noqa: E402
+import report  # noqa: E402
 
 pytestmark = pytest.mark.by_turns
 
@@ -335,6 +337,12 @@ def test_a_report_has_everything_that_the_machine_allows(one, tmp_path, gpus, se
     assert ("all at once" in summary) == (gpus > 1)
     if shutil.which("gnuplot"):
         assert (folder / "model.svg").stat().st_size > 1000 and len(list(folder.glob("bench-*.svg"))) == jobs
+
+
+def test_a_report_of_real_gpus_runs_all_programs_at_every_number_of_ranks():
+    own, shared = report.sections(types.SimpleNamespace(simulated=0, gpus=3))
+    assert [section.ranks for section in own] == [2, 3] and [section.ranks for section in shared] == [6]
+    assert all({"allreduce", "fuzz", "stay", "big"} <= {job.program for job in section.jobs} for section in own + shared)
 
 
 def test_a_report_that_has_no_time_says_what_it_left_out(one, tmp_path):

@@ -215,6 +215,22 @@ def test_a_rank_may_be_stopped_at_any_moment(build, check, cases):
           itertools.product(MOMENTS, WAYS, FORMS), case)
 
 
+@pytest.mark.by_turns
+def test_a_rank_may_be_killed_or_stopped_after_any_time(build, check, cases):
+    """What tests/gpu/run does on real GPUs, where nobody can say at which call of the driver."""
+    def case(signal, form, size, at):
+        how = ("--how", "amid", "--signal", signal, "--at-us", at, "--form", form, "--bytes", size, "--ms", 500)
+        if signal == "stop":
+            check(run(build, "gone", *how, "--expect", "right", "--calls", 30, ranks=3, gpus=simulated(build), timeout=40))
+            return
+        result = run(build, "gone", *how, ranks=3, gpus=simulated(build), options=GO_ON, timeout=40)
+        assert_survived(result, 3)
+        assert_death_told(result, 2)
+
+    cases([("kill", "blocking", 4000, 3000), ("stop", "nonblocking", 4000, 5000)],
+          itertools.product(("kill", "stop"), FORMS, (4000, 300000), range(500, 20000, 1500)), case)
+
+
 # --- the driver fails -------------------------------------------------------------------------------------------------
 
 OURS = {"SIMGPU_FROM": "mca_coll_car"}  # the application's own calls do not fail
