@@ -11,6 +11,7 @@
 #include "../tests/mpi/data.h"
 #include "../tests/mpi/gpu.h"
 #include "../tests/mpi/testing.h"
+#include "bench_kernel_args.h"
 
 /* --- call.c: the ways to an allreduce --- */
 
@@ -40,7 +41,7 @@ typedef struct {
     const data_type_t *type;
     data_op_t op;
     gpu_kind_t memory;
-    bool in_place, activate, phases, overlap;
+    bool in_place, activate, phases, overlap, parts;
     bool no_gpu; /* CUDA is left alone; the machine has 0 GPUs then */
     bool wanted[BENCH_WAYS];
     bench_way_t main;          /* the form that the table is about and ratios are taken of */
@@ -60,6 +61,14 @@ void bench_prepare_environment(int argc, char **argv);
 
 /* --- machine.c --- */
 
+/* What a small call cannot do without, us; medians over calls, on rank 0. */
+typedef struct {
+    bool measured;
+    double floor_slowest;              /* of the rank that was the last to know of the end of its own kernel */
+    double exchange, exchange_slowest; /* a launch of the least kernel that exchanges a packet: mean over ranks, and slowest */
+    double hop;                        /* what each further exchange of that kernel takes */
+} bench_parts_t;
+
 typedef struct {
     char gpu[64];
     int gpus;            /* different ones among the ranks */
@@ -68,6 +77,7 @@ typedef struct {
     double floor_plain, floor_graph, floor; /* us; the last is the better one; on rank 0 */
     double link;         /* GB/s per direction, both at once; 0: all ranks on one GPU, or no way between two */
     double copy;         /* GB/s, bytes read plus written */
+    bench_parts_t parts; /* where they are asked for */
     bool known;          /* there are figures of this GPU to compare with */
     char doubts[200];    /* what is more than 10 % worse than they are; the run then counts for nothing */
 } bench_machine_t;
@@ -88,6 +98,9 @@ double bench_bound(const bench_machine_t *machine, size_t bytes);
 
 /* Median over calls of the mean over ranks, on rank 0. */
 double bench_measure_floor(bool graph);
+
+/* The machine's parts, by the better kind of launch; false where the ranks cannot map each other's memory, or are too many. */
+bool bench_measure_parts(bench_machine_t *machine);
 /*
  * Both ways at once between neighbouring GPUs 2k and 2k + 1, one rank on each, by kernels that read and by kernels that
  * write; the best way, of the slowest pair. 0 where they cannot reach each other.
@@ -98,6 +111,13 @@ double bench_measure_copy(const bench_machine_t *machine);
 
 /* A kernel of bench_kernels.cu. */
 CUfunction bench_kernel(const char *name);
+
+/* --- peers.c: collective, at most BENCH_MAX_RANKS ranks --- */
+
+/* Maps everybody's memory, own[..] of cuMemAlloc; false, on all ranks, if one cannot. To be unmapped either way. */
+bool bench_map_peers(CUdeviceptr own, CUdeviceptr mapped[]);
+/* After this `own` may be freed. */
+void bench_unmap_peers(CUdeviceptr mapped[]);
 
 /* --- links.c: collective --- */
 
@@ -225,6 +245,8 @@ void bench_measure_size(const bench_options_t *options, const bench_peers_t *pee
 double bench_median(double *numbers, int n);
 /* The median of what all ranks have, each the mean over ranks; on rank 0. Collective. */
 double bench_median_of_means(const double *mine, int n);
+/* The same of the greatest of the ranks' numbers. */
+double bench_median_of_slowest(const double *mine, int n);
 /* How many calls, the same on all ranks, take about that many seconds if one takes `microseconds`. Collective. */
 int bench_calls_for(double seconds, double microseconds, int least, int most);
 

@@ -3,7 +3,7 @@ noinst_PROGRAMS += bench/car_bench
 
 bench_car_bench_SOURCES = \
 	bench/car_bench.c bench/bench.h bench/call.c bench/data.c bench/files.c bench/links.c bench/machine.c bench/measure.c \
-	bench/nccl.c bench/options.c bench/overlap.c bench/phases.c bench/plot.c bench/probe.c bench/reference.c bench/report.c \
+	bench/nccl.c bench/options.c bench/overlap.c bench/peers.c bench/phases.c bench/plot.c bench/probe.c bench/reference.c bench/report.c \
 	bench/statistics.c \
 	bench/bench_image.c bench/bench_image.h bench/bench_kernel_args.h
 bench_car_bench_CPPFLAGS = -I$(srcdir)/coll_car -I$(srcdir)/tests/mpi -I$(srcdir)/kernels -I$(srcdir)/bench \

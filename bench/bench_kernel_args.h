@@ -14,6 +14,18 @@ typedef struct {
 #define BENCH_MAX_RANKS 16
 #define BENCH_REFERENCE_BLOCKS 36
 
+#define BENCH_EXCHANGE_BYTES 16
+#define BENCH_ROUNDS 101
+
+/* bench_exchange. An inbox has two slots of BENCH_MAX_RANKS packets, zero at first. */
+typedef struct {
+    char *inbox[BENCH_MAX_RANKS];
+    void *to;
+    uint32_t rank, size;
+    uint32_t value;  /* what is stored to `to` at the end: the number of the call, which grows */
+    uint32_t rounds; /* exchanges in this call; at most BENCH_ROUNDS */
+} bench_exchange_args_t;
+
 /* Only rank s writes flag[..][..][s], with the numbers of calls; zero at first. */
 typedef struct {
     uint32_t flag[2][BENCH_REFERENCE_BLOCKS][BENCH_MAX_RANKS];

@@ -15,6 +15,45 @@ CAR_KERNEL(bench_flag, bench_kernel_args_t, a)
     }
 }
 
+/*
+ * The least that an exchange can do, again and again: every rank sends 16 bytes to every other and waits for theirs, thread r
+ * for those of rank r; then as above. A slot is written again only behind a packet from its reader, sent after it was read.
+ */
+CAR_KERNEL(bench_exchange, bench_exchange_args_t, a)
+{
+    const uint32_t r = car_thread();
+
+    for (uint32_t k = 0; k < a.rounds; ++k) {
+        const uint32_t number = a.value * BENCH_ROUNDS + k;
+        const uint64_t slot = (uint64_t) (number % 2) * BENCH_MAX_RANKS;
+        if (r < a.size && r != a.rank) {
+            car_word16_t packet;
+            uint64_t deadline = 0;
+            uint32_t turns = 0;
+            packet.w[0] = packet.w[1] = packet.w[2] = packet.w[3] = number;
+            car_store_packet((car_word16_t *) a.inbox[r] + slot + a.rank, packet);
+            for (;;) {
+                packet = car_load_packet((const car_word16_t *) a.inbox[a.rank] + slot + r);
+                if (packet.w[3] == number) {
+                    break;
+                }
+                car_pause();
+                if (0 == (++turns & 4095)) {
+                    const uint64_t now = car_nanoseconds();
+                    deadline = 0 == deadline ? now + BENCH_PATIENCE_NS : deadline;
+                    if (now > deadline) {
+                        return; /* a peer has died; the host waits for ever, as for any dead peer */
+                    }
+                }
+            }
+        }
+        car_block_barrier();
+    }
+    if (0 == car_thread()) {
+        car_store_relaxed_sys((uint32_t *) a.to, a.value);
+    }
+}
+
 /* Copies packs; which side is the peer's decides whether the link carries reads or writes. Four loads in flight. */
 CAR_KERNEL(bench_copy, bench_kernel_args_t, a)
 {

@@ -147,6 +147,9 @@ int main(int argc, char **argv)
         test_use_gpu();
         check_possible(&options);
         bench_measure_machine(&machine);
+        if (options.parts && !bench_measure_parts(&machine)) {
+            bench_refuse("--parts", "the ranks cannot map each other's memory");
+        }
     }
     bool written = NULL == options.links || bench_measure_all_links(&machine, options.links);
     if (options.activate) {

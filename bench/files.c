@@ -158,9 +158,14 @@ static void write_json(FILE *f, const bench_options_t *o, const bench_machine_t 
     write_string(f, "", "doubts", gpu_simulated() ? "simulated" : m->doubts);
     fprintf(f, "\n \"ranks\": %d, \"gpus\": %d, \"ranks_per_gpu\": %d, \"in_place\": %s, \"rotate\": %d,\n "
                "\"floor_us\": %.3f, \"floor_plain_us\": %.3f, \"floor_graph_us\": %.3f, "
-               "\"link_gbs\": %.1f, \"copy_gbs\": %.1f,\n \"rows\": [",
+               "\"link_gbs\": %.1f, \"copy_gbs\": %.1f,\n ",
             test.size, m->gpus, m->ranks_per_gpu, o->in_place ? "true" : "false", o->rotate, m->floor, m->floor_plain,
             m->floor_graph, m->link, m->copy);
+    if (m->parts.measured) {
+        fprintf(f, "\"floor_slowest_us\": %.3f, \"exchange_us\": %.3f, \"exchange_slowest_us\": %.3f, \"hop_us\": %.3f,\n ",
+                m->parts.floor_slowest, m->parts.exchange, m->parts.exchange_slowest, m->parts.hop);
+    }
+    fprintf(f, "\"rows\": [");
     for (int i = 0; i < n; ++i) {
         fprintf(f, "%s\n  ", 0 == i ? "" : ",");
         write_row(f, o, m, &rows[i]);

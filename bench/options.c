@@ -32,6 +32,7 @@ static const char usage[] =
     "  --overlap                   how much of MPI_Iallreduce a computation hides, on the host and on the GPU;\n"
     "                              --probes N: calls of MPI_Test meanwhile (default 10)\n"
     "  --phases                    microseconds of a call in post, launch, wait and other, where coll/car counts them\n"
+    "  --parts                     what a small call cannot do without: the least exchange by a launch, and a hop of packets\n"
     "  --links FILE                also the bandwidth between all pairs of GPUs, and of all at once, as CSV\n"
     "  --csv FILE, --json FILE     also write the figures there; --plot FILE.svg: draw them (needs gnuplot)\n";
 
@@ -228,7 +229,7 @@ static const char *optional_word(int argc, char **argv, const char *otherwise)
 void bench_read_options(int argc, char **argv, bench_options_t *o)
 {
     enum { MIN = 1, MAX, STEP, TYPE, OP, BUFFERS, IN_PLACE, FORM, ROTATE, BASELINE, BASELINE_MAX, REFERENCE, NCCL, ACTIVATE, NO_GPU,
-           OVERLAP, PROBES, PHASES, TIME, ITERATIONS, NO_CHECK, CHECK_MAX, LINKS, CSV, JSON, PLOT, HELP };
+           OVERLAP, PROBES, PHASES, PARTS, TIME, ITERATIONS, NO_CHECK, CHECK_MAX, LINKS, CSV, JSON, PLOT, HELP };
     static const struct option names[] = {
         {"min", 1, NULL, MIN},           {"max", 1, NULL, MAX},           {"step", 1, NULL, STEP},
         {"type", 1, NULL, TYPE},         {"op", 1, NULL, OP},             {"buffers", 1, NULL, BUFFERS},
@@ -237,6 +238,7 @@ void bench_read_options(int argc, char **argv, bench_options_t *o)
         {"reference", 0, NULL, REFERENCE}, {"nccl", 2, NULL, NCCL},       {"activate", 0, NULL, ACTIVATE},
         {"no-gpu", 0, NULL, NO_GPU},
         {"overlap", 0, NULL, OVERLAP},   {"probes", 1, NULL, PROBES},     {"phases", 0, NULL, PHASES},
+        {"parts", 0, NULL, PARTS},
         {"time", 1, NULL, TIME},         {"iterations", 1, NULL, ITERATIONS}, {"no-check", 0, NULL, NO_CHECK},
         {"check-max", 1, NULL, CHECK_MAX}, {"links", 1, NULL, LINKS},     {"csv", 1, NULL, CSV},
         {"json", 1, NULL, JSON},         {"plot", 1, NULL, PLOT},         {"help", 0, NULL, HELP},
@@ -272,6 +274,7 @@ void bench_read_options(int argc, char **argv, bench_options_t *o)
         case OVERLAP: o->overlap = true; break;
         case PROBES: o->probes = count_of(optarg, 0, 100000); break;
         case PHASES: o->phases = true; break;
+        case PARTS: o->parts = true; break;
         case TIME: o->seconds = seconds_of(optarg); break;
         case ITERATIONS: o->iterations = count_of(optarg, 1, 10000000); break;
         case NO_CHECK: o->check_max = 0; break;

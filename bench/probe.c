@@ -1,6 +1,6 @@
 /*
- * What the machine gives: the floor (the least time from a launch to the host's knowledge of its end), the bandwidth of
- * the link between neighbours and that of one GPU's memory.
+ * What the machine gives: the floor (the least time from a launch to the host's knowledge of its end), the least that an
+ * exchange adds to it, the bandwidth of the link between neighbours and that of one GPU's memory.
  */
 #include "bench.h"
 
@@ -11,8 +11,8 @@
 #include "bench_image.h"
 #include "bench_kernel_args.h"
 
-#define FLOOR_CALLS 2000
-#define FLOOR_WARM_UP 200
+#define PROBE_CALLS 2000
+#define PROBE_WARM_UP 200
 #define LINK_BYTES ((size_t) 64 << 20)
 #define COPY_BYTES ((size_t) 1 << 30)
 
@@ -28,85 +28,161 @@ CUfunction bench_kernel(const char *name)
     return function;
 }
 
-/* --- the floor ------------------------------------------------------------------------------------------------------- */
+/* --- kernels that the host waits for --------------------------------------------------------------------------------- */
 
+/* A kernel of one block that says its end by storing `*value`, of its arguments, into mapped host memory. */
 typedef struct {
-    bool graph;
     CUfunction function;
+    void *args;
+    uint32_t *value;
+    bool graph;
     CUstream stream;
     volatile uint32_t *word;
-    bench_kernel_args_t args;
     CUgraph whole;
     CUgraphNode node;
     CUgraphExec exec;
-} floor_t;
+} probe_t;
 
-static CUDA_KERNEL_NODE_PARAMS node_of(floor_t *f, void **parameters)
+static CUDA_KERNEL_NODE_PARAMS node_of(probe_t *p, void **parameters)
 {
-    return (CUDA_KERNEL_NODE_PARAMS){.func = f->function, .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32,
+    return (CUDA_KERNEL_NODE_PARAMS){.func = p->function, .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32,
                                      .blockDimY = 1, .blockDimZ = 1, .kernelParams = parameters};
 }
 
-static double floor_call(floor_t *f, uint32_t value)
+/* `to` becomes the address of the word for the kernel. */
+static void probe_new(probe_t *p, void **to)
 {
-    void *parameters[] = {&f->args};
+    void *parameters[] = {p->args};
+    void *word;
+    CUdeviceptr device_word;
+
+    GPU_OK(gpu.MemHostAlloc(&word, 64, CU_MEMHOSTALLOC_DEVICEMAP));
+    GPU_OK(gpu.MemHostGetDevicePointer(&device_word, word, 0));
+    p->word = word;
+    *p->word = 0;
+    *to = (void *) (uintptr_t) device_word;
+    GPU_OK(gpu.StreamCreate(&p->stream, CU_STREAM_NON_BLOCKING));
+    if (p->graph) {
+        const CUDA_KERNEL_NODE_PARAMS node = node_of(p, parameters);
+        GPU_OK(gpu.GraphCreate(&p->whole, 0));
+        GPU_OK(gpu.GraphAddKernelNode(&p->node, p->whole, NULL, 0, &node));
+        GPU_OK(gpu.GraphInstantiateWithFlags(&p->exec, p->whole, 0));
+    }
+}
+
+static void probe_free(probe_t *p)
+{
+    GPU_OK(gpu.StreamSynchronize(p->stream));
+    if (p->graph) {
+        GPU_OK(gpu.GraphExecDestroy(p->exec));
+        GPU_OK(gpu.GraphDestroy(p->whole));
+    }
+    GPU_OK(gpu.StreamDestroy(p->stream));
+    GPU_OK(gpu.MemFreeHost((void *) (uintptr_t) p->word));
+}
+
+/* From its launch by all ranks together until this rank knows of its end; microseconds. */
+static double probe_call(probe_t *p)
+{
+    void *parameters[] = {p->args};
 
     MPI_Barrier(MPI_COMM_WORLD);
     const double start = MPI_Wtime();
-    f->args.value = value;
-    if (f->graph) {
-        const CUDA_KERNEL_NODE_PARAMS node = node_of(f, parameters);
-        GPU_OK(gpu.GraphExecKernelNodeSetParams(f->exec, f->node, &node));
-        GPU_OK(gpu.GraphLaunch(f->exec, f->stream));
+    ++*p->value;
+    if (p->graph) {
+        const CUDA_KERNEL_NODE_PARAMS node = node_of(p, parameters);
+        GPU_OK(gpu.GraphExecKernelNodeSetParams(p->exec, p->node, &node));
+        GPU_OK(gpu.GraphLaunch(p->exec, p->stream));
     } else {
-        GPU_OK(gpu.LaunchKernel(f->function, 1, 1, 1, 32, 1, 1, 0, f->stream, parameters, NULL));
+        GPU_OK(gpu.LaunchKernel(p->function, 1, 1, 1, 32, 1, 1, 0, p->stream, parameters, NULL));
     }
-    while (value != *f->word) {
+    while (*p->value != *p->word) {
         if (gpu_simulated()) {
-            (void) gpu.StreamQuery(f->stream); /* gives the CPU away now and then */
+            (void) gpu.StreamQuery(p->stream); /* gives the CPU away now and then */
         }
     }
     return (MPI_Wtime() - start) * 1e6;
 }
 
-double bench_measure_floor(bool graph)
+/* Medians over calls; on rank 0. */
+typedef struct {
+    double mean, slowest; /* of what ranks took for a call */
+} probe_times_t;
+
+static probe_times_t probe_measure(probe_t *p)
 {
-    floor_t f = {.graph = graph, .function = bench_kernel("bench_flag")};
-    void *parameters[] = {&f.args};
-    void *word;
-    CUdeviceptr device_word;
-    const int calls = gpu_simulated() ? 50 : FLOOR_CALLS;
+    const int calls = gpu_simulated() ? 50 : PROBE_CALLS;
     double *mine = malloc((size_t) calls * sizeof(double));
 
-    GPU_OK(gpu.MemHostAlloc(&word, 64, CU_MEMHOSTALLOC_DEVICEMAP));
-    GPU_OK(gpu.MemHostGetDevicePointer(&device_word, word, 0));
-    f.word = word;
-    *f.word = 0;
-    f.args.to = (void *) (uintptr_t) device_word;
-    GPU_OK(gpu.StreamCreate(&f.stream, CU_STREAM_NON_BLOCKING));
-    if (graph) {
-        const CUDA_KERNEL_NODE_PARAMS node = node_of(&f, parameters);
-        GPU_OK(gpu.GraphCreate(&f.whole, 0));
-        GPU_OK(gpu.GraphAddKernelNode(&f.node, f.whole, NULL, 0, &node));
-        GPU_OK(gpu.GraphInstantiateWithFlags(&f.exec, f.whole, 0));
-    }
-    uint32_t value = 0;
-    for (int i = 0; i < (gpu_simulated() ? 5 : FLOOR_WARM_UP); ++i) {
-        (void) floor_call(&f, ++value);
+    for (int i = 0; i < (gpu_simulated() ? 5 : PROBE_WARM_UP); ++i) {
+        (void) probe_call(p);
     }
     for (int i = 0; i < calls; ++i) {
-        mine[i] = floor_call(&f, ++value);
+        mine[i] = probe_call(p);
     }
-    const double median = bench_median_of_means(mine, calls);
-    GPU_OK(gpu.StreamSynchronize(f.stream));
-    if (graph) {
-        GPU_OK(gpu.GraphExecDestroy(f.exec));
-        GPU_OK(gpu.GraphDestroy(f.whole));
-    }
-    GPU_OK(gpu.StreamDestroy(f.stream));
-    GPU_OK(gpu.MemFreeHost(word));
+    const probe_times_t times = {bench_median_of_means(mine, calls), bench_median_of_slowest(mine, calls)};
     free(mine);
-    return median;
+    return times;
+}
+
+/* --- the floor ------------------------------------------------------------------------------------------------------- */
+
+static probe_times_t floor_times(bool graph)
+{
+    bench_kernel_args_t args = {.value = 0};
+    probe_t p = {.function = bench_kernel("bench_flag"), .args = &args, .value = &args.value, .graph = graph};
+
+    probe_new(&p, &args.to);
+    const probe_times_t times = probe_measure(&p);
+    probe_free(&p);
+    return times;
+}
+
+double bench_measure_floor(bool graph)
+{
+    return floor_times(graph).mean;
+}
+
+/* --- the parts of a small call ----------------------------------------------------------------------------------------- */
+
+static bool measure_parts(bool graph, bench_parts_t *parts)
+{
+    bench_exchange_args_t args = {.rank = (uint32_t) test.rank, .size = (uint32_t) test.size};
+    probe_t p = {.function = bench_kernel("bench_exchange"), .args = &args, .value = &args.value, .graph = graph};
+    const size_t bytes = 2 * BENCH_MAX_RANKS * BENCH_EXCHANGE_BYTES;
+    CUdeviceptr own, mapped[BENCH_MAX_RANKS];
+
+    parts->floor_slowest = floor_times(graph).slowest;
+    probe_new(&p, &args.to);
+    GPU_OK(gpu.MemAlloc(&own, bytes));
+    GPU_OK(gpu.MemsetD8Async(own, 0, bytes, p.stream));
+    GPU_OK(gpu.StreamSynchronize(p.stream));
+    const bool possible = bench_map_peers(own, mapped);
+    for (int r = 0; r < test.size; ++r) {
+        args.inbox[r] = (char *) (uintptr_t) mapped[r];
+    }
+    if (possible) {
+        args.rounds = 1;
+        const probe_times_t one = probe_measure(&p);
+        args.rounds = gpu_simulated() ? 3 : BENCH_ROUNDS;
+        const probe_times_t many = probe_measure(&p);
+        parts->exchange = one.mean;
+        parts->exchange_slowest = one.slowest;
+        parts->hop = (many.slowest - one.slowest) / (args.rounds - 1);
+    }
+    probe_free(&p);
+    bench_unmap_peers(mapped);
+    GPU_OK(gpu.MemFree(own));
+    return possible;
+}
+
+bool bench_measure_parts(bench_machine_t *m)
+{
+    int graph = m->floor_graph < m->floor_plain; /* only rank 0 has them */
+
+    MPI_Bcast(&graph, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    m->parts.measured = test.size <= BENCH_MAX_RANKS && measure_parts(0 != graph, &m->parts);
+    return m->parts.measured;
 }
 
 /* --- bandwidths ------------------------------------------------------------------------------------------------------ */

@@ -50,26 +50,6 @@ static void choose_grid(bench_reference_t *r, int ranks_per_gpu)
     r->blocks = (unsigned) blocks;
 }
 
-/* Opens everybody's memory; false if some rank cannot. */
-static bool exchange(bench_reference_t *r)
-{
-    CUipcMemHandle mine, all[BENCH_MAX_RANKS];
-    int possible = 1;
-
-    GPU_OK(gpu.IpcGetMemHandle(&mine, r->own));
-    MPI_Allgather(&mine, sizeof(mine), MPI_BYTE, all, sizeof(mine), MPI_BYTE, MPI_COMM_WORLD);
-    for (int i = 0; i < test.size; ++i) {
-        if (i == test.rank) {
-            r->mapped[i] = r->own;
-        } else if (CUDA_SUCCESS != gpu.IpcOpenMemHandle(&r->mapped[i], all[i], CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS)) {
-            r->mapped[i] = 0;
-            possible = 0;
-        }
-    }
-    MPI_Allreduce(MPI_IN_PLACE, &possible, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
-    return 0 != possible;
-}
-
 bench_reference_t *bench_reference_new(const bench_machine_t *m, size_t bytes)
 {
     bench_reference_t *r = calloc(1, sizeof(*r));
@@ -89,7 +69,7 @@ bench_reference_t *bench_reference_new(const bench_machine_t *m, size_t bytes)
     GPU_OK(gpu.MemAlloc(&r->own, whole));
     GPU_OK(gpu.MemsetD8Async(r->own, 0, whole, r->stream));
     GPU_OK(gpu.StreamSynchronize(r->stream));
-    if (!exchange(r)) {
+    if (!bench_map_peers(r->own, r->mapped)) {
         bench_reference_free(r);
         return NULL;
     }
@@ -125,12 +105,7 @@ void bench_reference_allreduce(bench_reference_t *r, const void *input, void *ou
 
 void bench_reference_free(bench_reference_t *r)
 {
-    for (int i = 0; i < test.size; ++i) {
-        if (i != test.rank && 0 != r->mapped[i]) {
-            GPU_OK(gpu.IpcCloseMemHandle(r->mapped[i]));
-        }
-    }
-    MPI_Barrier(MPI_COMM_WORLD);
+    bench_unmap_peers(r->mapped);
     GPU_OK(gpu.MemFree(r->own));
     GPU_OK(gpu.MemFreeHost((void *) (uintptr_t) r->failed));
     GPU_OK(gpu.StreamDestroy(r->stream));

@@ -131,6 +131,14 @@ def test_overlap_is_a_percentage(build, tmp_path):
         assert 0 <= row.number("overlap_gpu_percent") <= 100
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_the_parts_of_a_small_call_are_measured(build, tmp_path, ranks):
+    result = complete(bench(build, *SMALL, "--parts", "--json", tmp_path / "a.json", ranks=ranks))
+    assert "the least kernel that exchanges a packet with all" in result.output
+    found = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert found["exchange_slowest_us"] >= found["exchange_us"] > 0 and found["floor_slowest_us"] > 0
+
+
 def test_phases_have_columns_where_the_component_counts_them(build, tmp_path):
     listed = subprocess.run([build.ompi_info, "--all", "--level", "9"], env=launch.environment_of(build), capture_output=True,
                             text=True, timeout=60, check=False).stdout
