@@ -118,6 +118,8 @@ static void post(car_lane_t *lane, car_call_t *op)
 
     mine->device = op->device;
     mine->context = NULL != lane->comm || car_cuda_in_use();
+    mine->quick = op->call && op->device && NULL != lane->comm && !lane->comm->takes_turns
+                  && car_comm_quick(lane->comm, &op->input, &op->output, op->count, &op->reduction);
     record->what = lane->what[op->number % CAR_CONTROL_WINDOW] = car_what_of(op->count, &op->reduction);
     mine->room = 0;
     mine->in.id = mine->out.id = 0;
@@ -382,6 +384,20 @@ static bool decided(car_lane_t *lane, car_call_t *op, car_path_t path)
     return true;
 }
 
+/*
+ * What is zero copy for one kernel of one rank may be quicker still without any launch; but packets come from all ranks or
+ * from none.
+ */
+static bool all_quick(const car_lane_t *lane)
+{
+    for (int r = 0; r < lane->size; ++r) {
+        if (!lane->said[r].quick) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static car_path_t without_zero_copy(const car_lane_t *lane, const car_call_t *op)
 {
     return op->call && !lane->comm->takes_turns ? CAR_PATH_NONE : CAR_PATH_STAGED;
@@ -492,6 +508,10 @@ static bool decide(car_lane_t *lane)
         if (CAR_ATTACH_DONE != attached) {
             return CAR_ATTACH_NEVER == attached ? decided(lane, op, CAR_PATH_HOST) : false;
         }
+    }
+    if (op->call && all_quick(lane)) {
+        op->quick = true;
+        return decided(lane, op, CAR_PATH_NONE);
     }
     if (!op->growing && may_be_zero_copy(lane)) {
         if (!op->read) {

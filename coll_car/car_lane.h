@@ -50,6 +50,7 @@ typedef struct car_call {
     uint64_t gone;         /* where the allocations end that the record says are gone (car_registry_gone) */
     bool read;             /* all ranks read what the others' records say of those */
     bool device;           /* this rank's are not host memory */
+    bool quick;            /* all ranks have a kernel that stays for such calls, or begin one: CAR_PATH_NONE */
     bool copied;           /* a buffer of this rank's had to be copied, as kernels could not use it where it is */
     bool settled;          /* what has been copied to the buffers comes before our kernels */
     uint64_t step_elements;
@@ -79,6 +80,7 @@ typedef struct {
 typedef struct {
     uint32_t device, context; /* of the rank's buffers, of the rank */
     uint32_t exported;        /* peers can use the buffers: in and out say how */
+    uint32_t quick;           /* the rank has a kernel that stays for such calls, or would begin one (car_stay.h) */
     uint64_t gone[CAR_GONE_AT_ONCE];
     uint64_t room; /* bytes of device memory that the rank could take for the queue */
     car_export_t in, out;

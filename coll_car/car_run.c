@@ -8,8 +8,12 @@
 #include "car_comm.h"
 #include "car_watch.h"
 
-/* Polls of the completion word between two calls of the progress function. */
+/*
+ * Polls of the completion word between two calls of the progress function, and before the first of these, some 3 us: the least
+ * that a kernel takes.
+ */
 #define CAR_POLLS 16
+#define CAR_POLLS_ALONE 1024
 
 /* How often a wait looks whether the driver or a peer has failed. */
 #define CAR_LOOK_NS 1000000
@@ -102,7 +106,7 @@ static car_end_t wait_for_kernel(car_comm_t *comm, CUstream stream, uint32_t tic
         if (rung && car_stay_gone(comm) && !car_host_word_reached(line, ticket, blocks, left)) {
             return CAR_MISSED;
         }
-        if (0 != polls % CAR_POLLS) {
+        if (0 != polls % CAR_POLLS || polls < CAR_POLLS_ALONE) {
             continue;
         }
         comm->progress();
@@ -442,12 +446,28 @@ static car_end_t ring(car_wait_for_t *w, const car_data_t *data, const car_plan_
     return end;
 }
 
+static void begin_small(car_comm_t *comm)
+{
+    if (!comm->stay.begun) {
+        comm->stay.begun = true;
+        car_pace_begin(&comm->stay.pace, nanoseconds(), comm->params->stay_us * UINT64_C(1000));
+    }
+}
+
+void car_comm_small_ended(car_comm_t *comm)
+{
+    if (comm->stay.begun) {
+        comm->stay.begun = false;
+        car_pace_end(&comm->stay.pace, nanoseconds());
+    }
+}
+
 static bool small_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
 {
     car_comm_t *comm = w->comm;
     uint32_t left = 0;
 
-    car_pace_begin(&comm->stay.pace, nanoseconds(), comm->params->stay_us * UINT64_C(1000));
+    begin_small(comm);
     const car_end_t end = car_stay_here(comm, plan, data->reduction) ? ring(w, data, plan, &left) : CAR_MISSED;
     bool done = false;
 
@@ -463,20 +483,38 @@ static bool small_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *pl
         CAR_COUNT(comm->counters->calls_stayed, 1);
         done = compare_lines(w);
     }
-    car_pace_end(&comm->stay.pace, nanoseconds());
+    car_comm_small_ended(comm);
     return done;
+}
+
+static car_data_t data_of(const car_comm_t *comm, const car_buffer_t *input, const car_buffer_t *output, uint64_t count,
+                          const car_reduction_t *reduction)
+{
+    return (car_data_t){.input = input,
+                        .output = output,
+                        .stage_input = !car_comm_usable(comm, input, reduction->alignment),
+                        .stage_output = !car_comm_usable(comm, output, reduction->alignment),
+                        .reduction = reduction,
+                        .count = count};
+}
+
+bool car_comm_quick(car_comm_t *comm, const car_buffer_t *input, const car_buffer_t *output, uint64_t count,
+                    const car_reduction_t *reduction)
+{
+    const car_data_t data = data_of(comm, input, output, count, reduction);
+    const car_plan_t plan = car_plan_make(&comm->limits, count, reduction->element, reduction->unit);
+
+    if (!car_stay_allowed(comm) || !is_small(comm, &data, &plan)) {
+        return false;
+    }
+    begin_small(comm);
+    return car_stay_ready(comm, &plan, reduction);
 }
 
 bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *input, const car_buffer_t *output,
                         uint64_t count, const car_reduction_t *reduction)
 {
-    const car_buffer_t *from = NULL == input ? output : input;
-    const car_data_t data = {.input = from,
-                             .output = output,
-                             .stage_input = !car_comm_usable(comm, from, reduction->alignment),
-                             .stage_output = !car_comm_usable(comm, output, reduction->alignment),
-                             .reduction = reduction,
-                             .count = count};
+    const car_data_t data = data_of(comm, NULL == input ? output : input, output, count, reduction);
     car_wait_for_t w = {.comm = comm,
                         .number = call,
                         .what = car_what_of(count, reduction),

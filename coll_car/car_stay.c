@@ -128,6 +128,20 @@ bool car_stay_here(car_comm_t *comm, const car_plan_t *plan, const car_reduction
     return true;
 }
 
+bool car_stay_ready(car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction)
+{
+    car_stay_t *stay = &comm->stay;
+    car_device_t *device = comm->device;
+
+    if (stay->here && !has_gone(device, stay->number)) {
+        return same_reduction(reduction, &stay->reduction) && plan->threads <= stay->threads;
+    }
+    const bool like_the_last = same_reduction(reduction, &stay->last), wants = car_pace_wants(&stay->pace);
+    stay->last = *reduction;
+    return ((wants && like_the_last) || CAR_STAY_ALWAYS == comm->params->stay)
+           && has_gone(device, atomic_load(&device->staying));
+}
+
 void car_stay_ring(car_comm_t *comm, const car_kernel_args_t *args)
 {
     const uintptr_t input = (uintptr_t) args->input, output = (uintptr_t) args->output;

@@ -30,6 +30,7 @@ typedef struct {
     bool asked;   /* whether this process may have such kernels at all: `may` is the answer */
     bool may;
     bool here;    /* a kernel stays, as far as this rank has heard */
+    bool begun;   /* the pace knows of the present call */
     int bell;     /* index of the host's word; -1: none */
     uint32_t number;  /* of the stay, among those of the device */
     uint32_t threads; /* of its block */
@@ -49,6 +50,12 @@ bool car_stay_allowed(struct car_comm *comm);
  * cannot is sent away.
  */
 bool car_stay_here(struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction);
+
+/*
+ * Whether such a call, if it is not done in another way, will be one for a kernel that stays: there is one, or the one that is
+ * launched should. Asked at most once per call, before all else; the answer promises nothing.
+ */
+bool car_stay_ready(struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction);
 
 /*
  * Rings for the call: buffers, count, tile, epoch, alignment and ticket of `args`. The ticket is the last one's

@@ -67,6 +67,7 @@ typedef struct mca_coll_car_module_t {
     struct coll_car_request *started; /* persistent requests that are under way */
     struct coll_car_request *bounced; /* nonblocking calls that the saved module does on copies */
     int look_score;         /* nonblocking calls that met their peers at once, against those that did not */
+    uint32_t quick;         /* small blocking calls that go to kernels that stay without asking for zero copy */
     uint32_t strangers;     /* blocking calls in a row that asked for zero copy in vain, and then do not ask for a while */
     car_lane_t calls;       /* of blocking calls that the host takes from phase to phase */
     struct mca_coll_car_module_t *next_busy; /* in the list of coll_car_progress.c */

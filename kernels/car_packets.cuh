@@ -11,6 +11,8 @@
 #include "car_reduce.cuh"
 #include "car_sync.cuh"
 
+#define CAR_PACKETS_IN_FLIGHT 8 /* of those that a thread waits for */
+
 CAR_DEVICE car_word16_t *car_inbox(const car_kernel_args_t &a, uint32_t owner, uint32_t epoch, uint32_t source)
 {
     return (car_word16_t *) (a.piece[owner] + a.push_offset
@@ -43,6 +45,7 @@ CAR_DEVICE uint32_t car_peer(const car_kernel_args_t &a, uint32_t i)
 template <int Bytes>
 CAR_DEVICE void car_send(const car_kernel_args_t &a, uint32_t epoch, uint32_t place, const car_words<Bytes> &mine)
 {
+#pragma unroll 1
     for (uint32_t i = 1; i < a.size; ++i) {
         car_send_to(a, car_peer(a, i), epoch, place, mine);
     }
@@ -55,79 +58,108 @@ CAR_DEVICE bool car_is_of(const car_word16_t &packet, uint32_t epoch)
 
 /*
  * Waits for the units at a `place` of the own inbox from the peers among the first `ranks`, and hands them to use(rank, unit) in
- * rank order; this rank gets its turn among them, with a unit of nothing. False if that lasts too long. Eight loads are in
- * flight at a time.
+ * rank order; this rank gets its turn among them, with a unit of nothing. False if that lasts too long. The loads of so many
+ * `Packets` are in flight at a time. What a thread does here is all that lies between the last peer's packet and the result, so
+ * it is short: what is asked for stands in registers, and one loop waits for all packets.
  */
-template <int Bytes, class Use>
+template <int Bytes, int Packets, class Use>
 CAR_DEVICE bool car_receive_units(const car_kernel_args_t &a, uint32_t epoch, uint32_t place, uint32_t ranks, Use use)
 {
-    const uint32_t packets = Bytes / CAR_PACKET_PAYLOAD, batch = 8 / packets;
-    const char *inbox = (const char *) (car_inbox(a, a.rank, epoch, 0) + place);
+    constexpr uint32_t packets = Bytes / CAR_PACKET_PAYLOAD, batch = Packets / packets > 0 ? Packets / packets : 1;
+    const uint32_t rank = a.rank, slot = a.push_slot;
+    const char *inbox = (const char *) (car_inbox(a, rank, epoch, 0) + place);
     car_patience patience = car_patience_new();
 
     for (uint32_t base = 0; base < ranks; base += batch) {
-        /* Cleared, or the compiler takes what is not loaded for something of the round before, and keeps registers for it. */
+        /* Epochs begin at 1. What is not awaited is there. */
         car_word16_t packet[batch][packets] = {};
 #pragma unroll
         for (uint32_t i = 0; i < batch; ++i) {
-            if (base + i < ranks && base + i != a.rank) {
+#pragma unroll
+            for (uint32_t k = 0; k < packets; ++k) {
+                packet[i][k].w[1] = packet[i][k].w[3] = base + i < ranks && base + i != rank ? 0 : epoch;
+            }
+        }
+        for (;;) {
+            bool there = true;
+#pragma unroll
+            for (uint32_t i = 0; i < batch; ++i) {
 #pragma unroll
                 for (uint32_t k = 0; k < packets; ++k) {
-                    packet[i][k] = car_load_packet((const car_word16_t *) (inbox + (uint64_t) (base + i) * a.push_slot) + k);
+                    if (!car_is_of(packet[i][k], epoch)) {
+                        packet[i][k] = car_load_packet((const car_word16_t *) (inbox + (uint64_t) (base + i) * slot) + k);
+                    }
                 }
+            }
+#pragma unroll
+            for (uint32_t i = 0; i < batch; ++i) {
+#pragma unroll
+                for (uint32_t k = 0; k < packets; ++k) {
+                    there = there && car_is_of(packet[i][k], epoch);
+                }
+            }
+            if (there) {
+                break;
+            }
+            if (!car_patience_left(patience, a.spin_ns)) {
+                return false;
             }
         }
 #pragma unroll
         for (uint32_t i = 0; i < batch; ++i) {
-            const uint32_t source = base + i;
-            if (source >= ranks) {
-                break;
-            }
-            car_words<Bytes> unit = {};
-            if (source != a.rank) {
+            if (base + i < ranks) {
+                car_words<Bytes> unit;
 #pragma unroll
                 for (uint32_t k = 0; k < packets; ++k) {
-                    while (!car_is_of(packet[i][k], epoch)) {
-                        if (!car_patience_left(patience, a.spin_ns)) {
-                            return false;
-                        }
-                        packet[i][k] = car_load_packet((const car_word16_t *) (inbox + (uint64_t) source * a.push_slot) + k);
-                    }
                     unit.w[2 * k] = packet[i][k].w[0];
                     unit.w[2 * k + 1] = packet[i][k].w[2];
                 }
+                use(base + i, unit);
             }
-            use(source, unit);
         }
     }
     return true;
 }
 
-/* Waits for one unit of all peers and folds it with this rank's; false if that lasts too long. */
-template <class R>
-CAR_DEVICE bool car_receive(const car_kernel_args_t &a, uint32_t epoch, uint32_t place,
-                            const car_words<R::unit_bytes> &mine, car_words<R::unit_bytes> &result)
+template <class R, int Packets>
+CAR_DEVICE bool car_receive_with(const car_kernel_args_t &a, const car_elements_t &what, uint32_t epoch, uint32_t place,
+                                 const car_words<R::unit_bytes> &mine, car_words<R::unit_bytes> &result)
 {
     typedef car_words<R::unit_bytes> unit_t;
+    const uint32_t rank = a.rank;
     typename R::template accumulator<R::unit_bytes> acc;
 
-    acc.begin(a.what, mine);
-    const bool there = car_receive_units<R::unit_bytes>(
+    acc.begin(what, mine);
+    const bool there = car_receive_units<R::unit_bytes, Packets>(
         a, epoch, place, a.size, [&](uint32_t source, const unit_t &unit) {
-            unit_t next = unit;
-            if (source == a.rank) {
-                next = mine;
-            }
+            const unit_t next = source == rank ? mine : unit;
             if (0 == source) {
-                acc.begin(a.what, next);
+                acc.begin(what, next);
             } else {
-                acc.add(a.what, next);
+                acc.add(what, next);
             }
         });
     if (there) {
-        result = acc.end(a.what);
+        result = acc.end(what);
     }
     return there;
+}
+
+/*
+ * Waits for one unit of all peers and folds it with this rank's; false if that lasts too long. Few ranks have
+ * code of their own: it is shorter, and a kernel that has just begun has none of it in the cache of instructions.
+ */
+template <class R>
+CAR_DEVICE bool car_receive(const car_kernel_args_t &a, const car_elements_t &what, uint32_t epoch, uint32_t place,
+                            const car_words<R::unit_bytes> &mine, car_words<R::unit_bytes> &result)
+{
+    if (a.size <= 2) {
+        return car_receive_with<R, 2>(a, what, epoch, place, mine, result);
+    }
+    if (a.size <= 4) {
+        return car_receive_with<R, 4>(a, what, epoch, place, mine, result);
+    }
+    return car_receive_with<R, CAR_PACKETS_IN_FLIGHT>(a, what, epoch, place, mine, result);
 }
 
 #endif /* CAR_PACKETS_CUH */

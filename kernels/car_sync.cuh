@@ -124,15 +124,20 @@ CAR_DEVICE void car_tell_host(uint32_t *ended, uint64_t *word, uint32_t words, u
     car_store_relaxed_sys64(word, (uint64_t) ticket << 32 | done >> 16);
 }
 
-/* The end of a block of an exchange, finished or leaving: its progress is kept for the next launch. */
-CAR_DEVICE void car_end(const car_kernel_args_t &a, const car_progress_t &p)
+/*
+ * The end of a block in the call with that ticket, whose last exchange is the one before `end`; finished or leaving: its progress
+ * is kept for the next launch.
+ */
+CAR_DEVICE void car_end(const car_kernel_args_t &a, const car_progress_t &p, uint32_t end, uint32_t ticket)
 {
+    const bool left = p.finished != end;
+
     car_block_barrier();
     if (0 != car_thread()) {
         return;
     }
     /* A grid of one block that has finished is not launched again. */
-    if (1 != car_blocks() || p.finished != a.end) {
+    if (1 != car_blocks() || left) {
         car_word16_t w;
         w.w[0] = p.published;
         w.w[1] = p.reduced;
@@ -140,7 +145,7 @@ CAR_DEVICE void car_end(const car_kernel_args_t &a, const car_progress_t &p)
         w.w[3] = 0;
         car_store((car_word16_t *) &a.own->progress[car_block()], w);
     }
-    car_tell_host(&a.own->blocks_done, a.done, CAR_DONE_WORDS, a.ticket, p.finished != a.end, a.output_is_remote);
+    car_tell_host(&a.own->blocks_done, a.done, CAR_DONE_WORDS, ticket, left, a.output_is_remote);
 }
 
 #endif /* CAR_SYNC_CUH */

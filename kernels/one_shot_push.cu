@@ -3,11 +3,12 @@
 
 template <class R> CAR_DEVICE void car_one_shot_push(const car_kernel_args_t &a)
 {
+    const car_operands o = car_operands_of(a);
     car_progress_t p = car_begin(a);
 
-    while (p.finished != a.end && car_push_round<R>(a, p)) {
+    while (p.finished != a.end && car_push_round<R>(a, o, p)) {
     }
-    car_end(a, p);
+    car_end(a, p, a.end, a.ticket);
 }
 
 #define CAR_ALGORITHM one_shot_push

@@ -4,31 +4,30 @@
  */
 #include "one_shot_push.cuh"
 
-CAR_DEVICE void car_take_word(car_kernel_args_t &next, uint32_t packet, const car_word16_t &bell)
-{
-    const uint64_t both = (uint64_t) bell.w[2] << 32 | bell.w[0];
+/* What changes from call to call, as the bell's packets have it: two words of each. */
+struct car_turn {
+    uint32_t word[CAR_BELL_PACKETS][2];
+};
 
-    if (CAR_BELL_INPUT == packet) {
-        next.input = (const void *) both;
-    } else if (CAR_BELL_OUTPUT == packet) {
-        next.output = (void *) both;
-    } else if (CAR_BELL_ELEMENTS == packet) {
-        next.what.count = bell.w[0];
-        next.tile = bell.w[2];
-    } else {
-        next.epoch = next.first = bell.w[0];
-        next.end = bell.w[0] + 1;
-        next.vector_input = bell.w[2] & CAR_BELL_VECTOR_INPUT ? 1 : 0;
-        next.vector_output = bell.w[2] & CAR_BELL_VECTOR_OUTPUT ? 1 : 0;
-        next.ticket = bell.w[1];
-    }
+/* The next call; all else is as it was. */
+CAR_DEVICE void car_take(const car_turn &turn, car_operands &o)
+{
+    const uint32_t flags = turn.word[CAR_BELL_EPOCH][1];
+
+    o.input = (const void *) ((uint64_t) turn.word[CAR_BELL_INPUT][1] << 32 | turn.word[CAR_BELL_INPUT][0]);
+    o.output = (void *) ((uint64_t) turn.word[CAR_BELL_OUTPUT][1] << 32 | turn.word[CAR_BELL_OUTPUT][0]);
+    o.what.count = turn.word[CAR_BELL_ELEMENTS][0];
+    o.tile = turn.word[CAR_BELL_ELEMENTS][1];
+    o.epoch = turn.word[CAR_BELL_EPOCH][0];
+    o.vector_input = 0 != (flags & CAR_BELL_VECTOR_INPUT);
+    o.vector_output = 0 != (flags & CAR_BELL_VECTOR_OUTPUT);
 }
 
 /*
  * Waits for the bell of the next call; false, on all threads, if it does not come in time or says to go. One thread
- * per packet polls, acquires and takes what its packet says; the barrier hands both to the others.
+ * per packet polls, acquires and passes on what its packet says; the barrier hands both to the others.
  */
-CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uint64_t until, car_kernel_args_t &next)
+CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uint64_t until, car_turn &next)
 {
     const uint64_t now = car_nanoseconds(), patience = now + s.stay_ns < until ? now + s.stay_ns : until;
     const uint32_t packet = car_thread();
@@ -42,36 +41,31 @@ CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uin
         } while (!car_is_of(bell, ticket) && car_nanoseconds() < patience);
         /* What came at the last moment counts only if all packets did: the barrier decides. */
         goes_on = car_is_of(bell, ticket) && !(CAR_BELL_EPOCH == packet && 0 != (bell.w[2] & CAR_BELL_GO));
-        if (goes_on) {
-            car_take_word(next, packet, bell);
-        }
+        next.word[packet][0] = bell.w[0];
+        next.word[packet][1] = bell.w[2];
     }
     return car_block_all(goes_on);
 }
 
 template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t &s)
 {
-    /* In turns: threads may still read the arguments of a call when the next ones come. */
-    CAR_SHARED(car_kernel_args_t, calls, 2);
+    /* In turns: threads may still read what one call is about when the next one comes. */
+    CAR_SHARED(car_turn, turns, 2);
+    const car_kernel_args_t &a = s.call;
     const uint64_t until = car_nanoseconds() + s.total_ns;
-    uint32_t ticket = s.call.ticket, turn = 0;
+    car_operands o = car_operands_of(a);
 
-    if (car_thread() + 1 == car_threads_per_block()) {
-        calls[0] = s.call;
-        calls[1] = s.call;
-        calls[0].resume = calls[1].resume = 0;
-    }
-    car_block_barrier();
-    for (;;) {
-        const car_kernel_args_t &call = calls[turn];
-        car_progress_t p = car_begin(call);
-        const bool finished = car_push_round<R>(call, p);
-        car_end(call, p);
-        turn ^= 1;
-        if (!finished || !car_wait_for_bell(s, ticket + 1, until, calls[turn])) {
+    for (uint32_t ticket = a.ticket;; ++ticket) {
+        car_progress_t p;
+        p.published = p.reduced = p.finished = o.epoch;
+        p.unused = 0;
+        const bool finished = car_push_round<R>(a, o, p);
+        car_end(a, p, o.epoch + 1, ticket);
+        car_turn &next = turns[ticket % 2];
+        if (!finished || !car_wait_for_bell(s, ticket + 1, until, next)) {
             break;
         }
-        ++ticket;
+        car_take(next, o);
     }
     if (0 == car_thread()) {
         /* Whoever reads that it has gone finds the end of every call that it took. */

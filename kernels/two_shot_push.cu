@@ -99,7 +99,7 @@ CAR_DEVICE bool car_reduce_unit(const car_kernel_args_t &a, uint32_t epoch, cons
     bool there = true;
 
     if (to_do) {
-        there = car_receive<R>(a, epoch, u.operands, mine, result);
+        there = car_receive<R>(a, a.what, epoch, u.operands, mine, result);
         if (there) {
             car_send(a, epoch, u.results, result);
         }
@@ -121,7 +121,7 @@ template <class R> CAR_DEVICE bool car_gather_units(const car_kernel_args_t &a, 
     const car_kernel_args_t *args = &a;
     const car_units u = car_units_of<R>(a, epoch);
 
-    const bool there = car_receive_units<R::unit_bytes>(
+    const bool there = car_receive_units<R::unit_bytes, CAR_PACKETS_IN_FLIGHT>(
         a, epoch, u.results, u.shares, [args, u](uint32_t share, const unit_t &result) {
             if (share != args->rank) {
                 car_write_unit<R>(*args, u, share, result);
@@ -154,7 +154,7 @@ template <class R> CAR_DEVICE void car_two_shot_push(const car_kernel_args_t &a)
             ++p.finished;
         }
     }
-    car_end(a, p);
+    car_end(a, p, a.end, a.ticket);
 }
 
 #define CAR_ALGORITHM two_shot_push

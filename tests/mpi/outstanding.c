@@ -264,7 +264,7 @@ static void fill_gpu(void)
     const bool simulated = gpu_simulated();
 
     if (run.fill) {
-        GPU_OK(gpu.LaunchKernel(run.spin, simulated ? 4 : 2 * (unsigned) run.processors, 1, 1, simulated ? 32 : 1024, 1, 1, 0,
+        GPU_OK(gpu.LaunchKernel(run.spin, simulated ? 4 : 4 * (unsigned) run.processors, 1, 1, simulated ? 32 : 512, 1, 1, 0,
                                 run.stream, parameters, NULL));
     }
 }

@@ -29,6 +29,18 @@ def test_kernels_that_go_while_they_are_rung_for(build, check, full, stay_us):
                   car={**LONG, "stay_us": stay_us}))
 
 
+def test_many_ranks_on_a_gpu_agree_that_kernels_stay(build, check):
+    """Their small calls would be zero copy by one kernel of one rank (coll_car_zero_copy_again is 1): all or none go without."""
+    check(run(build, "stay", "--case", "between", "--rounds", 400, "--gap", 0, "--served", 200, ranks=6, gpus=simulated(build),
+              car={**LONG, "zero_copy_again": 1}))
+
+
+def test_some_of_many_ranks_may_have_none_that_stay(build, check):
+    """Then none has, but for a first call, with buffers that nobody knows: the others are zero copy."""
+    check(run(build, "stay", "--case", "between", "--rounds", 200, "--gap", 0, "--stays", 2, ranks=6, gpus=simulated(build),
+              car={**LONG, "zero_copy_again": 1}, rank_env={2: {"OMPI_MCA_coll_car_stay": "off"}}))
+
+
 def test_everything_else_in_between(build, check):
     check(run(build, "stay", "--case", "changes", "--rounds", 800, "--gap", 50, "--served", 20, ranks=3,
               gpus=simulated(build, 2), car=LONG))
