@@ -140,7 +140,7 @@ def faults():
 
     def job(signal, form, size, car, before):
         # Before the first call there is all of the set-up, and a call takes longer the larger it is, for the program above all.
-        at = moments.randrange(60000 if before == 0 else 5000 + size // 100)
+        at = moments.randrange(20000 if before == 0 else 5000 + size // 100)
         arguments = ("--how", "amid", "--signal", signal, "--at-us", at, "--form", form, "--bytes", size, "--before", before)
         if signal == "stop":
             arguments += ("--expect", "right", "--ms", 700, "--calls", 30)
@@ -168,6 +168,7 @@ def sections():
         Job("persistent", ("--requests", 30), timeout=60),
         Job("zero_copy", ("--times", 50), car={"zero_copy_min": 1 << 20}, timeout=60),
     ]))
+    found.append(Section("one rank per GPU, 2 GPUs, faults", 2, False, faults(), gpus_needed=2, faults=True))
     found += [Section(f"3 ranks {how} MPS, faults", 3, how == "under", faults(), one_gpu=True, faults=True)
               for how in ("under", "without")]
     found.append(Section("compute-sanitizer", 2, False, one_gpu=True, tool="compute-sanitizer", jobs=[
@@ -177,7 +178,7 @@ def sections():
         for program, arguments in (("allreduce", sanitized),
                                    ("types", ("--reference", "no", "--types", "short_int,double_int,c_double_complex,int8")))
         for tool, more in (("memcheck", ("--report-api-errors", "no")), ("racecheck", ()), ("synccheck", ()),
-                           ("initcheck", ("--track-unused-memory", "no")))
+                           ("initcheck", ()))
         for algorithm in ALGORITHMS
     ]))
     return found

@@ -190,7 +190,7 @@ static void survive(MPI_Comm comm, gpu_buffer_t *buffer, int count, pid_t pid, u
 int main(int argc, char **argv)
 {
     pid_t pid = getpid();
-    pthread_t thread;
+    pthread_t thread, alarm;
     MPI_Comm comm;
 
     test_options(argc, argv, "how ms form bytes buffers before calls signal at-us expect then limit-ms");
@@ -220,7 +220,6 @@ int main(int argc, char **argv)
     }
     MPI_Barrier(MPI_COMM_WORLD);
     if (last && amid) {
-        pthread_t alarm;
         pthread_create(&alarm, NULL, signal_itself, &number);
     } else if (last) {
         go(how);
@@ -238,6 +237,11 @@ int main(int argc, char **argv)
         usleep(late);
         CHECK(MPI_SUCCESS == checked_allreduce(&buffer, count, comm, call), "call %d gives an error", call);
     }
+    if (last && amid) {
+        pthread_cancel(alarm);
+        pthread_join(alarm, NULL);
+    }
+    MPI_Barrier(MPI_COMM_WORLD); /* it may have stopped to the last: nothing continues it after this */
     if (0 == test.rank) {
         pthread_cancel(thread);
         pthread_join(thread, NULL);
