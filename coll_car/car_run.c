@@ -447,7 +447,7 @@ static bool small_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *pl
     car_comm_t *comm = w->comm;
     uint32_t left = 0;
 
-    car_pace_begin(&comm->stay.pace, nanoseconds(), comm->params->stay_us * UINT64_C(1000));
+    car_stay_begin(comm, w->number, nanoseconds());
     const car_end_t end = car_stay_here(comm, plan, data->reduction) ? ring(w, data, plan, &left) : CAR_MISSED;
     bool done = false;
 
@@ -463,7 +463,7 @@ static bool small_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *pl
         CAR_COUNT(comm->counters->calls_stayed, 1);
         done = compare_lines(w);
     }
-    car_pace_end(&comm->stay.pace, nanoseconds());
+    car_stay_end(comm, nanoseconds());
     return done;
 }
 
