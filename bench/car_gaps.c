@@ -7,8 +7,8 @@
  *
  * prints CSV: pattern, gap_us, us, stayed. `us` is the time of an iteration, gap included, the mean over iterations
  * and ranks: a median would not see what happens now and then. `stayed` is the part of the calls of rank 0 that needed
- * no launch. Each pattern has a communicator of its own, so that none has learnt from the one before. What is done in
- * each iteration, before a pause of the host for the gap:
+ * no launch. Each pattern has a communicator of its own, so that none has learnt from the one before; its first
+ * iterations, which set it up, do not count. What is done in each iteration, before a pause of the host for the gap:
  *
  *   allreduce   nothing else
  *   stream      cuStreamSynchronize of an idle stream of the program's
@@ -27,6 +27,7 @@
 #include "test_kernel_args.h"
 
 #define BURST_CALLS 12
+#define WARM_UP 20
 
 enum { ALLREDUCE, STREAM, KERNEL, FULL, DEVICE, FREE, BURST, PATTERNS };
 static const char *const names[PATTERNS] = {"allreduce", "stream", "kernel", "full", "device", "free", "burst"};
@@ -80,15 +81,8 @@ static void something_else(int pattern)
     GPU_OK(gpu.StreamSynchronize(program.stream));
 }
 
-static void measure(int pattern, double gap_us, int iterations)
+static void iterate(MPI_Comm comm, int pattern, double gap_us, int iterations)
 {
-    const car_counters_t before = test_counters();
-    MPI_Comm comm;
-    double mean;
-
-    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
-    MPI_Barrier(comm);
-    const double start = MPI_Wtime();
     for (int i = 1; i <= iterations; ++i) {
         MPI_Allreduce(MPI_IN_PLACE, program.buffer.address, program.count, MPI_UINT32_T, MPI_SUM, comm);
         if (BURST != pattern) {
@@ -99,6 +93,19 @@ static void measure(int pattern, double gap_us, int iterations)
             pause_for(gap_us);
         }
     }
+}
+
+static void measure(int pattern, double gap_us, int iterations)
+{
+    MPI_Comm comm;
+    double mean;
+
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+    iterate(comm, pattern, gap_us, WARM_UP);
+    MPI_Barrier(comm);
+    const car_counters_t before = test_counters();
+    const double start = MPI_Wtime();
+    iterate(comm, pattern, gap_us, iterations);
     const double us = (MPI_Wtime() - start) * 1e6 / iterations / test.size;
     const car_counters_t since = test_since(&before);
     MPI_Reduce(&us, &mean, 1, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD);

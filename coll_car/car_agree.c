@@ -118,8 +118,8 @@ static void post(car_lane_t *lane, car_call_t *op)
 
     mine->device = op->device;
     mine->context = NULL != lane->comm || car_cuda_in_use();
-    mine->quick = op->call && op->device && NULL != lane->comm && !lane->comm->takes_turns
-                  && car_comm_quick(lane->comm, &op->input, &op->output, op->count, &op->reduction);
+    mine->quick = 0 != op->call && op->device && NULL != lane->comm && !lane->comm->takes_turns
+                  && car_comm_quick(lane->comm, op->call, &op->input, &op->output, op->count, &op->reduction);
     record->what = lane->what[op->number % CAR_CONTROL_WINDOW] = car_what_of(op->count, &op->reduction);
     mine->room = 0;
     mine->in.id = mine->out.id = 0;
@@ -400,7 +400,7 @@ static bool all_quick(const car_lane_t *lane)
 
 static car_path_t without_zero_copy(const car_lane_t *lane, const car_call_t *op)
 {
-    return op->call && !lane->comm->takes_turns ? CAR_PATH_NONE : CAR_PATH_STAGED;
+    return 0 != op->call && !lane->comm->takes_turns ? CAR_PATH_NONE : CAR_PATH_STAGED;
 }
 
 /* What the ranks bring, from everybody's records. */
@@ -482,7 +482,7 @@ static bool decide_growth(car_lane_t *lane, car_call_t *op, uint64_t room)
  */
 static bool plain(const car_lane_t *lane, const car_call_t *op)
 {
-    return NULL != lane->comm && op->device && !op->call && !may_be_zero_copy(lane) && !may_grow(lane, op);
+    return NULL != lane->comm && op->device && 0 == op->call && !may_be_zero_copy(lane) && !may_grow(lane, op);
 }
 
 static bool decide(car_lane_t *lane)
@@ -501,7 +501,7 @@ static bool decide(car_lane_t *lane)
     }
     read_kinds(lane, &device, &context);
     if (!device) {
-        return decided(lane, op, op->call ? CAR_PATH_NONE : CAR_PATH_HOST);
+        return decided(lane, op, 0 != op->call ? CAR_PATH_NONE : CAR_PATH_HOST);
     }
     if (NULL == lane->comm) {
         const car_attach_t attached = context ? lane->attach(lane, op) : CAR_ATTACH_NEVER;
@@ -509,7 +509,7 @@ static bool decide(car_lane_t *lane)
             return CAR_ATTACH_NEVER == attached ? decided(lane, op, CAR_PATH_HOST) : false;
         }
     }
-    if (op->call && all_quick(lane)) {
+    if (0 != op->call && all_quick(lane)) {
         op->quick = true;
         return decided(lane, op, CAR_PATH_NONE);
     }

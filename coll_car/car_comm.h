@@ -171,12 +171,12 @@ bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *inp
                         uint64_t count, const car_reduction_t *reduction);
 
 /*
- * Whether the ranks' next call, if it is not done in another way, will be one for a kernel that stays, as far as this rank can
+ * Whether the communicator's call with that number, if it is not done in another way, will be one for a kernel that stays, as far as this rank can
  * tell (car_stay_ready). `input` is not NULL. After true or false the call is done by car_comm_allreduce, or
  * car_comm_small_ended tells that it has been done otherwise.
  */
-bool car_comm_quick(car_comm_t *comm, const car_buffer_t *input, const car_buffer_t *output, uint64_t count,
-                    const car_reduction_t *reduction);
+bool car_comm_quick(car_comm_t *comm, uint64_t number, const car_buffer_t *input, const car_buffer_t *output,
+                    uint64_t count, const car_reduction_t *reduction);
 void car_comm_small_ended(car_comm_t *comm);
 
 #endif /* CAR_COMM_H */

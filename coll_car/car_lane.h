@@ -37,7 +37,7 @@ typedef struct car_call {
     car_reduction_t reduction;
     car_host_fold_fn_t fold;
     const void *fold_context;
-    bool call; /* of the lane for blocking calls: CAR_PATH_NONE is an answer */
+    uint64_t call; /* of the lane for blocking calls: its number on the communicator, and CAR_PATH_NONE is an answer; else 0 */
 
     /* The lane's: */
     struct car_call *next;

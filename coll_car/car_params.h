@@ -46,7 +46,7 @@ typedef enum {
 /* Whether a kernel stays after a small call for the next one (car_stay.h). */
 typedef enum {
     CAR_STAY_OFF,
-    CAR_STAY_ADAPTIVE, /* while calls follow each other quickly, and it serves them */
+    CAR_STAY_ADAPTIVE, /* while calls follow each other quickly, and sooner with it */
     CAR_STAY_ALWAYS
 } car_stay_when_t;
 

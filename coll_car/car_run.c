@@ -446,11 +446,11 @@ static car_end_t ring(car_wait_for_t *w, const car_data_t *data, const car_plan_
     return end;
 }
 
-static void begin_small(car_comm_t *comm)
+static void begin_small(car_comm_t *comm, uint64_t number)
 {
     if (!comm->stay.begun) {
         comm->stay.begun = true;
-        car_pace_begin(&comm->stay.pace, nanoseconds(), comm->params->stay_us * UINT64_C(1000));
+        car_stay_begin(comm, number, nanoseconds());
     }
 }
 
@@ -458,7 +458,7 @@ void car_comm_small_ended(car_comm_t *comm)
 {
     if (comm->stay.begun) {
         comm->stay.begun = false;
-        car_pace_end(&comm->stay.pace, nanoseconds());
+        car_stay_end(comm, nanoseconds());
     }
 }
 
@@ -467,7 +467,7 @@ static bool small_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *pl
     car_comm_t *comm = w->comm;
     uint32_t left = 0;
 
-    begin_small(comm);
+    begin_small(comm, w->number);
     const car_end_t end = car_stay_here(comm, plan, data->reduction) ? ring(w, data, plan, &left) : CAR_MISSED;
     bool done = false;
 
@@ -498,8 +498,8 @@ static car_data_t data_of(const car_comm_t *comm, const car_buffer_t *input, con
                         .count = count};
 }
 
-bool car_comm_quick(car_comm_t *comm, const car_buffer_t *input, const car_buffer_t *output, uint64_t count,
-                    const car_reduction_t *reduction)
+bool car_comm_quick(car_comm_t *comm, uint64_t number, const car_buffer_t *input, const car_buffer_t *output,
+                    uint64_t count, const car_reduction_t *reduction)
 {
     const car_data_t data = data_of(comm, input, output, count, reduction);
     const car_plan_t plan = car_plan_make(&comm->limits, count, reduction->element, reduction->unit);
@@ -507,7 +507,7 @@ bool car_comm_quick(car_comm_t *comm, const car_buffer_t *input, const car_buffe
     if (!car_stay_allowed(comm) || !is_small(comm, &data, &plan)) {
         return false;
     }
-    begin_small(comm);
+    begin_small(comm, number);
     return car_stay_ready(comm, &plan, reduction);
 }
 

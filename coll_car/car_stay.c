@@ -87,7 +87,7 @@ _Static_assert(2 * CAR_BELL_PACKETS <= CAR_DONE_WORDS, "a bell fits a line of th
 static void gone(car_comm_t *comm)
 {
     comm->stay.here = false;
-    car_pace_gone(&comm->stay.pace, comm->params->stay_us * UINT64_C(1000));
+    car_pace_gone(&comm->stay.pace);
 }
 
 void car_stay_send_away(car_comm_t *comm)
@@ -133,7 +133,10 @@ bool car_stay_ready(car_comm_t *comm, const car_plan_t *plan, const car_reductio
     car_stay_t *stay = &comm->stay;
     car_device_t *device = comm->device;
 
-    if (stay->here && !has_gone(device, stay->number)) {
+    if (stay->here && has_gone(device, stay->number)) {
+        gone(comm);
+    }
+    if (stay->here) {
         return same_reduction(reduction, &stay->reduction) && plan->threads <= stay->threads;
     }
     const bool like_the_last = same_reduction(reduction, &stay->last), wants = car_pace_wants(&stay->pace);
@@ -178,6 +181,27 @@ void car_stay_served(car_comm_t *comm)
 void car_stay_left(car_comm_t *comm)
 {
     gone(comm);
+}
+
+/* --- when the program calls --------------------------------------------------------------------------------------- */
+
+static uint64_t stay_ns(const car_comm_t *comm)
+{
+    return comm->params->stay_us * UINT64_C(1000);
+}
+
+void car_stay_begin(car_comm_t *comm, uint64_t number, uint64_t now)
+{
+    car_pace_begin(&comm->stay.pace, now, number, stay_ns(comm));
+}
+
+void car_stay_end(car_comm_t *comm, uint64_t now)
+{
+    car_stay_t *stay = &comm->stay;
+
+    if (!car_pace_end(&stay->pace, now, stay->here, stay_ns(comm)) && CAR_STAY_ALWAYS != comm->params->stay) {
+        car_stay_send_away(comm);
+    }
 }
 
 /* --- launching ---------------------------------------------------------------------------------------------------- */

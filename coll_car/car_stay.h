@@ -5,10 +5,12 @@
  * Part of a communicator (car_comm.h): one call at a time, as for all of it. car_run.c uses it in this order:
  *
  *   car_stay_allowed  may there be one at all?
+ *   car_stay_begin    a small call begins
  *   car_stay_here     does a kernel stay that can take the call?
  *     car_stay_ring   then the call is its; done, gone or a failure follows
  *   car_stay_wanted   else: should the kernel that is launched now stay?
  *     car_stay_launch then it is this one
+ *   car_stay_end      the call returns
  */
 #ifndef CAR_STAY_H
 #define CAR_STAY_H
@@ -44,6 +46,13 @@ typedef struct {
 
 /* Whether there may be such kernels for this communicator, in this process. Looks once at what cannot change. */
 bool car_stay_allowed(struct car_comm *comm);
+
+/*
+ * A small call, `number` of all calls of the communicator, begins; it returns. Times in nanoseconds. At its end the
+ * kernel is sent away if it has turned out that a stay does not pay, or it is time to see whether it still does.
+ */
+void car_stay_begin(struct car_comm *comm, uint64_t number, uint64_t now);
+void car_stay_end(struct car_comm *comm, uint64_t now);
 
 /*
  * Whether a kernel stays that can take a call with this plan, of one block and one round, and reduction. One that

@@ -303,7 +303,7 @@ static car_path_t lane_allreduce(mca_coll_car_module_t *module, const call_t *ca
                    .reduction = call->found->reduction,
                    .fold = coll_car_fold,
                    .fold_context = &fold,
-                   .call = true};
+                   .call = module->call};
 
     if (lane->comm->takes_turns && !car_lane_use_piece(lane, bytes_of(call))) {
         *failed = true;

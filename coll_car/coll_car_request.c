@@ -383,7 +383,7 @@ static int queued(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, c
     request->op.reduction = found->reduction;
     request->op.fold = coll_car_fold;
     request->op.fold_context = &request->fold;
-    request->op.call = false;
+    request->op.call = 0;
     coll_car_lock();
     if (COLL_CAR_ASLEEP == module->state && !module->wake.under_way) {
         coll_car_wake_begin(module);

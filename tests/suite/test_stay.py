@@ -1,5 +1,6 @@
 """A kernel that stays after a small call and is rung for with the next one: docs/protocol.md, "The kernel that stays"."""
 import os
+import re
 import subprocess
 
 import pytest
@@ -14,6 +15,9 @@ pytestmark = pytest.mark.by_turns
 # On simulated GPUs, whose times mean nothing, a stay has to be longer than on real ones for calls to come in time.
 LONG = {"stay": "always", "stay_us": 5000, "stay_total_us": 1000000}
 ADAPTIVE = {"stay": "adaptive", "stay_us": 5000, "stay_total_us": 1000000}
+
+# None ends by itself, nor because a peer is late.
+ENDLESS = {"stay_us": 500000, "spin_us": 500000}
 
 
 @pytest.mark.parametrize("devices", [1, 3])
@@ -77,6 +81,24 @@ def test_it_takes_no_more_calls_after_its_time(build, check):
 def test_adaptive_serves_calls_that_come_quickly(build, check):
     check(run(build, "stay", "--case", "between", "--rounds", 1500, "--gap", 0, "--served", 500, ranks=2,
               gpus=simulated(build), car=ADAPTIVE))
+
+
+def counts(result):
+    """Calls by one_shot_push, those of them without a launch, and kernels that stayed."""
+    return map(int, re.search(r"(\d+) calls of rank 0.* (\d+) of them .* (\d+) kernels stayed", result.line("ok ")).groups())
+
+
+def test_adaptive_sends_it_away_to_see_what_calls_take_without(build, check):
+    """16 of 4096 calls are launched, besides the first 16 and those that begin a stay."""
+    calls, served, stays = counts(check(run(build, "stay", "--case", "between", "--rounds", 5000, "--gap", 0, "--served", 2500, ranks=2,
+                                            gpus=simulated(build), car={**ADAPTIVE, **ENDLESS})))
+    assert stays >= 2 and calls - served >= 2 * 17
+
+
+def test_always_never_sends_it_away_for_that(build, check):
+    """A stay ends after a second at the latest; there are nine times 4096 calls."""
+    check(run(build, "stay", "--case", "between", "--rounds", 40000, "--gap", 0, "--stays", 9, ranks=2,
+              gpus=simulated(build), car={**LONG, **ENDLESS}))
 
 
 @pytest.mark.parametrize("what", ["device", "free"])
