@@ -67,6 +67,7 @@ typedef struct {
     double floor_slowest;              /* of the rank that was the last to know of the end of its own kernel */
     double exchange, exchange_slowest; /* a launch of the least kernel that exchanges a packet: mean over ranks, and slowest */
     double hop;                        /* what each further exchange of that kernel takes */
+    double doorbell;                   /* from a word that the host writes to the answer of a kernel that is there */
 } bench_parts_t;
 
 typedef struct {

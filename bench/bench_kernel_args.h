@@ -17,6 +17,14 @@ typedef struct {
 #define BENCH_EXCHANGE_BYTES 16
 #define BENCH_ROUNDS 101
 
+/* bench_echo. */
+typedef struct {
+    const uint32_t *bell; /* mapped host memory */
+    uint32_t *answer;     /* the same */
+    uint32_t first;       /* what is waited for first; then one more each time */
+    uint32_t rounds;
+} bench_echo_args_t;
+
 /* bench_exchange. An inbox has two slots of BENCH_MAX_RANKS packets, zero at first. */
 typedef struct {
     char *inbox[BENCH_MAX_RANKS];

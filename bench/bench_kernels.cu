@@ -54,6 +54,21 @@ CAR_KERNEL(bench_exchange, bench_exchange_args_t, a)
     }
 }
 
+/* Answers what the host writes, again and again: all that a kernel can do which is there already and moves no data. */
+CAR_KERNEL(bench_echo, bench_echo_args_t, a)
+{
+    for (uint32_t k = 0; 0 == car_thread() && k < a.rounds; ++k) {
+        const uint64_t deadline = car_nanoseconds() + BENCH_PATIENCE_NS;
+        while (car_load_acquire_sys(a.bell) != a.first + k) {
+            car_pause();
+            if (car_nanoseconds() > deadline) {
+                return;
+            }
+        }
+        car_store_relaxed_sys(a.answer, a.first + k);
+    }
+}
+
 /* Copies packs; which side is the peer's decides whether the link carries reads or writes. Four loads in flight. */
 CAR_KERNEL(bench_copy, bench_kernel_args_t, a)
 {

@@ -32,7 +32,7 @@ static const char usage[] =
     "  --overlap                   how much of MPI_Iallreduce a computation hides, on the host and on the GPU;\n"
     "                              --probes N: calls of MPI_Test meanwhile (default 10)\n"
     "  --phases                    microseconds of a call in post, launch, wait and other, where coll/car counts them\n"
-    "  --parts                     what a small call cannot do without: the least exchange by a launch, and a hop of packets\n"
+    "  --parts                     what a small call cannot do without: the least exchange by a launch, a hop of packets, a bell\n"
     "  --links FILE                also the bandwidth between all pairs of GPUs, and of all at once, as CSV\n"
     "  --csv FILE, --json FILE     also write the figures there; --plot FILE.svg: draw them (needs gnuplot)\n";
 

@@ -145,6 +145,43 @@ double bench_measure_floor(bool graph)
 
 /* --- the parts of a small call ----------------------------------------------------------------------------------------- */
 
+/* From a word of the host's to the answer of a kernel that is there; median over calls of the mean over ranks. */
+static double doorbell(void)
+{
+    const int calls = gpu_simulated() ? 50 : PROBE_CALLS;
+    double *mine = malloc((size_t) calls * sizeof(double));
+    bench_echo_args_t args = {.first = 1, .rounds = (uint32_t) calls};
+    void *parameters[] = {&args}, *memory;
+    CUdeviceptr on_device;
+    CUstream stream;
+
+    GPU_OK(gpu.MemHostAlloc(&memory, 2 * 64, CU_MEMHOSTALLOC_DEVICEMAP));
+    GPU_OK(gpu.MemHostGetDevicePointer(&on_device, memory, 0));
+    GPU_OK(gpu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    volatile uint32_t *bell = memory, *answer = (volatile uint32_t *) memory + 16;
+    *bell = *answer = 0;
+    args.bell = (const uint32_t *) (uintptr_t) on_device;
+    args.answer = (uint32_t *) (uintptr_t) on_device + 16;
+    GPU_OK(gpu.LaunchKernel(bench_kernel("bench_echo"), 1, 1, 1, 32, 1, 1, 0, stream, parameters, NULL));
+    for (uint32_t i = 0; i < (uint32_t) calls; ++i) {
+        MPI_Barrier(MPI_COMM_WORLD);
+        const double start = MPI_Wtime();
+        *bell = i + 1;
+        while (*answer != i + 1) {
+            if (gpu_simulated()) {
+                (void) gpu.StreamQuery(stream);
+            }
+        }
+        mine[i] = (MPI_Wtime() - start) * 1e6;
+    }
+    const double median = bench_median_of_means(mine, calls);
+    GPU_OK(gpu.StreamSynchronize(stream));
+    GPU_OK(gpu.StreamDestroy(stream));
+    GPU_OK(gpu.MemFreeHost(memory));
+    free(mine);
+    return median;
+}
+
 static bool measure_parts(bool graph, bench_parts_t *parts)
 {
     bench_exchange_args_t args = {.rank = (uint32_t) test.rank, .size = (uint32_t) test.size};
@@ -153,6 +190,7 @@ static bool measure_parts(bool graph, bench_parts_t *parts)
     CUdeviceptr own, mapped[BENCH_MAX_RANKS];
 
     parts->floor_slowest = floor_times(graph).slowest;
+    parts->doorbell = doorbell();
     probe_new(&p, &args.to);
     GPU_OK(gpu.MemAlloc(&own, bytes));
     GPU_OK(gpu.MemsetD8Async(own, 0, bytes, p.stream));
