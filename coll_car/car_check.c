@@ -14,7 +14,7 @@ const char *car_check_offer(const car_offer_t *offer)
         || offer->devices > CAR_PROCESSES_MOST) {
         return "a number of processes or GPUs that cannot be";
     }
-    if (offer->threads < 32 || offer->threads > CAR_THREADS || 0 == offer->resident_blocks
+    if (offer->threads < 32 || offer->threads > CAR_MAX_THREADS || 0 == offer->resident_blocks
         || offer->resident_blocks > CAR_BLOCKS_MOST) {
         return "blocks that cannot be";
     }
@@ -26,7 +26,7 @@ const char *car_check_offer(const car_offer_t *offer)
     }
     if (offer->algorithm < 0 || offer->algorithm > CAR_ALGORITHM_AUTO || offer->two_phase < CAR_TWO_PHASE_AUTO
         || offer->two_phase > CAR_TWO_PHASE_ALWAYS || offer->blocks_wanted > CAR_MAX_BLOCKS
-        || offer->threads_wanted > CAR_THREADS || 0 == offer->first_epoch || offer->two_shot_push_max < 0) {
+        || offer->threads_wanted > CAR_MAX_THREADS || 0 == offer->first_epoch || offer->two_shot_push_max < 0) {
         return "parameters that cannot be";
     }
     return NULL;

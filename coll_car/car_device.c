@@ -51,7 +51,7 @@ static bool load_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
 /* The largest block that every kernel takes, and how many such blocks fit the GPU, or this context's share of it. */
 static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
 {
-    int threads = CAR_THREADS, fit = 0, least = 0;
+    int threads = CAR_MAX_THREADS, fit = 0, least = 0;
 
     for (int pass = 0; pass < 2; ++pass) {
         for (int a = 0; a < CAR_FILES; ++a) {

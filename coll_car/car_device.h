@@ -19,9 +19,6 @@
 
 #define CAR_REASON_BYTES 240
 
-/* Kernels are written for blocks of up to 512 threads: 64 blocks of that size fill a Hopper link. */
-#define CAR_THREADS 512
-
 typedef struct {
     unsigned char bytes[16];
 } car_id_t;
@@ -69,7 +66,7 @@ typedef struct car_device {
     char name[64];
     int multiprocessors;
     int generation;           /* its compute capability, 10 x major + minor */
-    uint32_t threads;         /* largest block of any kernel here, at most CAR_THREADS */
+    uint32_t threads;         /* largest block of any kernel here, at most CAR_MAX_THREADS */
     uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
     int priority;             /* of the streams: the highest */
     bool sees_writes_of_others; /* kernels under way see what network cards have written before the host was told */

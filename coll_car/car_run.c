@@ -15,6 +15,9 @@
 #define CAR_POLLS 16
 #define CAR_POLLS_ALONE 1024
 
+/* Polls between two looks at the lines that others have posted. */
+#define CAR_POLLS_LINES 128
+
 /* How often a wait looks whether the driver or a peer has failed. */
 #define CAR_LOOK_NS 1000000
 
@@ -45,6 +48,7 @@ typedef struct {
     uint64_t number;
     car_what_t what;
     uint32_t agreed; /* bit r: rank r has posted its line, and has made the same call */
+    bool disagree;   /* one has made another */
     car_watch_t watch;
 } car_wait_for_t;
 
@@ -54,15 +58,13 @@ static bool compare_lines(car_wait_for_t *w)
     const car_comm_t *comm = w->comm;
     car_line_t line;
 
-    for (int r = 0; r < comm->size; ++r) {
+    for (int r = 0; r < comm->size && !w->disagree; ++r) {
         if (0 == (w->agreed >> r & 1) && car_control_posted(comm->control, w->number, r, &line)) {
-            if (!car_watch_agree(comm->control, CAR_WAIT_CALL, w->number, &w->what, r, &line.what)) {
-                return false;
-            }
+            w->disagree = !car_watch_agree(comm->control, CAR_WAIT_CALL, w->number, &w->what, r, &line.what);
             w->agreed |= UINT32_C(1) << r;
         }
     }
-    return true;
+    return !w->disagree;
 }
 
 static uint32_t everybody(const car_comm_t *comm)
@@ -93,11 +95,13 @@ static CUresult ask(const car_comm_t *comm, CUstream stream)
 
 /*
  * Waits for the end of what `ticket` numbers, so many blocks on that stream; *left is how many did not finish. `rung`:
- * the kernel was there before, and may have gone.
+ * the kernel was there before, and may have gone. Meanwhile the others' lines are read, so that there is nothing left to
+ * do in the end; what they say is looked at then.
  */
-static car_end_t wait_for_kernel(car_comm_t *comm, CUstream stream, uint32_t ticket, uint32_t blocks, bool rung,
+static car_end_t wait_for_kernel(car_wait_for_t *w, CUstream stream, uint32_t ticket, uint32_t blocks, bool rung,
                                  uint32_t *left)
 {
+    car_comm_t *comm = w->comm;
     const car_host_word_t *line = &comm->device->host_words[comm->word];
     uint64_t next_look = 0;
 
@@ -105,6 +109,9 @@ static car_end_t wait_for_kernel(car_comm_t *comm, CUstream stream, uint32_t tic
         /* In this order: the end of its calls is there when it says that it has gone. */
         if (rung && car_stay_gone(comm) && !car_host_word_reached(line, ticket, blocks, left)) {
             return CAR_MISSED;
+        }
+        if (0 == polls % CAR_POLLS_LINES && everybody(comm) != w->agreed && !w->disagree) {
+            (void) compare_lines(w);
         }
         if (0 != polls % CAR_POLLS || polls < CAR_POLLS_ALONE) {
             continue;
@@ -197,7 +204,7 @@ static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, 
         }
         const uint64_t launched = car_timing_now(comm->params);
         CUstream stream = stays ? comm->stay.stream : comm->stream;
-        if (CAR_ENDED != wait_for_kernel(comm, stream, args->ticket, plan->blocks, false, &left)) {
+        if (CAR_ENDED != wait_for_kernel(w, stream, args->ticket, plan->blocks, false, &left)) {
             return false;
         }
         if (comm->params->timing) {
@@ -406,12 +413,12 @@ static bool launched_call(car_wait_for_t *w, const car_data_t *data, car_plan_t 
 /* --- small calls, for which a kernel may have stayed ------------------------------------------------------------- */
 
 /*
- * A call that such a kernel could do: of one block and one exchange, on memory that is certainly this GPU's own and
+ * A call that such a kernel could do: of few blocks and one exchange, on memory that is certainly this GPU's own and
  * that nothing is still being copied to.
  */
 static bool is_small(const car_comm_t *comm, const car_data_t *data, const car_plan_t *plan)
 {
-    return CAR_ONE_SHOT_PUSH == plan->algorithm && 1 == plan->blocks && 1 == plan->rounds
+    return CAR_ONE_SHOT_PUSH == plan->algorithm && plan->blocks <= CAR_STAY_BLOCKS && 1 == plan->rounds
            && data->count * data->reduction->element <= comm->params->stay_max && comm->epoch < UINT32_MAX
            && !data->stage_input && !data->stage_output && data->input->plain && data->output->plain
            && car_buffer_settled(data->input) && car_buffer_settled(data->output);
@@ -433,8 +440,8 @@ static car_end_t ring(car_wait_for_t *w, const car_data_t *data, const car_plan_
                                     .vector_input = aligned(data->input->address),
                                     .vector_output = aligned(data->output->address)};
 
-    car_stay_ring(comm, &args);
-    const car_end_t end = wait_for_kernel(comm, comm->stay.stream, args.ticket, 1, true, left);
+    car_stay_ring(comm, plan, &args);
+    const car_end_t end = wait_for_kernel(w, comm->stay.stream, args.ticket, plan->blocks, true, left);
     if (CAR_MISSED == end) {
         car_stay_missed(comm);
         return end;

@@ -145,7 +145,7 @@ bool car_stay_ready(car_comm_t *comm, const car_plan_t *plan, const car_reductio
            && has_gone(device, atomic_load(&device->staying));
 }
 
-void car_stay_ring(car_comm_t *comm, const car_kernel_args_t *args)
+void car_stay_ring(car_comm_t *comm, const car_plan_t *plan, const car_kernel_args_t *args)
 {
     const uintptr_t input = (uintptr_t) args->input, output = (uintptr_t) args->output;
     const uint32_t word[2 * CAR_BELL_PACKETS] = {
@@ -157,7 +157,8 @@ void car_stay_ring(car_comm_t *comm, const car_kernel_args_t *args)
         [2 * CAR_BELL_ELEMENTS + 1] = (uint32_t) args->tile,
         [2 * CAR_BELL_EPOCH] = args->epoch,
         [2 * CAR_BELL_EPOCH + 1] = (args->vector_input ? CAR_BELL_VECTOR_INPUT : 0u)
-                                   | (args->vector_output ? CAR_BELL_VECTOR_OUTPUT : 0u)};
+                                   | (args->vector_output ? CAR_BELL_VECTOR_OUTPUT : 0u)
+                                   | plan->blocks << CAR_BELL_BLOCKS_SHIFT};
 
     write_bell(comm, args->ticket, word);
 }
@@ -263,7 +264,8 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
                            .gone = (uint64_t *) (uintptr_t) (words + CAR_GONE_WORD * sizeof(car_host_word_t)),
                            .number = stay->number,
                            .stay_ns = comm->params->stay_us * 1000,
-                           .total_ns = comm->params->stay_total_us * 1000};
+                           .total_ns = comm->params->stay_total_us * 1000,
+                           .blocks = plan->blocks};
 
     /* Nobody looks at the bell now. Whatever ticket it had, it has not the one that the kernel will wait for. */
     write_bell(comm, args->ticket, nothing);
@@ -271,7 +273,7 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
     stay->largest = plan->threads;
     const CUresult result = car_launch(device->cuda, (car_launch_how_t) comm->params->launch,
                                        &stay->graphs[reduction->kernel], device->functions[CAR_STAY][reduction->kernel],
-                                       plan->blocks, stay->threads, stay->stream, &all);
+                                       1, stay->threads, stay->stream, &all);
     if (CUDA_SUCCESS != result) {
         /* Nothing is there that could say so. */
         device->host_words[CAR_GONE_WORD].word[0] = stay->number;

@@ -55,8 +55,8 @@ void car_stay_begin(struct car_comm *comm, uint64_t number, uint64_t now);
 void car_stay_end(struct car_comm *comm, uint64_t now);
 
 /*
- * Whether a kernel stays that can take a call with this plan, of one block and one round, and reduction. One that
- * cannot is sent away.
+ * Whether a kernel stays that can take a call with this plan, of CAR_STAY_BLOCKS blocks at most and one round, and
+ * reduction. One that cannot is sent away.
  */
 bool car_stay_here(struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction);
 
@@ -70,7 +70,7 @@ bool car_stay_ready(struct car_comm *comm, const car_plan_t *plan, const car_red
  * Rings for the call: buffers, count, tile, epoch, alignment and ticket of `args`. The ticket is the last one's
  * successor.
  */
-void car_stay_ring(struct car_comm *comm, const car_kernel_args_t *args);
+void car_stay_ring(struct car_comm *comm, const car_plan_t *plan, const car_kernel_args_t *args);
 
 /* The kernel has gone: what it has taken has ended, and stands in the host's word; it takes nothing more. */
 bool car_stay_gone(const struct car_comm *comm);

@@ -260,7 +260,7 @@ static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
  * who has not launches one. What asking costs (about 1 us) is a quarter of such a call.
  */
 #define QUICK 31
-#define QUICK_BYTES 4096
+#define QUICK_BYTES 8192
 
 /*
  * Whether a call goes to the lane first: it may be zero copy, or kernels may not wait for each other. The same on all ranks:

@@ -229,7 +229,7 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         OPAL_INFO_LVL_5, &c->params.stay_us);
     add("stay_total_us", "Microseconds after which such a kernel leaves even if calls keep coming", MCA_BASE_VAR_TYPE_UNSIGNED_INT,
         NULL, OPAL_INFO_LVL_6, &c->params.stay_total_us);
-    add("stay_max", "Largest message in bytes that such a kernel takes; never more than one block of threads does in one go",
+    add("stay_max", "Largest message in bytes that such a kernel takes; never more than four blocks of threads do in one go",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_max);
     add_choice("launch",
                "How kernels are launched: graph (a graph of one node with new arguments, quicker) "
@@ -336,7 +336,7 @@ static int register_parameters(void)
         .stay_us = 30,
         /* With 1000 one call in a hundred was launched as a stay had ended: 11 us, where the median was 4.6 (H200). */
         .stay_total_us = 5000,
-        .stay_max = 4096,
+        .stay_max = 8192,
         .first_epoch = 1,
         .warn_after = 30,
     };

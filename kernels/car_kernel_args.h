@@ -13,6 +13,10 @@
 #define CAR_MAX_BLOCKS 256
 #define CAR_LANES_MAX 128
 
+/* Threads of a block, at most (CAR_KERNEL): 64 blocks of that size fill a Hopper link. And blocks of a call that a kernel which stays does with one of its own. */
+#define CAR_MAX_THREADS 512
+#define CAR_STAY_BLOCKS 4
+
 /* Words of the host's line that blocks tell their end by; a larger grid tells it by one of them, and counts. */
 #define CAR_DONE_WORDS 16
 
@@ -99,13 +103,14 @@ enum {
     CAR_BELL_INPUT,    /* car_kernel_args_t.input, low word first */
     CAR_BELL_OUTPUT,   /* the same of output */
     CAR_BELL_ELEMENTS, /* what.count, tile */
-    CAR_BELL_EPOCH,    /* epoch of its one exchange, CAR_BELL_ flags */
+    CAR_BELL_EPOCH,    /* epoch of its one exchange; CAR_BELL_ flags, and above them the number of blocks */
     CAR_BELL_PACKETS
 };
 
 #define CAR_BELL_VECTOR_INPUT 1
 #define CAR_BELL_VECTOR_OUTPUT 2
 #define CAR_BELL_GO 4 /* no call: the kernel is to go */
+#define CAR_BELL_BLOCKS_SHIFT 8
 
 /* One launch of a kernel that stays: its first call, and where it hears of the next ones. */
 typedef struct {
@@ -115,6 +120,7 @@ typedef struct {
     uint32_t number;   /* of this stay among those of the process on this GPU */
     uint32_t stay_ns;  /* how long it waits for the next call */
     uint32_t total_ns; /* how long it takes calls */
+    uint32_t blocks;   /* of the first call */
 } car_stay_args_t;
 
 /*

@@ -124,13 +124,10 @@ CAR_DEVICE void car_tell_host(uint32_t *ended, uint64_t *word, uint32_t words, u
     car_store_relaxed_sys64(word, (uint64_t) ticket << 32 | done >> 16);
 }
 
-/*
- * The end of a block in the call with that ticket, whose last exchange is the one before `end`; finished or leaving: its progress
- * is kept for the next launch.
- */
-CAR_DEVICE void car_end(const car_kernel_args_t &a, const car_progress_t &p, uint32_t end, uint32_t ticket)
+/* The end of a block of an exchange, finished or leaving: its progress is kept for the next launch. */
+CAR_DEVICE void car_end(const car_kernel_args_t &a, const car_progress_t &p)
 {
-    const bool left = p.finished != end;
+    const bool left = p.finished != a.end;
 
     car_block_barrier();
     if (0 != car_thread()) {
@@ -145,7 +142,7 @@ CAR_DEVICE void car_end(const car_kernel_args_t &a, const car_progress_t &p, uin
         w.w[3] = 0;
         car_store((car_word16_t *) &a.own->progress[car_block()], w);
     }
-    car_tell_host(&a.own->blocks_done, a.done, CAR_DONE_WORDS, ticket, left, a.output_is_remote);
+    car_tell_host(&a.own->blocks_done, a.done, CAR_DONE_WORDS, a.ticket, left, a.output_is_remote);
 }
 
 #endif /* CAR_SYNC_CUH */

@@ -8,7 +8,7 @@ template <class R> CAR_DEVICE void car_one_shot_push(const car_kernel_args_t &a)
 
     while (p.finished != a.end && car_push_round<R>(a, o, p)) {
     }
-    car_end(a, p, a.end, a.ticket);
+    car_end(a, p);
 }
 
 #define CAR_ALGORITHM one_shot_push

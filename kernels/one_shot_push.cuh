@@ -7,7 +7,7 @@
  *   fold     the thread polls the same unit from all peers in its own inbox and folds them in rank order
  *   finish   once every thread of the block has all it waits for, the block writes its output
  *
- * Here is one exchange of a block; one_shot_push.cu does a call's, one_shot_push_stay.cu those of calls that follow each other.
+ * Here is an exchange of a block; one_shot_push.cu does a call's, one_shot_push_stay.cu those of calls that follow each other.
  */
 #ifndef CAR_ONE_SHOT_PUSH_CUH
 #define CAR_ONE_SHOT_PUSH_CUH
@@ -37,37 +37,78 @@ CAR_DEVICE car_operands car_operands_of(const car_kernel_args_t &a)
     return o;
 }
 
-/*
- * One exchange of a block; false if a peer was not there in time, and then no output has been written. Of `a` it takes what
- * stays the same for a communicator: pieces, ranks, patience.
- */
-template <class R> CAR_DEVICE bool car_push_round(const car_kernel_args_t &a, const car_operands &o, car_progress_t &p)
+/* What a thread does in an exchange of a block: one unit, from element `index` on, at a place in the inboxes; or nothing. */
+struct car_push_unit {
+    uint64_t index;
+    uint32_t place;
+    bool to_do;
+};
+
+template <class R>
+CAR_DEVICE car_push_unit car_push_unit_of(const car_operands &o, uint32_t epoch, uint32_t block, uint32_t blocks)
 {
-    const uint32_t epoch = p.finished;
     const uint32_t length = R::length(o.what, R::unit_bytes);
-    const uint32_t units = (uint32_t) o.tile / length; /* of this block in this round; at most one per thread */
-    const uint32_t place = (car_block() * units + car_thread()) * (R::unit_bytes / CAR_PACKET_PAYLOAD);
-    const uint64_t start = ((uint64_t) (epoch - o.epoch) * car_blocks() + car_block()) * o.tile;
-    const uint64_t index = start + (uint64_t) car_thread() * length;
+    const uint32_t units = (uint32_t) o.tile / length; /* of the block in this round; at most one per thread */
+    const uint64_t start = ((uint64_t) (epoch - o.epoch) * blocks + block) * o.tile;
+    car_push_unit u;
+
+    u.index = start + (uint64_t) car_thread() * length;
+    u.place = (block * units + car_thread()) * (R::unit_bytes / CAR_PACKET_PAYLOAD);
     /* Thread 0 exchanges a unit even where the block has no elements left: every block hears from its equals in every
      * exchange, or else a peer could reuse a slot that a block of ours still reads. */
-    const bool mine_to_do = car_thread() < units && (index < o.what.count || 0 == car_thread());
-    car_words<R::unit_bytes> mine = {}, result = {};
+    u.to_do = car_thread() < units && (u.index < o.what.count || 0 == car_thread());
+    return u;
+}
+
+/*
+ * Reads the thread's unit, and sends it where that has not been done. Of `a` it takes what stays the same for a communicator:
+ * pieces, ranks, patience; so does the next.
+ */
+template <class R>
+CAR_DEVICE car_words<R::unit_bytes> car_push_publish(const car_kernel_args_t &a, const car_operands &o, uint32_t epoch,
+                                                     const car_push_unit &u, bool published)
+{
+    car_words<R::unit_bytes> mine = {};
+
+    if (u.to_do) {
+        mine = R::template read<R::unit_bytes>(o.what, o.input, u.index, o.vector_input);
+        if (!published) {
+            car_send(a, epoch, u.place, mine);
+        }
+    }
+    return mine;
+}
+
+/* The rest of a block's exchange; false if a peer was not there in time, and then no output has been written. */
+template <class R>
+CAR_DEVICE bool car_push_fold(const car_kernel_args_t &a, const car_operands &o, uint32_t epoch, const car_push_unit &u,
+                              const car_words<R::unit_bytes> &mine)
+{
+    car_words<R::unit_bytes> result = {};
     bool there = true;
 
-    if (mine_to_do) {
-        mine = R::template read<R::unit_bytes>(o.what, o.input, index, o.vector_input);
-        if (p.published == epoch) {
-            car_send(a, epoch, place, mine);
-        }
-        there = car_receive<R>(a, o.what, epoch, place, mine, result);
+    if (u.to_do) {
+        there = car_receive<R>(a, o.what, epoch, u.place, mine, result);
     }
-    p.published = epoch + 1;
     if (!car_block_all(there)) {
         return false;
     }
-    if (mine_to_do) {
-        R::template write<R::unit_bytes>(o.what, o.output, index, o.vector_output, result);
+    if (u.to_do) {
+        R::template write<R::unit_bytes>(o.what, o.output, u.index, o.vector_output, result);
+    }
+    return true;
+}
+
+/* One exchange of this block; false, and only published, if a peer was not there in time. */
+template <class R> CAR_DEVICE bool car_push_round(const car_kernel_args_t &a, const car_operands &o, car_progress_t &p)
+{
+    const uint32_t epoch = p.finished;
+    const car_push_unit u = car_push_unit_of<R>(o, epoch, car_block(), car_blocks());
+    const car_words<R::unit_bytes> mine = car_push_publish<R>(a, o, epoch, u, p.published != epoch);
+
+    p.published = epoch + 1;
+    if (!car_push_fold<R>(a, o, epoch, u, mine)) {
+        return false;
     }
     p.reduced = p.finished = epoch + 1;
     return true;

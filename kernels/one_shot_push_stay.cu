@@ -1,6 +1,7 @@
 /*
  * one_shot_push_stay: one block that does the exchange of a small call, then waits a while for the next one, and does
  * that. The host rings a bell in mapped host memory instead of launching (docs/protocol.md, "The kernel that stays").
+ * Where peers launch a few blocks for a call, it does what all of them do, as their packets have places of their own.
  */
 #include "one_shot_push.cuh"
 
@@ -9,8 +10,8 @@ struct car_turn {
     uint32_t word[CAR_BELL_PACKETS][2];
 };
 
-/* The next call; all else is as it was. */
-CAR_DEVICE void car_take(const car_turn &turn, car_operands &o)
+/* The next call, and its number of blocks; all else is as it was. */
+CAR_DEVICE uint32_t car_take(const car_turn &turn, car_operands &o)
 {
     const uint32_t flags = turn.word[CAR_BELL_EPOCH][1];
 
@@ -21,6 +22,49 @@ CAR_DEVICE void car_take(const car_turn &turn, car_operands &o)
     o.epoch = turn.word[CAR_BELL_EPOCH][0];
     o.vector_input = 0 != (flags & CAR_BELL_VECTOR_INPUT);
     o.vector_output = 0 != (flags & CAR_BELL_VECTOR_OUTPUT);
+    return flags >> CAR_BELL_BLOCKS_SHIFT;
+}
+
+/* A call's exchange, of all its blocks; how many of them have finished. */
+template <class R>
+CAR_DEVICE uint32_t car_push_all(const car_kernel_args_t &a, const car_operands &o, uint32_t blocks,
+                                 car_words<R::unit_bytes> *units)
+{
+    uint32_t finished = 0;
+
+    /* All of it is on its way before any is waited for. Each thread keeps its own units. */
+#pragma unroll 1
+    for (uint32_t b = 0; b < blocks; ++b) {
+        units[b * car_threads_per_block() + car_thread()] =
+            car_push_publish<R>(a, o, o.epoch, car_push_unit_of<R>(o, o.epoch, b, blocks), false);
+    }
+#pragma unroll 1
+    while (finished < blocks
+           && car_push_fold<R>(a, o, o.epoch, car_push_unit_of<R>(o, o.epoch, finished, blocks),
+                               units[finished * car_threads_per_block() + car_thread()])) {
+        ++finished;
+    }
+    return finished;
+}
+
+/* Tells the host the end of the call, as its blocks would; those that have not finished go on when they are launched. */
+CAR_DEVICE void car_end_all(const car_kernel_args_t &a, uint32_t epoch, uint32_t ticket, uint32_t blocks, uint32_t finished)
+{
+    car_block_barrier();
+    if (0 != car_thread()) {
+        return;
+    }
+    for (uint32_t b = 0; finished < blocks && b < blocks; ++b) {
+        car_word16_t w;
+        w.w[0] = epoch + 1;
+        w.w[1] = w.w[2] = epoch + (b < finished ? 1 : 0);
+        w.w[3] = 0;
+        car_store((car_word16_t *) &a.own->progress[b], w);
+    }
+    car_fence_for_host(a.output_is_remote);
+    for (uint32_t b = 0; b < blocks; ++b) {
+        car_store_relaxed_sys64(a.done + b, (uint64_t) ticket << 32 | (b < finished ? 0 : 1));
+    }
 }
 
 /*
@@ -51,21 +95,20 @@ template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t 
 {
     /* In turns: threads may still read what one call is about when the next one comes. */
     CAR_SHARED(car_turn, turns, 2);
+    CAR_SHARED(car_words<R::unit_bytes>, units, CAR_STAY_BLOCKS * CAR_MAX_THREADS);
     const car_kernel_args_t &a = s.call;
     const uint64_t until = car_nanoseconds() + s.total_ns;
     car_operands o = car_operands_of(a);
+    uint32_t blocks = s.blocks;
 
     for (uint32_t ticket = a.ticket;; ++ticket) {
-        car_progress_t p;
-        p.published = p.reduced = p.finished = o.epoch;
-        p.unused = 0;
-        const bool finished = car_push_round<R>(a, o, p);
-        car_end(a, p, o.epoch + 1, ticket);
+        const uint32_t finished = car_push_all<R>(a, o, blocks, units);
+        car_end_all(a, o.epoch, ticket, blocks, finished);
         car_turn &next = turns[ticket % 2];
-        if (!finished || !car_wait_for_bell(s, ticket + 1, until, next)) {
+        if (finished < blocks || !car_wait_for_bell(s, ticket + 1, until, next)) {
             break;
         }
-        car_take(next, o);
+        blocks = car_take(next, o);
     }
     if (0 == car_thread()) {
         /* Whoever reads that it has gone finds the end of every call that it took. */

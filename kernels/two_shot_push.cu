@@ -154,7 +154,7 @@ template <class R> CAR_DEVICE void car_two_shot_push(const car_kernel_args_t &a)
             ++p.finished;
         }
     }
-    car_end(a, p, a.end, a.ticket);
+    car_end(a, p);
 }
 
 #define CAR_ALGORITHM two_shot_push

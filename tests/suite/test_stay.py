@@ -33,6 +33,15 @@ def test_kernels_that_go_while_they_are_rung_for(build, check, full, stay_us):
                   car={**LONG, "stay_us": stay_us}))
 
 
+@pytest.mark.parametrize("devices, spin_us", [(1, 300), (3, 300), (1, 3)])
+def test_one_block_does_what_the_peers_blocks_do(build, check, devices, spin_us):
+    """Calls of up to four blocks of 128 threads; rank 1 launches them. Patience for peers may end in the middle of one."""
+    check(run(build, "stay", "--rounds", 600, "--gap", 0, ranks=3, gpus=simulated(build, devices),
+              car={**LONG, "threads": 128, "spin_us": spin_us}, rank_env={1: {"OMPI_MCA_coll_car_stay": "off"}}))
+    check(run(build, "stay", "--rounds", 600, "--gap", 0, "--served", 50, ranks=3, gpus=simulated(build, devices),
+              car={**LONG, "threads": 128, "spin_us": max(spin_us, 30)}))
+
+
 def test_many_ranks_on_a_gpu_agree_that_kernels_stay(build, check):
     """Their small calls would be zero copy by one kernel of one rank (coll_car_zero_copy_again is 1): all or none go without."""
     check(run(build, "stay", "--case", "between", "--rounds", 400, "--gap", 0, "--served", 200, ranks=6, gpus=simulated(build),
