@@ -148,7 +148,7 @@ int main(int argc, char **argv)
         check_possible(&options);
         bench_measure_machine(&machine);
         if (options.parts && !bench_measure_parts(&machine)) {
-            bench_refuse("--parts", "the ranks cannot map each other's memory");
+            bench_refuse("--parts", "the ranks cannot map each other's memory, or are more than 16");
         }
     }
     bool written = NULL == options.links || bench_measure_all_links(&machine, options.links);

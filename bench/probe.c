@@ -13,6 +13,8 @@
 
 #define PROBE_CALLS 2000
 #define PROBE_WARM_UP 200
+#define PROBE_FEW 10
+#define PROBE_SLOW_US 500
 #define LINK_BYTES ((size_t) 64 << 20)
 #define COPY_BYTES ((size_t) 1 << 30)
 
@@ -111,10 +113,17 @@ typedef struct {
 
 static probe_times_t probe_measure(probe_t *p)
 {
-    const int calls = gpu_simulated() ? 50 : PROBE_CALLS;
-    double *mine = malloc((size_t) calls * sizeof(double));
+    int calls = gpu_simulated() ? 50 : PROBE_CALLS;
+    double warm_up = 0, slowest;
 
-    for (int i = 0; i < (gpu_simulated() ? 5 : PROBE_WARM_UP); ++i) {
+    for (int i = 0; i < PROBE_FEW; ++i) {
+        warm_up += probe_call(p);
+    }
+    MPI_Allreduce(&warm_up, &slowest, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+    /* Where kernels take turns on a GPU each call takes milliseconds. */
+    calls = slowest / PROBE_FEW > PROBE_SLOW_US && calls > PROBE_FEW ? PROBE_FEW : calls;
+    double *mine = malloc((size_t) calls * sizeof(double));
+    for (int i = 0; PROBE_CALLS == calls && i < PROBE_WARM_UP; ++i) {
         (void) probe_call(p);
     }
     for (int i = 0; i < calls; ++i) {

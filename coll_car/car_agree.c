@@ -511,6 +511,9 @@ static bool decide(car_lane_t *lane)
     }
     if (0 != op->call && all_quick(lane)) {
         op->quick = true;
+        if (may_be_zero_copy(lane)) {
+            car_sets_drop_gone(lane, op);
+        }
         return decided(lane, op, CAR_PATH_NONE);
     }
     if (!op->growing && may_be_zero_copy(lane)) {

@@ -95,14 +95,17 @@ static void destroy_driver_objects(car_comm_t *comm)
         comm->stuck = comm->stuck || NULL != comm->stream;
         return;
     }
+    car_stay_send_away(comm);
+    if (NULL != comm->stream) {
+        /* The host's word comes before what kernels have sent to peers has arrived there: that must not meet a closed mapping. */
+        comm->stuck = !car_cuda_drain(cuda, comm->stream) || comm->stuck;
+    }
     car_stay_destroy(comm);
     destroy_graphs(comm);
     if (NULL != comm->event) {
         (void) cuda->EventDestroy(comm->event);
     }
     if (NULL != comm->stream) {
-        /* The host's word comes before what kernels have sent to peers has arrived there: that must not meet a closed mapping. */
-        comm->stuck = !car_cuda_drain(cuda, comm->stream) || comm->stuck;
         (void) cuda->StreamDestroy(comm->stream);
     }
     car_cuda_leave(cuda, &guard);

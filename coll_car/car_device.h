@@ -70,7 +70,7 @@ typedef struct car_device {
     uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
     int priority;             /* of the streams: the highest */
     bool sees_writes_of_others; /* kernels under way see what network cards have written before the host was told */
-    bool takes_turns;         /* ranks of some communicator share the GPU, and their kernels take turns on it */
+    atomic_bool takes_turns;  /* ranks of some communicator share the GPU, and their kernels take turns on it */
     bool side_by_side;        /* kernels of several processes run at the same time: under MPS */
     CUmodule modules[CAR_FILES];
     CUfunction functions[CAR_FILES][CAR_KERNELS];

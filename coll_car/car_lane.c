@@ -62,7 +62,7 @@ void car_lane_enter(car_lane_t *lane, car_call_t *op)
 {
     op->next = NULL;
     op->number = ++lane->calls;
-    op->ended = op->failed = op->second = op->growing = op->copied = false;
+    op->ended = op->failed = op->second = op->growing = op->copied = op->quick = false;
     op->device = CAR_MEMORY_HOST != op->input.memory || CAR_MEMORY_HOST != op->output.memory;
     if (NULL == lane->first) {
         lane->first = op;

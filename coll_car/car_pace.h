@@ -67,7 +67,8 @@ typedef struct {
 #define CAR_PACE_FEW 4
 #define CAR_PACE_CREDIT 3
 
-#define CAR_PACE_PAUSE_LEAST 64
+/* In which a try that has to wait for the whole stay, 30 us, costs less than 1 % of calls that take 10. */
+#define CAR_PACE_PAUSE_LEAST 256
 #define CAR_PACE_PAUSE_MOST 65536
 
 /* Small call `number`, of all calls of the communicator, begins at `now`. */

@@ -3,10 +3,8 @@
  */
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
-#include "car_comm.h"
-#include "car_watch.h"
+#include "car_run_parts.h"
 
 /*
  * Polls of the completion word between two calls of the progress function, and before the first of these, some 3 us: the least
@@ -20,13 +18,6 @@
 
 /* How often a wait looks whether the driver or a peer has failed. */
 #define CAR_LOOK_NS 1000000
-
-static uint64_t nanoseconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
-}
 
 static bool broken(car_comm_t *comm, const char *what, CUresult result)
 {
@@ -42,18 +33,7 @@ static CUresult launch(car_comm_t *comm, const car_plan_t *plan, car_kernel_t ke
                       comm->device->functions[plan->algorithm][kernel], plan->blocks, plan->threads, comm->stream, args);
 }
 
-/* One call, as its waits know it. */
-typedef struct {
-    car_comm_t *comm;
-    uint64_t number;
-    car_what_t what;
-    uint32_t agreed; /* bit r: rank r has posted its line, and has made the same call */
-    bool disagree;   /* one has made another */
-    car_watch_t watch;
-} car_wait_for_t;
-
-/* Reads the lines that have been posted since. False: a rank has made another call, and the communicator is broken. */
-static bool compare_lines(car_wait_for_t *w)
+bool car_run_compare_lines(car_wait_for_t *w)
 {
     const car_comm_t *comm = w->comm;
     car_line_t line;
@@ -72,34 +52,21 @@ static uint32_t everybody(const car_comm_t *comm)
     return (UINT32_C(1) << comm->size) - 1;
 }
 
-/* How a wait for a kernel ended. */
-typedef enum {
-    CAR_ENDED,
-    CAR_MISSED, /* it was rung for, and had gone */
-    CAR_FAILED  /* the communicator is broken */
-} car_end_t;
-
-/* What the driver says of a stream, whatever the caller's context. */
-static CUresult ask(const car_comm_t *comm, CUstream stream)
+/* What the driver says of the stream, whatever the caller's context. */
+static CUresult ask(const car_comm_t *comm)
 {
     const car_cuda_t *cuda = comm->device->cuda;
     car_cuda_guard_t guard;
     CUresult result = car_cuda_enter(cuda, comm->device->context, &guard);
 
     if (CUDA_SUCCESS == result) {
-        result = cuda->StreamQuery(stream);
+        result = cuda->StreamQuery(comm->stream);
         car_cuda_leave(cuda, &guard);
     }
     return result;
 }
 
-/*
- * Waits for the end of what `ticket` numbers, so many blocks on that stream; *left is how many did not finish. `rung`:
- * the kernel was there before, and may have gone. Meanwhile the others' lines are read, so that there is nothing left to
- * do in the end; what they say is looked at then.
- */
-static car_end_t wait_for_kernel(car_wait_for_t *w, CUstream stream, uint32_t ticket, uint32_t blocks, bool rung,
-                                 uint32_t *left)
+car_end_t car_run_wait(car_wait_for_t *w, uint32_t ticket, uint32_t blocks, bool rung, uint32_t *left)
 {
     car_comm_t *comm = w->comm;
     const car_host_word_t *line = &comm->device->host_words[comm->word];
@@ -111,7 +78,7 @@ static car_end_t wait_for_kernel(car_wait_for_t *w, CUstream stream, uint32_t ti
             return CAR_MISSED;
         }
         if (0 == polls % CAR_POLLS_LINES && everybody(comm) != w->agreed && !w->disagree) {
-            (void) compare_lines(w);
+            (void) car_run_compare_lines(w);
         }
         if (0 != polls % CAR_POLLS || polls < CAR_POLLS_ALONE) {
             continue;
@@ -120,19 +87,19 @@ static car_end_t wait_for_kernel(car_wait_for_t *w, CUstream stream, uint32_t ti
         if (0 != polls % (64 * CAR_POLLS)) {
             continue;
         }
-        const uint64_t now = nanoseconds();
+        const uint64_t now = car_run_now();
         if (now < next_look) {
             continue;
         }
         next_look = now + CAR_LOOK_NS;
-        const CUresult result = ask(comm, stream);
+        const CUresult result = ask(comm);
         if (rung && CUDA_SUCCESS == result && !car_host_word_reached(line, ticket, blocks, left)) {
             return CAR_MISSED; /* whatever it has failed to say, nothing is there any more */
         }
         if (CUDA_SUCCESS != result && CUDA_ERROR_NOT_READY != result) {
             uint64_t since = 0;
             (void) broken(comm, "the allreduce kernel failed", result);
-            while (!car_host_word_reached(line, ticket, blocks, left) && !car_comm_drained(comm, stream, &since)) {
+            while (!car_host_word_reached(line, ticket, blocks, left) && !car_comm_drained(comm, comm->stream, &since)) {
                 comm->progress();
             }
             return CAR_FAILED;
@@ -149,7 +116,7 @@ static bool wait_for_peers(car_wait_for_t *w)
 {
     car_comm_t *comm = w->comm;
 
-    while (compare_lines(w) && everybody(comm) != w->agreed && car_control_broken(comm->control) < 0) {
+    while (car_run_compare_lines(w) && everybody(comm) != w->agreed && car_control_broken(comm->control) < 0) {
         comm->progress();
         if (car_watch_due(&w->watch)) {
             const car_wait_t wait = {CAR_WAIT_CALL, w->number, "before all have entered it", everybody(comm) & ~w->agreed, 0};
@@ -196,15 +163,14 @@ static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, 
         const uint64_t before = car_timing_now(comm->params);
         args->ticket = ++comm->ticket;
         args->resume = resume;
-        const bool stays = !resume && NULL != reduction && car_stay_wanted(comm, reduction)
+        const bool stays = !resume && NULL != reduction && car_stay_wanted(comm)
                            && car_stay_launch(comm, plan, reduction, args);
         const CUresult result = stays ? CUDA_SUCCESS : launch(comm, plan, kernel, args);
         if (CUDA_SUCCESS != result) {
             return broken(comm, "launching the allreduce kernel", result);
         }
         const uint64_t launched = car_timing_now(comm->params);
-        CUstream stream = stays ? comm->stay.stream : comm->stream;
-        if (CAR_ENDED != wait_for_kernel(w, stream, args->ticket, plan->blocks, false, &left)) {
+        if (CAR_ENDED != car_run_wait(w, args->ticket, plan->blocks, false, &left)) {
             return false;
         }
         if (comm->params->timing) {
@@ -213,7 +179,7 @@ static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, 
         }
         /* Whoever has sent us data had posted his line before: by now, each is one read of a line of the cache. */
         if (0 == left) {
-            return compare_lines(w);
+            return car_run_compare_lines(w);
         }
         if (stays) {
             car_stay_left(comm);
@@ -222,20 +188,6 @@ static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, 
 }
 
 /* --- buffers ---------------------------------------------------------------------------------------------------- */
-
-typedef struct {
-    const car_buffer_t *input; /* never NULL: the output if in place */
-    const car_buffer_t *output;
-    bool stage_input;
-    bool stage_output;
-    const car_reduction_t *reduction;
-    uint64_t count;
-} car_data_t;
-
-static bool aligned(const void *address)
-{
-    return 0 == (uintptr_t) address % CAR_PACK_BYTES;
-}
 
 /*
  * The usual call is one launch. Where a buffer has to be staged, the exchanges are done as many at a time as the
@@ -267,11 +219,11 @@ static bool run_staged(car_wait_for_t *w, const car_plan_t *plan, car_kernel_arg
                 return broken(comm, "copying the input", result);
             }
             args->input = (const void *) (uintptr_t) biased;
-            args->vector_input = aligned(args->input);
+            args->vector_input = car_run_aligned(args->input);
         }
         if (data->stage_output) {
             args->output = (void *) (uintptr_t) biased;
-            args->vector_output = aligned(args->output);
+            args->vector_output = car_run_aligned(args->output);
             args->output_is_remote = 0;
         }
         if (!run(w, plan, data->reduction->kernel, args, false, NULL)) {
@@ -314,8 +266,8 @@ void car_comm_fill_args(const car_comm_t *comm, const car_plan_t *plan, const ca
     args->rank = (uint32_t) comm->rank;
     args->size = (uint32_t) comm->size;
     args->spin_ns = comm->params->spin_us * 1000;
-    args->vector_input = aligned(args->input);
-    args->vector_output = aligned(args->output);
+    args->vector_input = car_run_aligned(args->input);
+    args->vector_output = car_run_aligned(args->output);
     args->output_is_remote = !output->plain;
 }
 
@@ -396,7 +348,7 @@ static bool run_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan
     return done;
 }
 
-static bool launched_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan, bool small, bool left)
+bool car_run_launched(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan, bool small, bool left)
 {
     car_comm_t *comm = w->comm;
     car_cuda_guard_t guard;
@@ -410,118 +362,10 @@ static bool launched_call(car_wait_for_t *w, const car_data_t *data, car_plan_t 
     return done;
 }
 
-/* --- small calls, for which a kernel may have stayed ------------------------------------------------------------- */
-
-/*
- * A call that such a kernel could do: of few blocks and one exchange, on memory that is certainly this GPU's own and
- * that nothing is still being copied to.
- */
-static bool is_small(const car_comm_t *comm, const car_data_t *data, const car_plan_t *plan)
-{
-    return CAR_ONE_SHOT_PUSH == plan->algorithm && plan->blocks <= CAR_STAY_BLOCKS && 1 == plan->rounds
-           && data->count * data->reduction->element <= comm->params->stay_max && comm->epoch < UINT32_MAX
-           && !data->stage_input && !data->stage_output && data->input->plain && data->output->plain
-           && car_buffer_settled(data->input) && car_buffer_settled(data->output);
-}
-
-/*
- * Rings for it. CAR_ENDED with *left: the kernel has gone in the middle of it, and one is to be launched that resumes.
- */
-static car_end_t ring(car_wait_for_t *w, const car_data_t *data, const car_plan_t *plan, uint32_t *left)
-{
-    car_comm_t *comm = w->comm;
-    const uint64_t before = car_timing_now(comm->params);
-    const car_kernel_args_t args = {.input = data->input->address,
-                                    .output = data->output->address,
-                                    .what.count = data->count,
-                                    .tile = plan->tile,
-                                    .epoch = comm->epoch,
-                                    .ticket = comm->ticket + 1,
-                                    .vector_input = aligned(data->input->address),
-                                    .vector_output = aligned(data->output->address)};
-
-    car_stay_ring(comm, plan, &args);
-    const car_end_t end = wait_for_kernel(w, comm->stay.stream, args.ticket, plan->blocks, true, left);
-    if (CAR_MISSED == end) {
-        car_stay_missed(comm);
-        return end;
-    }
-    ++comm->ticket;
-    if (comm->params->timing) {
-        CAR_COUNT(comm->counters->ns_wait, car_timing_now(comm->params) - before);
-    }
-    return end;
-}
-
-static void begin_small(car_comm_t *comm, uint64_t number)
-{
-    if (!comm->stay.begun) {
-        comm->stay.begun = true;
-        car_stay_begin(comm, number, nanoseconds());
-    }
-}
-
-void car_comm_small_ended(car_comm_t *comm)
-{
-    if (comm->stay.begun) {
-        comm->stay.begun = false;
-        car_stay_end(comm, nanoseconds());
-    }
-}
-
-static bool small_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
-{
-    car_comm_t *comm = w->comm;
-    uint32_t left = 0;
-
-    begin_small(comm, w->number);
-    const car_end_t end = car_stay_here(comm, plan, data->reduction) ? ring(w, data, plan, &left) : CAR_MISSED;
-    bool done = false;
-
-    if (CAR_MISSED == end) {
-        done = launched_call(w, data, plan, true, false);
-    } else if (CAR_ENDED == end && 0 != left) {
-        car_stay_left(comm);
-        done = launched_call(w, data, plan, true, true);
-    } else if (CAR_ENDED == end) {
-        car_stay_served(comm);
-        ++comm->epoch;
-        car_comm_count(comm, plan);
-        CAR_COUNT(comm->counters->calls_stayed, 1);
-        done = compare_lines(w);
-    }
-    car_comm_small_ended(comm);
-    return done;
-}
-
-static car_data_t data_of(const car_comm_t *comm, const car_buffer_t *input, const car_buffer_t *output, uint64_t count,
-                          const car_reduction_t *reduction)
-{
-    return (car_data_t){.input = input,
-                        .output = output,
-                        .stage_input = !car_comm_usable(comm, input, reduction->alignment),
-                        .stage_output = !car_comm_usable(comm, output, reduction->alignment),
-                        .reduction = reduction,
-                        .count = count};
-}
-
-bool car_comm_quick(car_comm_t *comm, uint64_t number, const car_buffer_t *input, const car_buffer_t *output,
-                    uint64_t count, const car_reduction_t *reduction)
-{
-    const car_data_t data = data_of(comm, input, output, count, reduction);
-    const car_plan_t plan = car_plan_make(&comm->limits, count, reduction->element, reduction->unit);
-
-    if (!car_stay_allowed(comm) || !is_small(comm, &data, &plan)) {
-        return false;
-    }
-    begin_small(comm, number);
-    return car_stay_ready(comm, &plan, reduction);
-}
-
 bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *input, const car_buffer_t *output,
                         uint64_t count, const car_reduction_t *reduction)
 {
-    const car_data_t data = data_of(comm, NULL == input ? output : input, output, count, reduction);
+    const car_data_t data = car_run_data(comm, NULL == input ? output : input, output, count, reduction);
     car_wait_for_t w = {.comm = comm,
                         .number = call,
                         .what = car_what_of(count, reduction),
@@ -534,9 +378,10 @@ bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *inp
         return broken(comm, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
     }
     car_plan_t plan = car_plan_make(&comm->limits, count, reduction->element, reduction->unit);
-    if (car_stay_allowed(comm) && is_small(comm, &data, &plan)) {
-        return small_call(&w, &data, &plan);
+    if (car_stay_allowed(comm) && car_run_is_small(comm, &data, &plan)) {
+        return car_run_small(&w, &data, &plan);
     }
     car_stay_send_away(comm);
-    return launched_call(&w, &data, &plan, false, false);
+    comm->stay.begun = false; /* it was no small call, after all */
+    return car_run_launched(&w, &data, &plan, false, false);
 }

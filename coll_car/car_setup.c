@@ -209,7 +209,9 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
                                     ? shared(offers, comm->size, r) && !offers[r].side_by_side
                                     : CAR_TWO_PHASE_ALWAYS == offers[0].two_phase);
     }
-    comm->device->takes_turns = comm->device->takes_turns || comm->takes_turns;
+    if (comm->takes_turns) {
+        atomic_store(&comm->device->takes_turns, true); /* other communicators' calls look at it */
+    }
     for (int r = 0; r < comm->size; ++r) {
         /* Who takes turns on a GPU has all of it meanwhile. */
         const int among = comm->takes_turns ? 1 : sharing(offers, comm->size, r, comm->gpus);

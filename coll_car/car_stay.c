@@ -128,21 +128,25 @@ bool car_stay_here(car_comm_t *comm, const car_plan_t *plan, const car_reduction
     return true;
 }
 
-bool car_stay_ready(car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction)
+bool car_stay_likely(car_comm_t *comm)
 {
     car_stay_t *stay = &comm->stay;
-    car_device_t *device = comm->device;
 
-    if (stay->here && has_gone(device, stay->number)) {
+    if (stay->here && has_gone(comm->device, stay->number)) {
         gone(comm);
     }
+    return stay->here || car_pace_wants(&stay->pace) || CAR_STAY_ALWAYS == comm->params->stay;
+}
+
+bool car_stay_ready(const car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction)
+{
+    const car_stay_t *stay = &comm->stay;
+    car_device_t *device = comm->device;
+
     if (stay->here) {
         return same_reduction(reduction, &stay->reduction) && plan->threads <= stay->threads;
     }
-    const bool like_the_last = same_reduction(reduction, &stay->last), wants = car_pace_wants(&stay->pace);
-    stay->last = *reduction;
-    return ((wants && like_the_last) || CAR_STAY_ALWAYS == comm->params->stay)
-           && has_gone(device, atomic_load(&device->staying));
+    return (stay->like || CAR_STAY_ALWAYS == comm->params->stay) && has_gone(device, atomic_load(&device->staying));
 }
 
 void car_stay_ring(car_comm_t *comm, const car_plan_t *plan, const car_kernel_args_t *args)
@@ -191,15 +195,23 @@ static uint64_t stay_ns(const car_comm_t *comm)
     return comm->params->stay_us * UINT64_C(1000);
 }
 
-void car_stay_begin(car_comm_t *comm, uint64_t number, uint64_t now)
+void car_stay_begin(car_comm_t *comm, uint64_t number, const car_reduction_t *reduction, uint64_t now)
 {
-    car_pace_begin(&comm->stay.pace, now, number, stay_ns(comm));
+    car_stay_t *stay = &comm->stay;
+
+    if (!stay->begun) {
+        stay->begun = true;
+        stay->like = same_reduction(reduction, &stay->last);
+        stay->last = *reduction;
+        car_pace_begin(&stay->pace, now, number, stay_ns(comm));
+    }
 }
 
 void car_stay_end(car_comm_t *comm, uint64_t now)
 {
     car_stay_t *stay = &comm->stay;
 
+    stay->begun = false;
     if (!car_pace_end(&stay->pace, now, stay->here, stay_ns(comm)) && CAR_STAY_ALWAYS != comm->params->stay) {
         car_stay_send_away(comm);
     }
@@ -207,19 +219,11 @@ void car_stay_end(car_comm_t *comm, uint64_t now)
 
 /* --- launching ---------------------------------------------------------------------------------------------------- */
 
-/* What a stay needs, when there is the first. A stay is no must: without them there is none. */
-static bool has_means(car_comm_t *comm)
+/* A stay is no must: without a word for its bell there is none. */
+static bool has_bell(car_comm_t *comm)
 {
     car_stay_t *stay = &comm->stay;
-    const car_cuda_t *cuda = comm->device->cuda;
 
-    if (NULL == stay->stream) {
-        CUstream stream;
-        if (CUDA_SUCCESS != cuda->StreamCreateWithPriority(&stream, CU_STREAM_NON_BLOCKING, comm->device->priority)) {
-            return false;
-        }
-        stay->stream = stream;
-    }
     if (stay->bell < 0) {
         car_devices_lock();
         stay->bell = car_device_take_word(comm->device);
@@ -241,15 +245,14 @@ static bool take_number(car_comm_t *comm)
     return true;
 }
 
-bool car_stay_wanted(car_comm_t *comm, const car_reduction_t *reduction)
+bool car_stay_wanted(car_comm_t *comm)
 {
-    car_stay_t *stay = &comm->stay;
+    const car_stay_t *stay = &comm->stay;
     /* A call that differs from the one before is not likely to have a successor like itself. */
-    const bool like_the_last = same_reduction(reduction, &stay->last), wants = car_pace_wants(&stay->pace);
+    const bool pays = car_pace_wants(&stay->pace) && stay->like;
 
-    stay->last = *reduction;
-    return !comm->device->takes_turns && ((wants && like_the_last) || CAR_STAY_ALWAYS == comm->params->stay)
-           && has_means(comm) && take_number(comm);
+    return !atomic_load(&comm->device->takes_turns) && (pays || CAR_STAY_ALWAYS == comm->params->stay) && has_bell(comm)
+           && take_number(comm);
 }
 
 bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction,
@@ -273,7 +276,7 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
     stay->largest = plan->threads;
     const CUresult result = car_launch(device->cuda, (car_launch_how_t) comm->params->launch,
                                        &stay->graphs[reduction->kernel], device->functions[CAR_STAY][reduction->kernel],
-                                       1, stay->threads, stay->stream, &all);
+                                       1, stay->threads, comm->stream, &all);
     if (CUDA_SUCCESS != result) {
         /* Nothing is there that could say so. */
         device->host_words[CAR_GONE_WORD].word[0] = stay->number;
@@ -293,18 +296,8 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
 void car_stay_destroy(car_comm_t *comm)
 {
     car_stay_t *stay = &comm->stay;
-    const car_cuda_t *cuda = comm->device->cuda;
-
-    car_stay_send_away(comm);
-    if (NULL != stay->stream) {
-        comm->stuck = !car_cuda_drain(cuda, stay->stream) || comm->stuck;
-    }
     for (int k = 0; k < CAR_KERNELS; ++k) {
-        car_graph_destroy(cuda, &stay->graphs[k]);
-    }
-    if (NULL != stay->stream) {
-        (void) cuda->StreamDestroy(stay->stream);
-        stay->stream = NULL;
+        car_graph_destroy(comm->device->cuda, &stay->graphs[k]);
     }
 }
 

@@ -278,6 +278,9 @@ static bool for_lane(mca_coll_car_module_t *module, const call_t *call)
         || CAR_ALGORITHM_AUTO != engine->limits.algorithm) {
         return false;
     }
+    if (1 == module->call % CAR_PACE_FRESH) {
+        module->quick = 0; /* what calls take without such kernels is learnt anew now: that is what they would do, zero copy */
+    }
     if (bytes <= QUICK_BYTES && module->quick > 0) {
         --module->quick;
         return false;

@@ -332,7 +332,7 @@ static int register_parameters(void)
         .map_max = 256,
         .map_bytes = (size_t) 64 << 30,
         .ucx = CAR_UCX_LIBRARY,
-        .stay = CAR_STAY_OFF,
+        .stay = CAR_STAY_ADAPTIVE,
         .stay_us = 30,
         /* With 1000 one call in a hundred was launched as a stay had ended: 11 us, where the median was 4.6 (H200). */
         .stay_total_us = 5000,

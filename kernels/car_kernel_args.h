@@ -13,8 +13,10 @@
 #define CAR_MAX_BLOCKS 256
 #define CAR_LANES_MAX 128
 
-/* Threads of a block, at most (CAR_KERNEL): 64 blocks of that size fill a Hopper link. And blocks of a call that a kernel which stays does with one of its own. */
+/* Threads of a block, at most, as CAR_KERNEL has it too; 64 blocks of that size fill a Hopper link. */
 #define CAR_MAX_THREADS 512
+
+/* A kernel that stays does calls of so many blocks, with its one. */
 #define CAR_STAY_BLOCKS 4
 
 /* Words of the host's line that blocks tell their end by; a larger grid tells it by one of them, and counts. */

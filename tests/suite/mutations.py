@@ -45,11 +45,9 @@ USES = ("car_signal", "car_wait")
 OWN_PACKETS = ("a packet proves its own arrival and each thread uses its own, so the block has to meet there, and no more; the "
                "hardware's barrier orders as well, at no cost that could be saved")
 EXPLAINED = {
-    ("car_push_round", "car_block_all", "orders nothing"): OWN_PACKETS,
+    ("car_push_fold", "car_block_all", "orders nothing"): OWN_PACKETS,
     ("car_reduce_unit", "car_block_all", "orders nothing"): OWN_PACKETS,
     ("car_gather_units", "car_block_all", "orders nothing"): OWN_PACKETS,
-    ("car_one_shot_push_stay", "car_block_barrier", "orders nothing"):
-        "what it orders is the block's shared memory, which simulated GPUs do not weaken",
 }
 
 ACQUIRE_GPU = """
