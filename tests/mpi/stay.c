@@ -95,6 +95,12 @@ static void by_copy_from(const gpu_buffer_t *from, void *to, uint64_t round, uin
     GPU_OK(gpu.StreamSynchronize(stream));
 }
 
+/* A copy within one buffer, to an address a little behind, would be one of memory that it overwrites. */
+static uint32_t another(uint32_t from, uint32_t to, uint32_t last)
+{
+    return from != to ? from : from + 1 < last ? from + 1 : from - 1;
+}
+
 static void series(uint64_t rounds)
 {
     static const gpu_kind_t kinds[] = {GPU_DEVICE,  GPU_DEVICE, GPU_DEVICE, GPU_DEVICE, GPU_DEVICE,
@@ -119,7 +125,7 @@ static void series(uint64_t rounds)
             by_copy(input, round, count);
             break;
         case 1:
-            by_copy_from(&in[5 + pick(round, 8, KINDS - 5)], input, round, count);
+            by_copy_from(&in[another(5 + pick(round, 8, KINDS - 5), at, KINDS)], input, round, count);
             break;
         default:
             by_kernel(input, round, count);
