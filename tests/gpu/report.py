@@ -188,15 +188,15 @@ class FileTally(experiments.Tally):
 
 def sections(machine):
     """Every number of ranks with GPUs of their own, then those that share; simulated GPUs get a few small jobs."""
-    def jobs(ranks):
+    def jobs(ranks, mps=False):
         if machine.simulated:
             return [experiments.Job("allreduce", ("--types", "float", "--kinds", "device", "--cases", 3, "--borders", "no",
                                                   "--max-bytes", 4096))]
-        return experiments.programs(ranks, (GB // ranks) * 2, 50, fuzz_seconds=4)
+        return experiments.programs(ranks, (GB // ranks) * 2, 50, fuzz_seconds=4, mps=mps)
 
     gpus = min(machine.gpus, RANKS_MAX)
     own = [experiments.Section(f"one rank per GPU, {n} GPUs", n, False, jobs(n), gpus_needed=n) for n in range(2, gpus + 1)]
-    shared = [experiments.Section(f"{n} ranks on {gpus} GPUs under MPS", n, True, jobs(n)) for n in shared_counts(gpus)]
+    shared = [experiments.Section(f"{n} ranks on {gpus} GPUs under MPS", n, True, jobs(n, mps=True)) for n in shared_counts(gpus)]
     return own, shared
 
 

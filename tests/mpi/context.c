@@ -2,11 +2,12 @@
  * The caller's CUDA state is his own: MPI_Allreduce leaves the current context as it was (a primary one, one of
  * cuCtxCreate, none), makes no context on a GPU that the rank does not use, and does not disturb a capture in global mode,
  * of this thread or another one, not even while it sets a communicator up. The device is chosen after MPI_Init, and may
- * be chosen anew after the first call on a communicator.
+ * be chosen anew after the first call on a communicator. --own no: without contexts of cuCtxCreate.
  */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "testing.h"
 
@@ -176,7 +177,7 @@ int main(int argc, char **argv)
 {
     CUcontext primary, own;
 
-    test_options(argc, argv, "");
+    test_options(argc, argv, "own");
     test_begin(&argc, &argv, "context");
     test_use_gpu();
     const int device = gpu_in_use();
@@ -187,12 +188,14 @@ int main(int argc, char **argv)
     survive_capture(primary, test.rank % 2 ? CU_STREAM_NON_BLOCKING : CU_STREAM_DEFAULT);
     try_contexts(primary, primary, "with the primary context current");
     try_contexts(primary, NULL, "with no current context");
-    GPU_OK(gpu.CtxCreate(&own, 0, device));
-    GPU_OK(gpu.CtxPopCurrent(&own)); /* else "none current" would uncover the primary one below it */
-    try_contexts(own, own, "with a context of cuCtxCreate");
-    try_contexts(own, NULL, "with a buffer of another context than the primary one, none current");
-    try_contexts(primary, own, "with a buffer of the primary context, another one current");
-    try_contexts(own, primary, "with a buffer of another context, the primary one current");
+    if (0 == strcmp("yes", test_option("own", "yes"))) {
+        GPU_OK(gpu.CtxCreate(&own, 0, device));
+        GPU_OK(gpu.CtxPopCurrent(&own)); /* else "none current" would uncover the primary one below it */
+        try_contexts(own, own, "with a context of cuCtxCreate");
+        try_contexts(own, NULL, "with a buffer of another context than the primary one, none current");
+        try_contexts(primary, own, "with a buffer of the primary context, another one current");
+        try_contexts(own, primary, "with a buffer of another context, the primary one current");
+    }
     no_other_contexts(device);
     call_while_capturing(primary, CU_STREAM_NON_BLOCKING);
     call_while_capturing(primary, CU_STREAM_DEFAULT);
