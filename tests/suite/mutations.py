@@ -197,7 +197,7 @@ def jobs_for(mutation):
         return [StayJob(stay_us=us, gap=2 * us) for us in (2, 10, 50)] if short else [StayJob(), StayJob(devices=1)]
     if mutation.file in ("car_packets.cuh", "one_shot_push.cuh", "two_shot_push.cu"):
         algorithm = "two_shot_push" if mutation.file == "two_shot_push.cu" else "one_shot_push"
-        return [Job(algorithm, spin_us=5), Job(algorithm, devices=1, spin_us=5)]
+        return [Job(algorithm, spin_us=1), Job(algorithm, devices=1, spin_us=1)]
     if mutation.function in ("car_end", "car_fence_for_host"):
         kinds = "managed" if mutation.call == "car_fence_sys" else "device"
         return [Job(algorithm, kinds=kinds, blocks=4) for algorithm in ("one_shot_pull", "two_shot", "one_shot_push")]

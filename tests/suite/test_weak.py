@@ -97,3 +97,4 @@ def test_without_one_the_same_jobs_pass(workshop, check, full):
 
 def test_every_quick_mutation_is_one():
     assert set(QUICK) <= {str(mutation) for mutation in mutations.all_mutations()}
+    assert set(mutations.EXPLAINED) <= {(m.function, m.call, m.way) for m in mutations.all_mutations()}
