@@ -76,6 +76,10 @@ CACHE_BYTES = 21.3e6  # of one GPU's traffic in a call, at the first of the two 
 ONE_BLOCK = 4096  # bytes up to which one block does a push
 ALONE_ONE_GPU, ALONE_SEVERAL = 1 << 20, 256 << 10  # bytes of all ranks up to which one of them does a zero copy: car_step.c
 
+# A call that is rung for: no floor in it, as nothing is launched. One and two H200, 2 to 8 ranks.
+STAYING_START, STAYING_PEER, STAYING_HOP = 3.9, 0.2, 0.3
+STAYING_MOST, STAYING_8K, STAYING_8K_PEER = 8192, 1.35, 0.25  # bytes; us for so many, and for those of each peer
+
 # NCCL 2.28.3 without multicast, two H100; the time for each further rank is a guess.
 NCCL_START, NCCL_PEER, NCCL_LINK = 20.0, 1.0, 285.0
 
@@ -103,6 +107,9 @@ def predict(algorithm, machine, size):
     m = machine.known()
     if algorithm == "nccl":
         return NCCL_START + NCCL_PEER * (m.ranks - 2) + 2e-3 * size * (m.ranks - 1) / m.ranks / (NCCL_LINK * m.link / LINK)
+    if algorithm == "staying":
+        return (STAYING_START + STAYING_PEER * (m.ranks - 1) + (STAYING_HOP if m.gpus > 1 else 0)
+                + size / STAYING_MOST * (STAYING_8K + STAYING_8K_PEER * (m.ranks - 1)))
     costs, linked = COSTS.get(algorithm) or UNMEASURED.get(algorithm), m.gpus > 1
     if costs is None:
         return None
@@ -113,6 +120,11 @@ def predict(algorithm, machine, size):
     over_link = link / (costs.link * m.link)
     in_memory = (min(memory, CACHE_BYTES) / costs.memory + max(0, memory - CACHE_BYTES) / costs.beyond) / m.copy
     return time + 1e-3 * (over_link + in_memory if costs.in_turn else max(over_link, in_memory))
+
+
+def predict_blocking(algorithm, machine, size):
+    """The same of blocking calls that follow each other, as car_bench makes them: small ones need no launch."""
+    return predict("staying" if algorithm in ("one_shot_push", "mixed") and size <= STAYING_MOST else algorithm, machine, size)
 
 
 def best(machine, size):

@@ -133,7 +133,7 @@ class Summary:
                  "| / coll/car | stock | / coll/car |", "|" + "---|" * 14)
         for row in rows:
             ours = row.number("median_us")
-            predicted = cost_model.predict(row["algorithm"], machine_of(row), row.bytes)
+            predicted = cost_model.predict_blocking(row["algorithm"], machine_of(row), row.bytes)
             nccl_predicted = cost_model.predict("nccl", machine_of(row), row.bytes) if job.ranks == job.gpus else None
             peers = [row.number(prefix + "median_us") for prefix in ("nccl_", "reference_", "baseline_")]
             _, engines, stock = (f"{figure(peer)} | {ratio(peer, ours)}" for peer in peers)
@@ -172,7 +172,7 @@ class Summary:
         script, curves = [], []
         for place, (job, _) in enumerate(self.measured):
             rows = [row for row in self.rows[job.name]
-                    if cost_model.predict(row["algorithm"], machine_of(row), row.bytes) is not None]
+                    if cost_model.predict_blocking(row["algorithm"], machine_of(row), row.bytes) is not None]
             if not rows:
                 continue
             data = [f"{row.bytes} {row['median_us']} {cost_model.predict(row['algorithm'], machine_of(row), row.bytes):.3f}"

@@ -321,6 +321,16 @@ def test_the_model_of_nccl_is_rough(size, us):
     assert cost_model.predict("nccl", TWO, size) == pytest.approx(us, rel=0.28)
 
 
+@pytest.mark.parametrize("ranks, gpus, times", [(2, 1, (4.89, 4.21, 5.91)), (4, 1, (4.81, 5.02, 6.54)), (8, 1, (5.23, 6.20, 8.36)),
+                                                (2, 2, (4.42, 4.92, 5.87))])
+def test_the_model_meets_calls_that_need_no_launch(ranks, gpus, times):
+    """Of docs/performance.md, H200: 8 B, 4 KB, 8 KB."""
+    machine = cost_model.Machine(ranks, gpus)
+    for size, us in zip((8, 4096, 8192), times):
+        assert cost_model.predict_blocking("one_shot_push", machine, size) == pytest.approx(us, rel=0.2)
+    assert cost_model.predict_blocking("one_shot_push", machine, 16384) == cost_model.predict("one_shot_push", machine, 16384)
+
+
 @pytest.mark.parametrize("gpus", range(2, 17))
 def test_predictions_are_above_the_bound_and_grow(gpus):
     machine = cost_model.Machine(gpus, gpus)
