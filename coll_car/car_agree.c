@@ -505,6 +505,7 @@ static bool decide(car_lane_t *lane)
     }
     if (NULL == lane->comm) {
         const car_attach_t attached = context ? lane->attach(lane, op) : CAR_ATTACH_NEVER;
+        lane->off = lane->off || (context && CAR_ATTACH_NEVER == attached);
         if (CAR_ATTACH_DONE != attached) {
             return CAR_ATTACH_NEVER == attached ? decided(lane, op, CAR_PATH_HOST) : false;
         }

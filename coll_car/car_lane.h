@@ -138,6 +138,7 @@ typedef struct car_lane {
 
     bool inside; /* the device's context is current, until the poll ends */
     car_cuda_guard_t guard;
+    bool off;    /* device memory will not be shared: the ranks' later calls are left to the saved module */
     bool broken;
     uint64_t draining_ns; /* since when kernels are waited for that were under way when it broke */
     car_watch_t watch; /* since something has moved */

@@ -221,14 +221,22 @@ static CUdeviceptr address_of(const car_buffer_t *buffer, const car_call_t *op, 
 
 /* --- the host's own copies ------------------------------------------------------------------------------------------- */
 
-/* There may be no comm to break. */
+/*
+ * There may be no comm to break. Where the ranks have just agreed to leave all later calls to the saved module, some may do so
+ * already, and would wait there for those that have heard of a break: so nothing is broken, the call goes on, and it and all
+ * later ones end in an error, as those do that are left to the saved module (protocol.md, "Spoiled"). True then.
+ */
 static bool host_broken(car_lane_t *lane, car_call_t *op, const char *what)
 {
     char reason[CAR_REASON_BYTES];
 
     op->failed = true;
-    lane->broken = true;
     snprintf(reason, sizeof(reason), "rank %d: %s", lane->rank, what);
+    if (lane->off) {
+        car_control_spoil(lane->control, reason);
+        return true;
+    }
+    lane->broken = true;
     car_control_break(lane->control, CAR_FAULT_DRIVER, reason);
     return false;
 }
@@ -541,7 +549,7 @@ static bool tell_done(car_lane_t *lane)
     lane->done = step;
     atomic_store_explicit(&words(lane, lane->rank)->done, step, memory_order_release);
     if (step == lane->first->first_step + lane->first->steps - 1) {
-        car_lane_end_first(lane, false);
+        car_lane_end_first(lane, lane->off && car_control_spoiled(lane->control));
     }
     return true;
 }

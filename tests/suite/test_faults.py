@@ -266,7 +266,9 @@ def test_any_call_of_the_driver_may_fail(build, check, cases, form):
     # Of some functions one call each, the same ones every time, as far as their number is the same.
     draw = random.Random(1)
     names = draw.sample(sorted({name for name, _, _ in every}), 5)
-    cases([draw.choice([call for call in every if call[0] == name]) for name in names], every, case)
+    # A copy fails just when one rank has heard that device memory will not be shared, and the other has not.
+    found = [("cuThreadExchangeStreamCaptureMode", number, "+") for number in (57, 90, 92)] if form == "nonblocking" else []
+    cases(found + [draw.choice([call for call in every if call[0] == name]) for name in names], every, case)
 
 
 @pytest.mark.by_turns
