@@ -38,8 +38,8 @@ typedef struct {
     uint64_t count;
 } car_data_t;
 
-static inline car_data_t car_run_data(const car_comm_t *comm, const car_buffer_t *input, const car_buffer_t *output, uint64_t count,
-                          const car_reduction_t *reduction)
+static inline car_data_t car_run_data(const car_comm_t *comm, const car_buffer_t *input, const car_buffer_t *output,
+                                      uint64_t count, const car_reduction_t *reduction)
 {
     return (car_data_t){.input = input,
                         .output = output,

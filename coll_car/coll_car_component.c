@@ -268,7 +268,7 @@ static long long in_range(const char *name, long long value, long long least, lo
 
 static void correct_parameters(mca_coll_car_component_t *c)
 {
-    enum { LEAST_MEMORY = 1 << 20, WARP = 32, MOST_THREADS = 1024, MOST_SPIN_US = 1000000 };
+    enum { LEAST_MEMORY = 1 << 20, WARP = 32, MOST_SPIN_US = 1000000 };
     car_params_t *p = &c->params;
 
     c->priority = (int) in_range("priority", c->priority, -1, 100);
@@ -285,7 +285,7 @@ static void correct_parameters(mca_coll_car_component_t *c)
     p->stay_us = (unsigned int) in_range("stay_us", p->stay_us, 1, MOST_SPIN_US);
     p->stay_total_us = (unsigned int) in_range("stay_total_us", p->stay_total_us, 1, MOST_SPIN_US);
     p->blocks = (unsigned int) in_range("blocks", p->blocks, 0, CAR_MAX_BLOCKS);
-    p->threads = (unsigned int) in_range("threads", p->threads, 0, MOST_THREADS);
+    p->threads = (unsigned int) in_range("threads", p->threads, 0, CAR_MAX_THREADS);
     if (0 != p->threads % WARP) {
         const unsigned int whole = (p->threads + WARP - 1) / WARP * WARP;
 

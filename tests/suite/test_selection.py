@@ -211,7 +211,7 @@ def test_every_parameter_is_listed_with_a_sentence(build):
 
 
 @pytest.mark.by_turns
-@pytest.mark.parametrize("name, value", [("spin_us", 0), ("threads", 33), ("blocks", 100000), ("memory", 1000)])
+@pytest.mark.parametrize("name, value", [("spin_us", 0), ("threads", 33), ("threads", 1024), ("blocks", 100000), ("memory", 1000)])
 def test_a_parameter_out_of_range_is_corrected_and_said(build, check, name, value):
     result = check(run(build, "allreduce", "--types", "int32", "--cases", 5, "--kinds", "device",
                        gpus=simulated(build), car={name: value}))
