@@ -63,7 +63,7 @@ void bench_prepare_environment(int argc, char **argv);
 
 /* What a small call cannot do without, us; medians over calls, on rank 0. */
 typedef struct {
-    bool measured;
+    bool measured;                     /* on all ranks; not where they cannot map each other's memory, or are too many */
     double floor_slowest;              /* of the rank that was the last to know of the end of its own kernel */
     double exchange, exchange_slowest; /* a launch of the least kernel that exchanges a packet: mean over ranks, and slowest */
     double hop;                        /* what each further exchange of that kernel takes */
@@ -100,8 +100,8 @@ double bench_bound(const bench_machine_t *machine, size_t bytes);
 /* Median over calls of the mean over ranks, on rank 0. */
 double bench_measure_floor(bool graph);
 
-/* The machine's parts, by the better kind of launch; false where the ranks cannot map each other's memory, or are too many. */
-bool bench_measure_parts(bench_machine_t *machine);
+/* The machine's parts, by the better kind of launch. */
+void bench_measure_parts(bench_machine_t *machine);
 /*
  * Both ways at once between neighbouring GPUs 2k and 2k + 1, one rank on each, by kernels that read and by kernels that
  * write; the best way, of the slowest pair. 0 where they cannot reach each other.

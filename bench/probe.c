@@ -109,6 +109,7 @@ static double probe_call(probe_t *p)
 /* Medians over calls; on rank 0. */
 typedef struct {
     double mean, slowest; /* of what ranks took for a call */
+    int calls;            /* on all ranks */
 } probe_times_t;
 
 static probe_times_t probe_measure(probe_t *p)
@@ -129,7 +130,7 @@ static probe_times_t probe_measure(probe_t *p)
     for (int i = 0; i < calls; ++i) {
         mine[i] = probe_call(p);
     }
-    const probe_times_t times = {bench_median_of_means(mine, calls), bench_median_of_slowest(mine, calls)};
+    const probe_times_t times = {bench_median_of_means(mine, calls), bench_median_of_slowest(mine, calls), calls};
     free(mine);
     return times;
 }
@@ -154,10 +155,9 @@ double bench_measure_floor(bool graph)
 
 /* --- the parts of a small call ----------------------------------------------------------------------------------------- */
 
-/* From a word of the host's to the answer of a kernel that is there; median over calls of the mean over ranks. */
-static double doorbell(void)
+/* From a word of the host's to the answer of a kernel that is there; median over so many calls of the mean over ranks. */
+static double doorbell(int calls)
 {
-    const int calls = gpu_simulated() ? 50 : PROBE_CALLS;
     double *mine = malloc((size_t) calls * sizeof(double));
     bench_echo_args_t args = {.first = 1, .rounds = (uint32_t) calls};
     void *parameters[] = {&args}, *memory;
@@ -198,8 +198,9 @@ static bool measure_parts(bool graph, bench_parts_t *parts)
     const size_t bytes = 2 * BENCH_MAX_RANKS * BENCH_EXCHANGE_BYTES;
     CUdeviceptr own, mapped[BENCH_MAX_RANKS];
 
-    parts->floor_slowest = floor_times(graph).slowest;
-    parts->doorbell = doorbell();
+    const probe_times_t least = floor_times(graph);
+    parts->floor_slowest = least.slowest;
+    parts->doorbell = doorbell(least.calls);
     probe_new(&p, &args.to);
     GPU_OK(gpu.MemAlloc(&own, bytes));
     GPU_OK(gpu.MemsetD8Async(own, 0, bytes, p.stream));
@@ -223,13 +224,12 @@ static bool measure_parts(bool graph, bench_parts_t *parts)
     return possible;
 }
 
-bool bench_measure_parts(bench_machine_t *m)
+void bench_measure_parts(bench_machine_t *m)
 {
     int graph = m->floor_graph < m->floor_plain; /* only rank 0 has them */
 
     MPI_Bcast(&graph, 1, MPI_INT, 0, MPI_COMM_WORLD);
     m->parts.measured = test.size <= BENCH_MAX_RANKS && measure_parts(0 != graph, &m->parts);
-    return m->parts.measured;
 }
 
 /* --- bandwidths ------------------------------------------------------------------------------------------------------ */

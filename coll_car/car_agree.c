@@ -510,26 +510,21 @@ static bool decide(car_lane_t *lane)
             return CAR_ATTACH_NEVER == attached ? decided(lane, op, CAR_PATH_HOST) : false;
         }
     }
+    if (may_be_zero_copy(lane) && !op->read) {
+        car_sets_drop_gone(lane, op);
+    }
     if (0 != op->call && all_quick(lane)) {
         op->quick = true;
-        if (may_be_zero_copy(lane)) {
-            car_sets_drop_gone(lane, op);
-        }
         return decided(lane, op, CAR_PATH_NONE);
     }
-    if (!op->growing && may_be_zero_copy(lane)) {
-        if (!op->read) {
-            car_sets_drop_gone(lane, op);
+    if (!op->growing && may_be_zero_copy(lane) && all_exported(lane)) {
+        const zero_copy_t answer = decide_zero_copy(lane, op);
+        if (ZERO_COPY_NO != answer) {
+            return ZERO_COPY_YES == answer ? decided(lane, op, CAR_PATH_ZERO_COPY) : false;
         }
-        if (all_exported(lane)) {
-            const zero_copy_t answer = decide_zero_copy(lane, op);
-            if (ZERO_COPY_NO != answer) {
-                return ZERO_COPY_YES == answer ? decided(lane, op, CAR_PATH_ZERO_COPY) : false;
-            }
-            if (op->second) {
-                /* The second part has been said: there is no other for this call. */
-                return decided(lane, op, without_zero_copy(lane, op));
-            }
+        if (op->second) {
+            /* The second part has been said: there is no other for this call. */
+            return decided(lane, op, without_zero_copy(lane, op));
         }
     }
     if (may_grow(lane, op)) {

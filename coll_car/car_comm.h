@@ -171,9 +171,9 @@ bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *inp
                         uint64_t count, const car_reduction_t *reduction);
 
 /*
- * Whether the communicator's call with that number, if it is not done in another way, will be one for a kernel that stays, as far as this rank can
- * tell (car_stay_ready). `input` is not NULL. After true or false the call is done by car_comm_allreduce, or
- * car_comm_small_ended tells that it has been done otherwise.
+ * Whether the communicator's call with that number, if it is not done in another way, will be one for a kernel that
+ * stays, as far as this rank can tell (car_stay_ready). `input` is not NULL. Afterwards the call is done by
+ * car_comm_allreduce, or car_comm_small_ended tells that it has been done otherwise.
  */
 bool car_comm_quick(car_comm_t *comm, uint64_t number, const car_buffer_t *input, const car_buffer_t *output,
                     uint64_t count, const car_reduction_t *reduction);

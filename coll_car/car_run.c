@@ -187,7 +187,7 @@ static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, 
     }
 }
 
-/* --- buffers ---------------------------------------------------------------------------------------------------- */
+/* --- staging ---------------------------------------------------------------------------------------------------- */
 
 /*
  * The usual call is one launch. Where a buffer has to be staged, the exchanges are done as many at a time as the

@@ -49,8 +49,9 @@ typedef struct {
 bool car_stay_allowed(struct car_comm *comm);
 
 /*
- * A small call, `number` of all calls of the communicator, begins (said again, that is nothing new); it returns. Times in nanoseconds. At its end the
- * kernel is sent away if it has turned out that a stay does not pay, or it is time to see whether it still does.
+ * A small call, `number` of all calls of the communicator, begins (said again, that is nothing new); it returns. Times in
+ * nanoseconds. At its end the kernel is sent away if it has turned out that a stay does not pay, or it is time to see
+ * whether it still does.
  */
 void car_stay_begin(struct car_comm *comm, uint64_t number, const car_reduction_t *reduction, uint64_t now);
 void car_stay_end(struct car_comm *comm, uint64_t now);

@@ -473,12 +473,13 @@ int main(int argc, char **argv)
 
     test_options(argc, argv, "calls rounds kinds max-bytes integers room fill-ms threads complete seed");
     const int threads = (int) test_number("threads", 1);
-    test_begin_threads(&argc, &argv, "outstanding", threads > 1 || 0 == strcmp("other", test_option("complete", "own")) ? MPI_THREAD_MULTIPLE : MPI_THREAD_FUNNELED);
+    run.others = 0 == strcmp("other", test_option("complete", "own"));
+    test_begin_threads(&argc, &argv, "outstanding",
+                       threads > 1 || run.others ? MPI_THREAD_MULTIPLE : MPI_THREAD_FUNNELED);
     test_use_gpu();
     GPU_OK(gpu.CtxGetCurrent(&context));
     run.rounds = (int) test_number("rounds", 2);
     run.most = (size_t) test_number("max-bytes", 256 << 10);
-    run.others = 0 == strcmp("other", test_option("complete", "own"));
     prepare_fill();
     for (int t = 0; t < threads; ++t) {
         open_worker(&workers[t], t, (int) test_number("calls", 60), 0 == strcmp("yes", test_option("integers", "no")));
