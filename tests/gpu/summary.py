@@ -171,12 +171,11 @@ class Summary:
         colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
         script, curves = [], []
         for place, (job, _) in enumerate(self.measured):
-            rows = [row for row in self.rows[job.name]
-                    if cost_model.predict_blocking(row["algorithm"], machine_of(row), row.bytes) is not None]
-            if not rows:
+            points = [(row, cost_model.predict_blocking(row["algorithm"], machine_of(row), row.bytes))
+                      for row in self.rows[job.name]]
+            data = [f"{row.bytes} {row['median_us']} {predicted:.3f}" for row, predicted in points if predicted is not None]
+            if not data:
                 continue
-            data = [f"{row.bytes} {row['median_us']} {cost_model.predict(row['algorithm'], machine_of(row), row.bytes):.3f}"
-                    for row in rows]
             script += [f"$d{place} << end", *data, "end"]
             look = f"lc rgb '{colours[place % len(colours)]}'"
             curves += [f"$d{place} using 1:2 with points pt 7 ps 0.5 {look} title '{job.ranks} ranks, {job.gpus} GPUs'",

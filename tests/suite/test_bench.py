@@ -24,6 +24,7 @@ import bench_check  # noqa: E402
 import bench_csv  # noqa: E402
 import cost_model  # noqa: E402
 import report  # noqa: E402
+import summary  # noqa: E402
 
 pytestmark = pytest.mark.by_turns
 
@@ -342,6 +343,22 @@ def test_predictions_are_above_the_bound_and_grow(gpus):
 
 # --- the report -------------------------------------------------------------------------------------------------------
 
+@pytest.mark.parametrize("algorithm", ["one_shot_push", "two_shot", "mixed", "old path"])
+def test_a_summary_takes_every_name_that_car_bench_gives_an_algorithm(tmp_path, algorithm):
+    """"mixed" has a prediction where calls are small, and "old path" has none."""
+    rows = rows_of([5, 6, 7, 8, 9, 30], algorithm=algorithm, link_gbs="", copy_gbs="3000", nccl_median_us="40")
+    with open(tmp_path / "job.csv", "w", encoding="utf-8", newline="") as lines:
+        writer = csv.DictWriter(lines, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    job = types.SimpleNamespace(name="job", ranks=2, gpus=1, mps=True)
+    summary.write(tmp_path, [(job, "complete")], types.SimpleNamespace(failures=[]), simulated=0)
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert text.count(f"| {algorithm} |") == len(rows), text
+    drawn = (tmp_path / "model.svg").exists()
+    assert drawn == (algorithm != "old path" and shutil.which("gnuplot") is not None)
+
+
 @pytest.mark.parametrize("gpus, sections, jobs", [(1, 3, 3), (3, 3, 3)])
 def test_a_report_has_everything_that_the_machine_allows(one, tmp_path, gpus, sections, jobs):
     folder = tmp_path / "report"
@@ -351,9 +368,9 @@ def test_a_report_has_everything_that_the_machine_allows(one, tmp_path, gpus, se
     assert said.returncode == 0, said.stdout + said.stderr
     assert f"tests: {sections} passed, 0 failed, 0 skipped, 0 not run" in said.stdout, said.stdout
     assert len(list(folder.glob("bench-*-gpus.csv"))) == jobs
-    summary = (folder / "summary.md").read_text(encoding="utf-8")
-    assert "Simulated GPUs" in summary and summary.count(": complete") == jobs, summary
-    assert ("all at once" in summary) == (gpus > 1)
+    text = (folder / "summary.md").read_text(encoding="utf-8")
+    assert "Simulated GPUs" in text and text.count(": complete") == jobs, text
+    assert ("all at once" in text) == (gpus > 1)
     if shutil.which("gnuplot"):
         assert (folder / "model.svg").stat().st_size > 1000 and len(list(folder.glob("bench-*.svg"))) == jobs
 
@@ -368,5 +385,5 @@ def test_a_report_that_has_no_time_says_what_it_left_out(one, tmp_path):
     said = subprocess.run([os.path.join(HERE, "../gpu/run"), "--report", tmp_path / "r", "--simulated", "2", "--seconds", "1"],
                           env={**os.environ, "COLL_CAR_BUILDS": f"{one.version}={one.path}"}, capture_output=True, text=True,
                           timeout=60, check=False)
-    summary = (tmp_path / "r/summary.md").read_text(encoding="utf-8")
-    assert "not run: no time left" in summary and "3 not run" in summary, said.stdout + summary
+    text = (tmp_path / "r/summary.md").read_text(encoding="utf-8")
+    assert "not run: no time left" in text and "3 not run" in text, said.stdout + text
