@@ -74,7 +74,7 @@ COSTS = {
 UNMEASURED = {"two_shot_push": Costs(3.53, 0.25, 0.29, 0.51, 0.90, 0.82, 0.82, in_turn=False)}
 CACHE_BYTES = 21.3e6  # of one GPU's traffic in a call, at the first of the two rates
 ONE_BLOCK = 4096  # bytes up to which one block does a push
-ALONE_ONE_GPU, ALONE_SEVERAL = 1 << 20, 256 << 10  # bytes of all ranks up to which one of them does a zero copy: car_step.c
+ALONE_ONE_GPU, ALONE_SEVERAL = 1 << 20, 256 << 10  # bytes of all ranks up to which one of them does a zero copy: car_thresholds.def
 
 # A call that is rung for: no floor in it, as nothing is launched. One and two H200, 2 to 8 ranks.
 STAYING_START, STAYING_PEER, STAYING_HOP = 3.9, 0.2, 0.3

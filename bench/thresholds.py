@@ -6,17 +6,20 @@ import math
 import statistics
 
 KERNELS = ("one_shot_push", "one_shot_pull", "two_shot")
-WAYS = KERNELS + ("zero_copy",)
+# Zero copy is measured with each rank folding its share, and with one of them folding for all.
+ZERO_COPIES = ("zero_copy", "zero_copy_alone")
+WAYS = KERNELS + ZERO_COPIES
 ALL, NEVER = "all", "never"
 SAVES = 2.0  # microseconds of a call that repay mapping a buffer, which takes a millisecond, within some hundred calls
 
 
 def curve(runs, way):
     """{bytes: median over runs of the median}, of rows of car_bench where that way served all calls."""
+    served = ZERO_COPIES[0] if way in ZERO_COPIES else way
     times = {}
     for rows in runs:
         for row in rows:
-            if row["algorithm"] == way:
+            if row["algorithm"] == served:
                 times.setdefault(row.bytes, []).append(row.number("median_us"))
     return {size: statistics.median(found) for size, found in times.items()}
 
@@ -69,6 +72,15 @@ def kernel_thresholds(curves, sizes):
     return found, chosen
 
 
+def alone_threshold(curves, sizes):
+    """({alone_max}, {bytes: time of the zero copy that this chooses})."""
+    alone, shares = curves["zero_copy_alone"], curves["zero_copy"]
+    gain = gain_of(shares, alone, sizes)
+    split = best_split(sizes, gain)
+    most = ALL if split == len(sizes) else 0 if split == 0 else crossing(sizes, split, gain)
+    return {"alone_max": most}, {size: (alone if at < split else shares)[size] for at, size in enumerate(sizes)}
+
+
 def zero_copy_thresholds(kernels, zero_copy, sizes):
     gain = gain_of(zero_copy, kernels, sizes)
     split = best_split(sizes, gain)
@@ -91,8 +103,8 @@ def find(curves):
     if len(sizes) < 2:
         raise ValueError("the ways have no sizes in common")
     found, chosen = kernel_thresholds(curves, sizes)
-    found.update(zero_copy_thresholds(chosen, curves["zero_copy"], sizes))
-    return found
+    alone, zero_copy = alone_threshold(curves, sizes)
+    return {**found, **alone, **zero_copy_thresholds(chosen, zero_copy, sizes)}
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------

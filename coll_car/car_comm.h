@@ -55,6 +55,8 @@ typedef struct car_comm {
     uint32_t grow_pause; /* grow_wait after the next attempt that falls short */
     car_limits_t limits;
     uint64_t zero_copy_min; /* bytes from which calls use the users' own buffers, where all ranks can; 0: never */
+    uint64_t alone_max;     /* bytes up to which one rank's kernel does that for all */
+    uint32_t alone_blocks;  /* of its grid at most, as no other works meanwhile */
     uint32_t map_max; /* allocations of peers that a rank may have mapped for that */
     uint64_t zero_copy_again; /* the same for blocking calls with buffers that have come before */
     car_thresholds_t thresholds; /* rank 0's, which hold on all */

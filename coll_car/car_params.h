@@ -62,6 +62,7 @@ typedef struct {
     int push_max;          /* bytes up to which one_shot_push is chosen; -1: from the tune file or the table */
     int two_shot_push_max; /* bytes up to which two_shot_push is chosen above that; 0: never */
     int pull_max;          /* bytes up to which one_shot_pull is chosen; -1: as push_max */
+    int alone_max;         /* bytes up to which zero copy is one rank's, for all; -1: the same */
     unsigned int host_max; /* bytes up to which an allreduce of host buffers is done in the control segment itself */
     unsigned int spin_us;  /* microseconds a kernel waits for a peer before it leaves and is launched again later */
     unsigned int blocks;   /* blocks of a grid; 0: from occupancy and the table */

@@ -193,6 +193,7 @@ static void agree_on_thresholds(car_comm_t *comm, const car_offer_t *offers)
     }
     comm->limits.push_max = bytes[CAR_PUSH_MAX];
     comm->limits.pull_max = bytes[CAR_PULL_MAX];
+    comm->alone_max = bytes[CAR_ALONE_MAX];
     comm->zero_copy_min = CAR_NEVER == bytes[CAR_ZERO_COPY_MIN] ? 0 : bytes[CAR_ZERO_COPY_MIN];
     comm->zero_copy_again = bytes[CAR_ZERO_COPY_AGAIN];
     comm->zero_copy_again = comm->zero_copy_again < comm->zero_copy_min ? comm->zero_copy_again : comm->zero_copy_min;
@@ -223,8 +224,9 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
     }
     divide_work(comm, offers);
     blocks = 0 == blocks ? 1 : blocks;
+    comm->alone_blocks = smaller(CAR_BLOCKS_ENOUGH, offers[comm->rank].resident_blocks);
     if (0 != offers[0].blocks_wanted) {
-        blocks = smaller(offers[0].blocks_wanted, CAR_MAX_BLOCKS);
+        blocks = comm->alone_blocks = smaller(offers[0].blocks_wanted, CAR_MAX_BLOCKS);
     }
     if (0 != offers[0].threads_wanted) {
         threads = smaller(threads, offers[0].threads_wanted);

@@ -159,8 +159,9 @@ static void add_dest(car_fold_args_t *args, CUdeviceptr address)
     args->dest[args->dests++] = (void *) (uintptr_t) address;
 }
 
-/* Launches a fold of `count` elements, whose arrays stand in `args`; *ticket is what to wait for. False: broken. */
-static bool fold(car_lane_t *lane, const car_call_t *op, uint64_t count, car_fold_args_t *args, uint32_t *ticket)
+/* Launches a fold of `count` elements, whose arrays stand in `args`, with at most so many blocks; *ticket is what to wait for. */
+static bool fold_with(car_lane_t *lane, const car_call_t *op, uint64_t count, uint32_t blocks, car_fold_args_t *args,
+                      uint32_t *ticket)
 {
     const car_comm_t *comm = lane->comm;
     const uint32_t threads = comm->limits.threads;
@@ -175,9 +176,14 @@ static bool fold(car_lane_t *lane, const car_call_t *op, uint64_t count, car_fol
     const CUresult result = car_launch(comm->device->cuda, (car_launch_how_t) comm->params->launch,
                                        &lane->graphs[op->reduction.kernel],
                                        comm->device->functions[CAR_FOLD][op->reduction.kernel],
-                                       all < comm->limits.blocks ? (uint32_t) all : comm->limits.blocks, threads,
-                                       lane->stream, args);
+                                       all < blocks ? (uint32_t) all : blocks, threads, lane->stream, args);
     return CUDA_SUCCESS == result || car_lane_broken(lane, "launching a kernel", result);
+}
+
+/* The same with this rank's part of the GPU. */
+static bool fold(car_lane_t *lane, const car_call_t *op, uint64_t count, car_fold_args_t *args, uint32_t *ticket)
+{
+    return fold_with(lane, op, count, lane->comm->limits.blocks, args, ticket);
 }
 
 bool car_lane_settle_for_peers(const car_lane_t *lane, car_call_t *op)
@@ -364,14 +370,15 @@ static bool tell_staged(car_lane_t *lane)
  * A small call is one rank's: kernels of several processes on a GPU begin later than one's (8 ranks on an H100 under MPS: 8 B in 11 us
  * by one, in 13 to 18 by several, November 2026), and the others need no launch. Each has its turn, so that none has all the work.
  */
-#define CAR_ALONE_ONE_GPU ((uint64_t) 1 << 20)
-#define CAR_ALONE_SEVERAL ((uint64_t) 256 << 10)
+static bool by_one(const car_lane_t *lane, const car_call_t *op)
+{
+    return op->count * op->reduction.element <= lane->comm->alone_max;
+}
 
 static part_t share_of_zero_copy(const car_lane_t *lane, const car_call_t *op)
 {
     const car_comm_t *comm = lane->comm;
-    const uint64_t bytes = op->count * op->reduction.element * (uint64_t) comm->size;
-    const bool alone = bytes <= (1 == comm->gpus ? CAR_ALONE_ONE_GPU : CAR_ALONE_SEVERAL);
+    const bool alone = by_one(lane, op);
     const int turn = comm->takes_turns ? 0 : (int) (op->number % (uint64_t) comm->size);
     const int index = alone ? (turn == comm->rank ? 0 : -1) : comm->share[comm->rank];
 
@@ -382,6 +389,7 @@ static bool reduce_zero_copy(car_lane_t *lane, const car_call_t *op, uint32_t *t
 {
     const part_t share = share_of_zero_copy(lane, op);
     const uint64_t bytes = share.start * op->reduction.element;
+    const uint32_t blocks = by_one(lane, op) ? lane->comm->alone_blocks : lane->comm->limits.blocks;
     car_fold_args_t args = {.output_is_remote = lane->comm->gpus > 1};
 
     for (int i = 0; i < lane->size; ++i) {
@@ -390,7 +398,7 @@ static bool reduce_zero_copy(car_lane_t *lane, const car_call_t *op, uint32_t *t
         add_dest(&args, op->dest[(lane->rank + 1 + i) % lane->size] + bytes);
     }
     *ticket = 0;
-    return 0 == share.count || fold(lane, op, share.count, &args, ticket);
+    return 0 == share.count || fold_with(lane, op, share.count, blocks, &args, ticket);
 }
 
 static bool reduce_staged(car_lane_t *lane, const car_call_t *op, uint64_t step, uint32_t *ticket)

@@ -18,15 +18,15 @@ typedef struct {
 } entry_t;
 
 static const entry_t table[] = {
-#define X(generation, sharing, ranks, basis, push_max, pull_max, zero_copy_min, zero_copy_again)                       \
-    {generation, CAR_##sharing, ranks, basis, {push_max, pull_max, zero_copy_min, zero_copy_again}},
+#define X(generation, sharing, ranks, basis, push_max, pull_max, alone_max, zero_copy_min, zero_copy_again)            \
+    {generation, CAR_##sharing, ranks, basis, {push_max, pull_max, alone_max, zero_copy_min, zero_copy_again}},
 #include "car_thresholds.def"
 #undef X
 };
 
 #define ENTRIES (sizeof(table) / sizeof(table[0]))
 
-static const char *const names[CAR_THRESHOLDS] = {"push_max", "pull_max", "zero_copy_min", "zero_copy_again"};
+static const char *const names[CAR_THRESHOLDS] = {"push_max", "pull_max", "alone_max", "zero_copy_min", "zero_copy_again"};
 
 /* --- between two numbers of ranks ------------------------------------------------------------------------------------ */
 
@@ -123,7 +123,8 @@ static bool from_file(const car_tune_t *tune, int generation, car_sharing_t shar
 
 static bool from_parameter(const car_params_t *params, car_threshold_t which, car_thresholds_t *found)
 {
-    const int set[CAR_THRESHOLDS] = {params->push_max, params->pull_max, params->zero_copy_min, params->zero_copy_again};
+    const int set[CAR_THRESHOLDS] = {params->push_max, params->pull_max, params->alone_max, params->zero_copy_min,
+                                     params->zero_copy_again};
 
     if (set[which] < 0) {
         return false;
@@ -152,6 +153,11 @@ const char *car_threshold_name(car_threshold_t which)
     return names[which];
 }
 
+bool car_threshold_is_least(car_threshold_t which)
+{
+    return which >= CAR_ZERO_COPY_MIN;
+}
+
 const char *car_sharing_name(car_sharing_t sharing)
 {
     return CAR_ONE_GPU == sharing ? "one_gpu" : "several_gpus";
@@ -174,9 +180,9 @@ void car_thresholds_text(const car_thresholds_t *thresholds, char text[CAR_THRES
         snprintf(number, sizeof(number), "%" PRIu64, bytes);
         used += (size_t) snprintf(text + used, CAR_THRESHOLDS_TEXT_BYTES - used, "%s%s %s (%s)", 0 == i ? "" : ", ",
                                   names[i],
-                                  UINT64_MAX != bytes   ? number
-                                  : i <= CAR_PULL_MAX ? "all"
-                                                        : "never",
+                                  UINT64_MAX != bytes                           ? number
+                                  : car_threshold_is_least((car_threshold_t) i) ? "never"
+                                                                                : "all",
                                   car_threshold_from_name(thresholds->from[i]));
     }
 }

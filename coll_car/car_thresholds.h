@@ -15,6 +15,7 @@
 typedef enum {
     CAR_PUSH_MAX,        /* bytes up to which one_shot_push is chosen */
     CAR_PULL_MAX,        /* and above that up to which one_shot_pull is */
+    CAR_ALONE_MAX,       /* bytes up to which zero copy is one rank's, for all; above that each folds a share */
     CAR_ZERO_COPY_MIN,   /* bytes from which the users' own buffers are used, where all ranks can */
     CAR_ZERO_COPY_AGAIN, /* the same for blocking calls with buffers that have come before */
     CAR_THRESHOLDS
@@ -62,10 +63,12 @@ void car_thresholds_find(const car_params_t *params, int generation, car_sharing
 
 /* As the user knows them: push_max, one_gpu, "built in, measured". */
 const char *car_threshold_name(car_threshold_t which);
+/* Of the smallest message, which may be none ("never"), and not of the largest ("all"). */
+bool car_threshold_is_least(car_threshold_t which);
 const char *car_sharing_name(car_sharing_t sharing);
 const char *car_threshold_from_name(uint8_t from);
 
-#define CAR_THRESHOLDS_TEXT_BYTES 320
+#define CAR_THRESHOLDS_TEXT_BYTES 400
 
 /* All of them in a line. */
 void car_thresholds_text(const car_thresholds_t *thresholds, char text[CAR_THRESHOLDS_TEXT_BYTES]);

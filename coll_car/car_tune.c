@@ -162,14 +162,14 @@ static bool read_which(const where_t *where, word_t word, car_tuned_t *tuned)
             return true;
         }
     }
-    return refuse(where, "unknown threshold '%s'; there are push_max, pull_max, zero_copy_min and zero_copy_again",
+    return refuse(where, "unknown threshold '%s'; there are push_max, pull_max, alone_max, zero_copy_min and zero_copy_again",
                   shown(word, text));
 }
 
 static bool read_bytes(const where_t *where, word_t word, car_tuned_t *tuned)
 {
     static const char units[] = "kmgKMG";
-    const bool smallest = tuned->which >= CAR_ZERO_COPY_MIN;
+    const bool smallest = car_threshold_is_least(tuned->which);
     const char *without = smallest ? "never" : "all";
     char text[SHOWN_MOST + 4];
     uint64_t value = 0;

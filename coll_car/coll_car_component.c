@@ -202,10 +202,14 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "The same for blocking calls with buffers that have been used before; 0: all; -1: from the tune file, else the "
         "built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_6, &c->params.zero_copy_again);
+    add("alone_max",
+        "Largest message in bytes for which that is done by one rank's kernel for all, each rank having its turn; above, each "
+        "rank does its share; 0: none; -1: from the tune file, else the built-in table",
+        MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_6, &c->params.alone_max);
     add("tune_file",
         "File of thresholds that were measured on this machine, as tools/tune writes it: by GPU generation and number of "
-        "ranks; it comes before the built-in table and after coll_car_push_max, pull_max, zero_copy_min and zero_copy_again. "
-        "Rank 0's holds for all ranks of a communicator",
+        "ranks; it comes before the built-in table and after the parameters coll_car_push_max, pull_max, alone_max, zero_copy_min and "
+        "zero_copy_again. Rank 0's holds for all ranks of a communicator",
         MCA_BASE_VAR_TYPE_STRING, NULL, OPAL_INFO_LVL_5, &c->params.tune_file);
     add("map_max", "Buffers of other processes that a process keeps mapped for that, at most",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.map_max);
@@ -276,6 +280,7 @@ static void correct_parameters(mca_coll_car_component_t *c)
     p->push_max = (int) in_range("push_max", p->push_max, -1, INT_MAX);
     p->two_shot_push_max = (int) in_range("two_shot_push_max", p->two_shot_push_max, 0, INT_MAX);
     p->pull_max = (int) in_range("pull_max", p->pull_max, -1, INT_MAX);
+    p->alone_max = (int) in_range("alone_max", p->alone_max, -1, INT_MAX);
     p->zero_copy_again = (int) in_range("zero_copy_again", p->zero_copy_again, -1, INT_MAX);
     p->zero_copy_min = (int) in_range("zero_copy_min", p->zero_copy_min, -1, INT_MAX);
     /* 0 is what cleared memory holds: it would pass for data that has arrived. */
@@ -328,6 +333,7 @@ static int register_parameters(void)
         .host_max = 65536,
         .spin_us = 300,
         .zero_copy_min = -1,
+        .alone_max = -1,
         .zero_copy_again = -1,
         .map_max = 256,
         .map_bytes = (size_t) 64 << 30,

@@ -9,6 +9,7 @@ OTHER_FORMS = FORMS[1:]
 
 # Zero copy and staging within the sizes that simulated GPUs are quick with.
 SMALL_ZERO_COPY = {"zero_copy_min": 20000}
+EVERY_SIZE = 2**31 - 1
 
 
 # Open MPI's own shared memory cannot be used where ranks do not see the same.
@@ -147,10 +148,23 @@ def test_the_same_where_coll_car_declines(build, check):
 # --- zero copy ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.by_turns
-@pytest.mark.parametrize("which, ranks, devices", [("blocking", 4, 2), ("nonblocking", 3, 1), ("persistent", 2, 2)])
-def test_zero_copy_in_every_form(build, check, which, ranks, devices):
+@pytest.mark.parametrize("which, ranks, devices, alone", [("blocking", 4, 2, 0), ("nonblocking", 3, 1, -1), ("persistent", 2, 2, EVERY_SIZE),
+                                                          ("blocking", 3, 1, EVERY_SIZE), ("nonblocking", 4, 2, 0)])
+def test_zero_copy_in_every_form(build, check, which, ranks, devices, alone):
     check(run(build, "zero_copy", "--times", 200, ranks=ranks, gpus=simulated(build, devices), env=form(which),
-              car={**SMALL_ZERO_COPY, "push_max": 1000}))
+              car={**SMALL_ZERO_COPY, "push_max": 1000, "alone_max": alone}))
+
+
+@pytest.mark.by_turns
+def test_one_rank_may_do_a_zero_copy_for_all(build, check):
+    """Each in turn, so that all together launch a third of what three ranks launch that do their shares."""
+    def launches(alone):
+        result = run(build, "zero_copy", "--case", "repeat", ranks=3, gpus=simulated(build, log=1),
+                     env={"SIMGPU_FROM": "mca_coll_car"}, car={**SMALL_ZERO_COPY, "alone_max": alone})
+        check(result)
+        return result.output.count("simgpu: cuGraphLaunch")
+    calls, launched = launches(EVERY_SIZE), launches(0)
+    assert calls > 20 and 2.5 * calls < launched < 3.5 * calls, (calls, launched)
 
 
 @pytest.mark.by_turns

@@ -203,7 +203,7 @@ def test_every_parameter_is_listed_with_a_sentence(build):
     listed = subprocess.run([build.ompi_info, "--param", "coll", "car", "--level", "9", "--parsable"],
                             env=launch.environment_of(build), capture_output=True, text=True, timeout=60, check=True)
     for name in ("priority", "verbose", "algorithm", "links", "launch", "stream_order", "memory", "push_max",
-                 "pull_max", "spin_us", "blocks", "threads", "zero_copy_min", "zero_copy_again", "tune_file", "map_max", "map_bytes",
+                 "pull_max", "alone_max", "spin_us", "blocks", "threads", "zero_copy_min", "zero_copy_again", "tune_file", "map_max", "map_bytes",
                  "first_epoch"):
         helps = [line for line in listed.stdout.splitlines()
                  if line.startswith(f"mca:coll:car:param:coll_car_{name}:help:")]

@@ -16,9 +16,10 @@ TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools/tun
 KB, MB = 1 << 10, 1 << 20
 SIZES = [64 << step for step in range(19)]  # to 16 MB
 
-# Microseconds at 0 bytes and for every 128 KB: they meet at 128 KB, 1 MB and (zero copy and one_shot_pull) 512 KB, and
-# from 7.2 x 128 KB on zero copy saves 2.
-TIMES = {"one_shot_push": (8, 4), "one_shot_pull": (11, 1), "two_shot": (15, 0.5), "zero_copy": (13.5, 0.375)}
+# Microseconds at 0 bytes and for every 128 KB: they meet at 128 KB, 1 MB, (zero copy and one_shot_pull) 512 KB and (both zero
+# copies) 256 KB, and from 7.2 x 128 KB on zero copy saves 2.
+TIMES = {"one_shot_push": (8, 4), "one_shot_pull": (11, 1), "two_shot": (15, 0.5), "zero_copy": (13.5, 0.375),
+         "zero_copy_alone": (13, 0.625)}
 
 
 def tune(*words, expect=0, timeout=120):
@@ -44,7 +45,8 @@ def write_runs(folder, times, runs=3, change=lambda way, run, size: 1.0):
                 file.write("date,library,gpu,floor_us,bytes,algorithm,median_us\n")
                 for size in SIZES:
                     time = (start + slope * size / (128 * KB)) * change(way, number, size)
-                    file.write(f"today,a library,a GPU,5.0,{size},{way},{time:.3f}\n")
+                    served = "zero_copy" if way.startswith("zero_copy") else way
+                    file.write(f"today,a library,a GPU,5.0,{size},{served},{time:.3f}\n")
 
 
 @pytest.fixture(name="find")
@@ -67,7 +69,7 @@ def near(found, **wanted):
         assert found[name] == value if isinstance(value, str) else 0.75 < found[name] / value < 1.34, (name, found)
 
 
-KNOWN = {"push_max": 128 * KB, "pull_max": MB, "zero_copy_again": 512 * KB, "zero_copy_min": 922 * KB}
+KNOWN = {"push_max": 128 * KB, "pull_max": MB, "alone_max": 256 * KB, "zero_copy_again": 512 * KB, "zero_copy_min": 922 * KB}
 
 
 def test_known_crossovers_come_out(find):
@@ -98,7 +100,14 @@ def test_a_way_that_always_wins_gets_all(find):
 
 
 def test_zero_copy_that_never_wins_is_never_used(find):
-    near(find({**TIMES, "zero_copy": (20, 5)}), zero_copy_min="never", zero_copy_again="never")
+    near(find({**TIMES, "zero_copy": (20, 5), "zero_copy_alone": (20, 10)}), zero_copy_min="never", zero_copy_again="never")
+
+
+def test_zero_copy_by_one_rank_may_always_win_or_never(find, tmp_path):
+    near(find({**TIMES, "zero_copy_alone": (10, 0.3)}), alone_max="all")
+    write_runs(tmp_path / "more/sm_90.one_gpu.4", {**TIMES, "zero_copy_alone": (14, 0.5)})
+    tune("--from", tmp_path / "more", "--output", tmp_path / "never")
+    assert "sm_90.one_gpu.4.alone_max = 0\n" in (tmp_path / "never").read_text()
 
 
 def test_zero_copy_that_always_wins_is_used_from_the_first_byte(find):
@@ -140,7 +149,7 @@ def test_what_it_measures_on_simulated_gpus_is_a_file_that_the_component_takes(b
         result = check(run(build, "allreduce", "--types", "float", "--kinds", "device", "--cases", 20, "--max-bytes", 20000,
                            "--borders", "no", gpus=simulated(build, devices), car={"tune_file": tmp_path / "out", "verbose": 2}))
         told = [line for line in result.lines_of_car() if "thresholds" in line]
-        assert told and all(line.count("(tune file)") == 4 for line in told), result
+        assert told and all(line.count("(tune file)") == 5 for line in told), result
 
 
 def test_what_cannot_be_measured_is_left_out_and_said(build, tmp_path, monkeypatch, capsys):

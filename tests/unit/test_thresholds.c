@@ -30,7 +30,8 @@ static const struct {
 
 #define ENTRIES (sizeof(entries) / sizeof(entries[0]))
 
-static const car_params_t none = {.push_max = -1, .pull_max = -1, .zero_copy_min = -1, .zero_copy_again = -1};
+static const car_params_t none = {.push_max = -1, .pull_max = -1, .alone_max = -1, .zero_copy_min = -1,
+                                  .zero_copy_again = -1};
 
 static car_thresholds_t find(const car_params_t *params, int generation, car_sharing_t sharing, int ranks)
 {
@@ -161,6 +162,7 @@ static void parameters_come_before_the_file_and_the_file_before_the_table(void *
     params.tune = &tune;
     params.push_max = 7000;
     params.zero_copy_again = 0;
+    params.alone_max = 0;
     car_thresholds_t found = find(&params, 90, CAR_ONE_GPU, 4);
     assert_int_equal(7000, found.bytes[CAR_PUSH_MAX]);
     assert_int_equal(CAR_FROM_PARAMETER, found.from[CAR_PUSH_MAX]);
@@ -169,6 +171,7 @@ static void parameters_come_before_the_file_and_the_file_before_the_table(void *
     assert_int_equal(6000, found.bytes[CAR_ZERO_COPY_MIN]);
     assert_int_equal(CAR_FROM_FILE, found.from[CAR_ZERO_COPY_MIN]);
     assert_int_equal(0, found.bytes[CAR_ZERO_COPY_AGAIN]);
+    assert_int_equal(0, found.bytes[CAR_ALONE_MAX]);
     params.zero_copy_min = 0;
     found = find(&params, 90, CAR_ONE_GPU, 4);
     assert_true(CAR_NEVER == found.bytes[CAR_ZERO_COPY_MIN]);
@@ -176,18 +179,19 @@ static void parameters_come_before_the_file_and_the_file_before_the_table(void *
 
 static void the_longest_text_fits(void **state)
 {
-    car_thresholds_t t = {.bytes = {UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1},
-                          .from = {CAR_FROM_DERIVED, CAR_FROM_DERIVED, CAR_FROM_DERIVED, CAR_FROM_DERIVED}};
+    car_thresholds_t t = {.bytes = {UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1},
+                          .from = {CAR_FROM_DERIVED, CAR_FROM_DERIVED, CAR_FROM_DERIVED, CAR_FROM_DERIVED, CAR_FROM_DERIVED}};
     char text[CAR_THRESHOLDS_TEXT_BYTES];
 
     (void) state;
     car_thresholds_text(&t, text);
     assert_int_equal(')', text[strlen(text) - 1]);
     t.bytes[CAR_PULL_MAX] = CAR_ALL_SIZES;
+    t.bytes[CAR_ALONE_MAX] = CAR_ALL_SIZES;
     t.bytes[CAR_ZERO_COPY_MIN] = CAR_NEVER;
     t.from[CAR_ZERO_COPY_MIN] = 255; /* as a damaged peer would say */
     car_thresholds_text(&t, text);
-    assert_non_null(strstr(text, "pull_max all (built in, not measured), zero_copy_min never (unknown)"));
+    assert_non_null(strstr(text, "pull_max all (built in, not measured), alone_max all (built in, not measured), zero_copy_min never (unknown)"));
 }
 
 int main(void)

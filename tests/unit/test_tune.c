@@ -36,7 +36,9 @@ static void every_kind_of_line_is_read(void **state)
                                          {100, CAR_SEVERAL_GPUS, 16, CAR_PULL_MAX, UINT64_MAX, 3},
                                          {80, CAR_ONE_GPU, 8, CAR_ZERO_COPY_MIN, UINT64_MAX, 5},
                                          {80, CAR_ONE_GPU, 8, CAR_ZERO_COPY_AGAIN, 1, 6},
-                                         {80, CAR_ONE_GPU, 8, CAR_PUSH_MAX, 0, 7}};
+                                         {80, CAR_ONE_GPU, 8, CAR_PUSH_MAX, 0, 7},
+                                         {80, CAR_ONE_GPU, 8, CAR_ALONE_MAX, UINT64_MAX, 8},
+                                         {80, CAR_ONE_GPU, 4, CAR_ALONE_MAX, 0, 9}};
 
     (void) state;
     assert_true(parse("# a comment\n"
@@ -45,7 +47,9 @@ static void every_kind_of_line_is_read(void **state)
                       "\n"
                       "sm_80.one_gpu.8.zero_copy_min = never\n"
                       "sm_80.one_gpu.8.zero_copy_again = 1\n"
-                      "sm_80.one_gpu.8.push_max = 0"));
+                      "sm_80.one_gpu.8.push_max = 0\n"
+                      "sm_80.one_gpu.8.alone_max = all\n"
+                      "sm_80.one_gpu.4.alone_max = 0"));
     assert_int_equal(sizeof(wanted) / sizeof(wanted[0]), tune.count);
     for (int i = 0; i < tune.count; ++i) {
         const car_tuned_t *t = &tune.tuned[i], *w = &wanted[i];
