@@ -43,4 +43,4 @@ bench-check:
 	$(PYTHON3) -B $(srcdir)/bench/bench_check.py "$(RUN)" "$(STORED)"
 PYTHON3 = python3
 
-EXTRA_DIST += bench/bench_check.py bench/bench_csv.py bench/cost_model.py bench/thresholds.py
+EXTRA_DIST += bench/bench_check.py bench/bench_csv.py bench/cost_model.py bench/plot_tables.py bench/thresholds.py

@@ -23,6 +23,7 @@ sys.path[:0] = [BENCH, os.path.join(HERE, "../gpu")]
 import bench_check  # noqa: E402
 import bench_csv  # noqa: E402
 import cost_model  # noqa: E402
+import plot_tables  # noqa: E402
 import report  # noqa: E402
 import summary  # noqa: E402
 
@@ -224,6 +225,36 @@ def test_without_gnuplot_a_plot_is_refused_before_anything_is_measured(one, tmp_
     result = launch.execute([one.mpirun, "--oversubscribe", "-np", "2", str(nowhere), "--plot", "a.svg"],
                             {**launch.environment_of(one), **simulated(one)}, 30)
     assert result.status == 2 and "gnuplot-nox" in result.output, result
+
+
+DOCS = os.path.join(HERE, "../../docs")
+
+
+def test_every_table_of_the_docs_has_a_plot_of_its_figures():
+    path = os.path.join(DOCS, "performance.md")
+    found = plot_tables.tables(path)
+    with open(path, encoding="utf-8") as text:
+        wanted = sum(line.startswith("| size | blocking by |") for line in text)
+    assert len({table.path for table in found}) == wanted > 8
+    for table in found:
+        assert table.columns["blocking"].keys() == table.columns["bound"].keys() and len(table.columns["bound"]) > 15, table.title
+        with open(table.path, encoding="utf-8") as plot:
+            assert plot.read().endswith("</svg>\n\n" + plot_tables.mark_of(table)), f"out of date: make it by plot_tables.py: {table.path}"
+
+
+def test_a_plot_of_a_table_has_all_its_columns(tmp_path):
+    """Sizes that a way was not measured at are left out; what follows the next heading is another table's."""
+    if shutil.which("gnuplot") is None:
+        pytest.skip("no gnuplot")
+    (tmp_path / "p.md").write_text("![A machine](plots/a.svg)\n\n| size | blocking by | blocking | bound | stock | NCCL |\n|---|---|---|---|---|---|\n"
+                                   "| 8 B | push | 4.5 | 5 | 30 | 15 |\n| 1 MB | zero_copy | 12 | 8 | - | 23 |\n\n"
+                                   "| size | blocking | bound |\n|---|---|---|\n| 8 B | 1 | 1 |\n")
+    table, = plot_tables.tables(str(tmp_path / "p.md"))
+    assert table.columns == {"blocking": {8: 4.5, 1 << 20: 12}, "stock": {8: 30}, "NCCL": {8: 15, 1 << 20: 23}, "bound": {8: 5, 1 << 20: 8}}
+    assert plot_tables.main([str(tmp_path / "p.md")]) == 0
+    plot = (tmp_path / "plots/a.svg").read_text()
+    assert all(title in plot for title in ("A machine", "coll/car", "NCCL", "the bound", "times the bound")) and "nonblocking" not in plot
+    assert plot.endswith(plot_tables.mark_of(table))
 
 
 # --- bench-check and the model ----------------------------------------------------------------------------------------
