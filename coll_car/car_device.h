@@ -67,6 +67,7 @@ typedef struct car_device {
     int multiprocessors;
     int generation;           /* its compute capability, 10 x major + minor */
     uint32_t threads;         /* largest block of any kernel here, at most CAR_MAX_THREADS */
+    uint32_t stay_threads;    /* largest block of the kernels that stay, which may be larger */
     uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
     int priority;             /* of the streams: the highest */
     bool sees_writes_of_others; /* kernels under way see what network cards have written before the host was told */

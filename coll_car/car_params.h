@@ -80,6 +80,7 @@ typedef struct {
     unsigned int stay_us;    /* microseconds that such a kernel waits for the next call */
     unsigned int stay_total_us; /* microseconds after which it takes no more calls */
     unsigned int stay_max;   /* bytes of the largest call that it takes */
+    unsigned int stay_listeners; /* warps of it that do nothing but listen for the next call; 0: those that compute do */
     bool timing;            /* count the nanoseconds of the phases of blocking calls */
     unsigned int first_epoch; /* at which a communicator starts; 1, but for tests of what happens at the last */
 } car_params_t;

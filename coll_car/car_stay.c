@@ -255,6 +255,11 @@ bool car_stay_wanted(car_comm_t *comm)
            && take_number(comm);
 }
 
+static uint32_t whole_warps(uint32_t threads)
+{
+    return (threads + CAR_WARP - 1) / CAR_WARP * CAR_WARP;
+}
+
 bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction,
                      const car_kernel_args_t *args)
 {
@@ -272,11 +277,14 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
 
     /* Nobody looks at the bell now. Whatever ticket it had, it has not the one that the kernel will wait for. */
     write_bell(comm, args->ticket, nothing);
-    stay->threads = plan->threads > stay->largest ? plan->threads : stay->largest;
+    stay->threads = whole_warps(plan->threads > stay->largest ? plan->threads : stay->largest);
     stay->largest = plan->threads;
+    all.threads = stay->threads;
+    const uint32_t room = device->stay_threads > stay->threads ? (device->stay_threads - stay->threads) / CAR_WARP : 0;
+    const uint32_t listeners = comm->params->stay_listeners < room ? comm->params->stay_listeners : room;
     const CUresult result = car_launch(device->cuda, (car_launch_how_t) comm->params->launch,
                                        &stay->graphs[reduction->kernel], device->functions[CAR_STAY][reduction->kernel],
-                                       1, stay->threads, comm->stream, &all);
+                                       1, stay->threads + listeners * CAR_WARP, comm->stream, &all);
     if (CUDA_SUCCESS != result) {
         /* Nothing is there that could say so. */
         device->host_words[CAR_GONE_WORD].word[0] = stay->number;

@@ -235,6 +235,10 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         NULL, OPAL_INFO_LVL_6, &c->params.stay_total_us);
     add("stay_max", "Largest message in bytes that such a kernel takes; never more than four blocks of threads do in one go",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_max);
+    add("stay_listeners",
+        "Warps of such a kernel that do nothing but listen for the next call, in turns, so that it is heard of sooner; 0: the "
+        "threads that compute listen",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_listeners);
     add_choice("launch",
                "How kernels are launched: graph (a graph of one node with new arguments, quicker) "
                "or plain",
@@ -289,6 +293,7 @@ static void correct_parameters(mca_coll_car_component_t *c)
     p->spin_us = (unsigned int) in_range("spin_us", p->spin_us, 1, MOST_SPIN_US);
     p->stay_us = (unsigned int) in_range("stay_us", p->stay_us, 1, MOST_SPIN_US);
     p->stay_total_us = (unsigned int) in_range("stay_total_us", p->stay_total_us, 1, MOST_SPIN_US);
+    p->stay_listeners = (unsigned int) in_range("stay_listeners", p->stay_listeners, 0, CAR_LISTENERS);
     p->blocks = (unsigned int) in_range("blocks", p->blocks, 0, CAR_MAX_BLOCKS);
     p->threads = (unsigned int) in_range("threads", p->threads, 0, CAR_MAX_THREADS);
     if (0 != p->threads % WARP) {

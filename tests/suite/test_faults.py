@@ -183,6 +183,7 @@ WAYS = {
     "zero copy": (5000000, {}, {}),
     "in turns": (300000, {}, {"mps": 0}),
     "staying": (100, {"stay": "always", "stay_us": 100000, "stay_total_us": 1000000}, {}),
+    "listening": (100, {"stay": "always", "stay_us": 100000, "stay_total_us": 1000000, "stay_listeners": 2}, {}),
 }
 
 
@@ -201,7 +202,7 @@ def test_a_rank_may_be_killed_at_any_moment(build, cases):
 
     cases([("cuIpcOpenMemHandle:1", "push", "nonblocking"), ("cuGraphLaunch:1", "two shot", "blocking"),
            ("kernel:20", "pull", "persistent"), ("kernel:100", "push", "blocking"), ("kernel:20", "staying", "blocking"),
-           ("kernel:100", "two shot push", "blocking")],
+           ("kernel:20", "listening", "blocking"), ("kernel:100", "two shot push", "blocking")],
           itertools.product(MOMENTS, WAYS, FORMS), case)
 
 
@@ -211,7 +212,7 @@ def test_a_rank_may_be_stopped_at_any_moment(build, check, cases):
         check(signalled(build, SIGSTOP, moment, way, form, "--expect", "right", "--ms", 500))
 
     cases([("cuMemcpyAsync:3", "push", "nonblocking"), ("kernel:20", "two shot", "blocking"), ("kernel:1", "zero copy", "persistent"),
-           ("kernel:20", "staying", "blocking")],
+           ("kernel:20", "staying", "blocking"), ("kernel:20", "listening", "blocking")],
           itertools.product(MOMENTS, WAYS, FORMS), case)
 
 
