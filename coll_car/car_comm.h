@@ -71,6 +71,7 @@ typedef struct car_comm {
     car_peer_t peer[CAR_MAX_RANKS];
 
     CUstream stream;
+    car_launch_how_t launch; /* never AUTO */
     CUevent event; /* orders the stream after the caller's legacy default stream */
     int word;      /* index of the completion word */
     car_graph_t graphs[CAR_ALGORITHMS][CAR_KERNELS];

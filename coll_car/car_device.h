@@ -70,6 +70,8 @@ typedef struct car_device {
     uint32_t stay_threads;    /* largest block of the kernels that stay, which may be larger */
     uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
     int priority;             /* of the streams: the highest */
+    bool launch_chosen;       /* by car_launch_choose: car_device_t.launch is the answer */
+    int launch;               /* car_launch_how_t */
     bool sees_writes_of_others; /* kernels under way see what network cards have written before the host was told */
     atomic_bool takes_turns;  /* ranks of some communicator share the GPU, and their kernels take turns on it */
     bool side_by_side;        /* kernels of several processes run at the same time: under MPS */

@@ -1,5 +1,10 @@
 #include "car_launch.h"
 
+#include <stdlib.h>
+#include <time.h>
+
+#include "car_kernel_args.h"
+
 static CUresult make_graph(const car_cuda_t *cuda, car_graph_t *g, const CUDA_KERNEL_NODE_PARAMS *node, CUstream stream)
 {
     CUresult result = cuda->GraphCreate(&g->graph, 0);
@@ -49,4 +54,84 @@ void car_graph_destroy(const car_cuda_t *cuda, car_graph_t *graph)
         (void) cuda->GraphDestroy(graph->graph);
     }
     *graph = (car_graph_t){0};
+}
+
+/* --- which way is quicker --------------------------------------------------------------------------------------------- */
+
+/* So many launches of each way are timed, an odd number; the first of each, which makes the graph and loads the kernel, is not. */
+#define CAR_TRIES 9
+
+/* A launch that is not heard of in time is no measure of launching: others use the GPU. Loading takes longer. */
+#define CAR_TRY_NS 1000000
+#define CAR_LOAD_NS 20000000
+
+/* Plain launches have to be quicker by one part in so many. */
+#define CAR_PLAIN_GAIN 10
+
+static uint64_t nanoseconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
+}
+
+/* Nanoseconds until the host has heard of the end; 0 where the launch fails, and *ended false where it is not heard of in time. */
+static uint64_t try_once(car_device_t *device, car_launch_how_t how, car_graph_t *graph, CUstream stream, int word,
+                         uint32_t ticket, uint64_t patience, bool *ended)
+{
+    const car_host_word_t *line = &device->host_words[word];
+    const uint64_t start = nanoseconds();
+    uint64_t now;
+    uint32_t left;
+    car_fold_args_t nothing = {.done = (uint64_t *) (uintptr_t) (device->host_words_on_device + (size_t) word * sizeof(*line)),
+                               .ticket = ticket,
+                               .sources = 1};
+
+    if (CUDA_SUCCESS != car_launch(device->cuda, how, graph, device->functions[CAR_FOLD][0], 1, 32, stream, &nothing)) {
+        return 0;
+    }
+    do {
+        *ended = car_host_word_reached(line, ticket, 1, &left);
+        now = nanoseconds();
+    } while (!*ended && now - start < patience);
+    return now - start + (now == start);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
+    return (x > y) - (x < y);
+}
+
+car_launch_how_t car_launch_choose(car_device_t *device, CUstream stream, int word, bool *ended)
+{
+    enum { WAYS = CAR_LAUNCH_AUTO };
+    uint64_t times[WAYS][CAR_TRIES] = {{0}};
+    bool works[WAYS] = {[CAR_LAUNCH_GRAPH] = true, [CAR_LAUNCH_PLAIN] = true};
+    car_graph_t graph = {0};
+    uint32_t ticket = 0;
+
+    *ended = true;
+    for (int i = -1; i < CAR_TRIES && *ended; ++i) {
+        for (int how = 0; how < WAYS && *ended; ++how) {
+            const uint64_t patience = i < 0 ? CAR_LOAD_NS : CAR_TRY_NS;
+            const uint64_t time = works[how] ? try_once(device, (car_launch_how_t) how, &graph, stream, word, ++ticket, patience, ended)
+                                             : 0;
+            works[how] = works[how] && 0 != time;
+            if (i >= 0) {
+                times[how][i] = time;
+            }
+        }
+    }
+    if (*ended) {
+        car_graph_destroy(device->cuda, &graph); /* else the driver may still need it */
+    }
+    if (!works[CAR_LAUNCH_GRAPH] || !works[CAR_LAUNCH_PLAIN] || !*ended) {
+        return works[CAR_LAUNCH_PLAIN] && !works[CAR_LAUNCH_GRAPH] ? CAR_LAUNCH_PLAIN : CAR_LAUNCH_GRAPH;
+    }
+    for (int how = 0; how < WAYS; ++how) {
+        qsort(times[how], CAR_TRIES, sizeof(times[how][0]), by_size);
+    }
+    const uint64_t by_graph = times[CAR_LAUNCH_GRAPH][CAR_TRIES / 2], plain = times[CAR_LAUNCH_PLAIN][CAR_TRIES / 2];
+    return plain + plain / CAR_PLAIN_GAIN < by_graph ? CAR_LAUNCH_PLAIN : CAR_LAUNCH_GRAPH;
 }

@@ -29,7 +29,8 @@ typedef enum {
     CAR_LINKS_P2P     /* whatever the driver lets peers access */
 } car_links_t;
 
-typedef enum { CAR_LAUNCH_GRAPH, CAR_LAUNCH_PLAIN } car_launch_how_t;
+/* AUTO: whichever is heard of sooner (car_launch_choose) */
+typedef enum { CAR_LAUNCH_GRAPH, CAR_LAUNCH_PLAIN, CAR_LAUNCH_AUTO } car_launch_how_t;
 
 typedef enum {
     CAR_STREAM_ORDER_NONE,  /* buffers are ready when the call is made */

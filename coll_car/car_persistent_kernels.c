@@ -82,7 +82,7 @@ static bool launch(car_persistent_t *p, bool again)
     p->state = UNDER_WAY;
     if (CUDA_SUCCESS == result) {
         const car_kernel_t kernel = p->call.reduction.kernel;
-        result = car_launch(branch->device->cuda, (car_launch_how_t) branch->params->launch, &p->graph,
+        result = car_launch(branch->device->cuda, branch->launch, &p->graph,
                             branch->device->functions[p->plan.algorithm][kernel], p->plan.blocks, p->plan.threads,
                             branch->stream, &p->args);
     }

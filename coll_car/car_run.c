@@ -29,7 +29,7 @@ static bool broken(car_comm_t *comm, const char *what, CUresult result)
 
 static CUresult launch(car_comm_t *comm, const car_plan_t *plan, car_kernel_t kernel, car_kernel_args_t *args)
 {
-    return car_launch(comm->device->cuda, (car_launch_how_t) comm->params->launch, &comm->graphs[plan->algorithm][kernel],
+    return car_launch(comm->device->cuda, comm->launch, &comm->graphs[plan->algorithm][kernel],
                       comm->device->functions[plan->algorithm][kernel], plan->blocks, plan->threads, comm->stream, args);
 }
 

@@ -65,6 +65,31 @@ static CUresult create_stream(car_comm_t *comm)
     return result;
 }
 
+/* Once for a device. Without a word for it there is nothing to measure with. */
+static void choose_launch(car_comm_t *comm)
+{
+    car_device_t *device = comm->device;
+    car_cuda_guard_t guard;
+    bool ended = true;
+
+    comm->launch = (car_launch_how_t) comm->params->launch;
+    if (CAR_LAUNCH_AUTO != comm->launch) {
+        return;
+    }
+    car_devices_lock();
+    const int word = device->launch_chosen ? -1 : car_device_take_word(device);
+    if (word >= 0 && CUDA_SUCCESS == car_cuda_enter(device->cuda, device->context, &guard)) {
+        device->launch = car_launch_choose(device, comm->stream, word, &ended);
+        device->launch_chosen = true;
+        car_cuda_leave(device->cuda, &guard);
+    }
+    if (word >= 0 && ended) {
+        car_device_give_word(device, word);
+    }
+    comm->launch = device->launch_chosen ? (car_launch_how_t) device->launch : CAR_LAUNCH_GRAPH;
+    car_devices_unlock();
+}
+
 static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_offer_t *offer)
 {
     const car_cuda_t *cuda = car_cuda();
@@ -98,6 +123,7 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
     if (fail(&offer->verdict, create_stream(comm), "creating a stream")) {
         return;
     }
+    choose_launch(comm);
     offer->pid = (int) getpid();
     offer->node_processes = config->node_processes;
     (void) cuda->DeviceGetCount(&offer->devices);

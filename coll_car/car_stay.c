@@ -282,7 +282,7 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
     all.threads = stay->threads;
     const uint32_t room = device->stay_threads > stay->threads ? (device->stay_threads - stay->threads) / CAR_WARP : 0;
     const uint32_t listeners = comm->params->stay_listeners < room ? comm->params->stay_listeners : room;
-    const CUresult result = car_launch(device->cuda, (car_launch_how_t) comm->params->launch,
+    const CUresult result = car_launch(device->cuda, comm->launch,
                                        &stay->graphs[reduction->kernel], device->functions[CAR_STAY][reduction->kernel],
                                        1, stay->threads + listeners * CAR_WARP, comm->stream, &all);
     if (CUDA_SUCCESS != result) {

@@ -173,7 +173,7 @@ static bool fold_with(car_lane_t *lane, const car_call_t *op, uint64_t count, ui
                                             + (size_t) lane->index * sizeof(uint32_t));
     args->done = (uint64_t *) (uintptr_t) (comm->device->host_words_on_device + (size_t) lane->word * sizeof(car_host_word_t));
     args->ticket = *ticket = lane->ticket;
-    const CUresult result = car_launch(comm->device->cuda, (car_launch_how_t) comm->params->launch,
+    const CUresult result = car_launch(comm->device->cuda, comm->launch,
                                        &lane->graphs[op->reduction.kernel],
                                        comm->device->functions[CAR_FOLD][op->reduction.kernel],
                                        all < blocks ? (uint32_t) all : blocks, threads, lane->stream, args);

@@ -85,6 +85,7 @@ static const mca_base_var_enum_value_t links_values[] = {
 };
 
 static const mca_base_var_enum_value_t launch_values[] = {
+    {CAR_LAUNCH_AUTO, "auto"},
     {CAR_LAUNCH_GRAPH, "graph"},
     {CAR_LAUNCH_PLAIN, "plain"},
     {0, NULL},
@@ -240,8 +241,8 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "threads that compute listen",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_listeners);
     add_choice("launch",
-               "How kernels are launched: graph (a graph of one node with new arguments, quicker) "
-               "or plain",
+               "How kernels are launched: graph (a graph of one node with new arguments), plain, or auto: "
+               "whichever the host hears of sooner, measured when a process first uses a GPU",
                launch_values, OPAL_INFO_LVL_8, &c->params.launch);
     add("timing", "Count the nanoseconds of the phases of blocking calls (performance variables coll_car_ns_*)",
         MCA_BASE_VAR_TYPE_BOOL, NULL, OPAL_INFO_LVL_5, &c->params.timing);
@@ -329,7 +330,7 @@ static int register_parameters(void)
     c->params = (car_params_t){
         .algorithm = CAR_ALGORITHM_AUTO,
         .links = CAR_LINKS_AUTO,
-        .launch = CAR_LAUNCH_GRAPH,
+        .launch = CAR_LAUNCH_AUTO,
         .stream_order = CAR_STREAM_ORDER_NONE,
         .memory = 64 << 20,
         .push_max = -1,

@@ -127,11 +127,12 @@ static void tell_active(const mca_coll_car_module_t *module)
 
     if (speaks(module) && mca_coll_car_component.verbose > 0) {
         coll_car_say("%s: in use: %d GPU%s (rank 0: %s), %s, %zu KB of %zu MB device memory per rank, "
-                     "%u blocks of %u threads, algorithm %s",
+                     "%u blocks of %u threads, algorithm %s, %s launches",
                      name_of(module, name), engine->gpus, 1 == engine->gpus ? "" : "s", engine->device->name,
                      car_link_name(engine->worst_link), engine->piece_bytes >> 10, engine->device->arena.bytes >> 20,
                      engine->limits.blocks, engine->limits.threads,
-                     car_algorithm_name((car_algorithm_t) engine->limits.algorithm));
+                     car_algorithm_name((car_algorithm_t) engine->limits.algorithm),
+                     CAR_LAUNCH_PLAIN == engine->launch ? "plain" : "graph");
     }
 }
 

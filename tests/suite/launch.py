@@ -200,8 +200,8 @@ def run(build, program, *arguments, ranks=2, pml="ob1", car=None, options=(), en
     """
     environment = environment_of(build, folder)
     environment.update(pml_options(pml))
-    environment.update({f"OMPI_MCA_coll_car_{name}": str(value) for name, value in (car or {}).items()})
     environment.update(gpus or {})
+    environment.update({f"OMPI_MCA_coll_car_{name}": str(value) for name, value in (car or {}).items()})
     environment.update(env or {})
     command = [build.mpirun, "--oversubscribe", "--bind-to", "none", *options, "-np", str(ranks)]
     if rank_env:
@@ -216,6 +216,8 @@ def simulated(build, devices=1, topology="nvlink", **more):
     """The environment of simulated GPUs; `more` sets SIMGPU_<NAME>."""
     environment = {"LD_LIBRARY_PATH": os.path.join(build.path, "tests/simgpu/lib"),
                    "SIMGPU_DEVICES": str(devices), "SIMGPU_TOPOLOGY": topology,
+                   # Their times mean nothing, so none decides which way kernels are launched.
+                   "OMPI_MCA_coll_car_launch": "graph",
                    # A rank that polls leaves its core to the threads that run kernels.
                    "OMPI_MCA_mpi_yield_when_idle": "1"}
     if not build.version.startswith("4."):

@@ -27,7 +27,7 @@ def test_every_algorithm_does_messages_of_many_rounds(build, check, algorithm):
 def test_the_bits_do_not_depend_on_algorithm_grid_launch_or_open_mpi(check, full, ranks):
     """By default each build has each algorithm once, with the grids in turn."""
     algorithms = ("auto", "one_shot_push", "two_shot_push", "one_shot_pull", "two_shot")
-    grids = ({"blocks": 1, "threads": 32}, {"blocks": 7, "threads": 64}, {"launch": "plain"})
+    grids = ({"blocks": 1, "threads": 32}, {"blocks": 7, "threads": 64}, {"launch": "plain"}, {"launch": "auto"})
     digests = {}
     for b, build in enumerate(launch.builds()):
         for (a, algorithm), (g, grid) in itertools.product(enumerate(algorithms), enumerate(grids)):
@@ -143,6 +143,29 @@ def test_coll_car_can_be_told_not_to_use_pcie(build, check):
 
 
 # Options and parameters of the program alternate: the two algorithms that use staging, and the two that use packets.
+@pytest.mark.by_turns
+@pytest.mark.parametrize("fails, chosen", [("cuGraphInstantiateWithFlags:1+", "plain"), ("cuGraphLaunch:1+", "plain"), ("cuLaunchKernel:1+", "graph")])
+def test_launches_that_the_driver_refuses_are_not_chosen(build, check, fails, chosen):
+    """With coll_car_launch=auto, the default; which way is the quicker tests/unit/test_launch.c shows."""
+    result = check(run(build, "allreduce", "--types", "float", "--kinds", "device", "--cases", 20, "--borders", "no", ranks=2,
+                       gpus=simulated(build, fail=fails), env={"SIMGPU_FROM": "mca_coll_car"}, car={"launch": "auto", "verbose": 1}))
+    said = [line for line in result.lines_of_car() if " in use: " in line]
+    assert said and all(f", {chosen} launches" in line for line in said), result
+
+
+@pytest.mark.by_turns
+def test_which_launches_are_quicker_is_measured_once(build, check):
+    """For a hundred communicators, and not at all where it is said: launches of coll/car's own before the first call's."""
+    def launches(how):
+        result = check(run(build, "lifecycle", "--rounds", 5, ranks=2, gpus=simulated(build, log=1), env={"SIMGPU_FROM": "mca_coll_car"},
+                           car={"launch": how, "spin_us": 1000000}))
+        return result.output.count("simgpu: cuGraphLaunch"), result.output.count("simgpu: cuLaunchKernel")
+    graphs, plain = launches("graph")
+    assert plain == 0 and graphs > 20
+    measured = sum(launches("auto")) - graphs
+    assert 2 <= measured <= 2 * 2 * 10, measured  # up to ten of each way, by each of two processes
+
+
 ALTERNATIVES = {"staging": ([], {"push_max": 0, "pull_max": 65536, "zero_copy_min": 0}),
                 "packets": (["--packets", "yes"], {"push_max": 65536, "two_shot_push_max": 1000000, "zero_copy_min": 0})}
 

@@ -1,7 +1,7 @@
 # Unit tests of the engine's parts that need no driver, and of libcar's that need no MPI. Included by the top Makefile.am.
 if HAVE_CMOCKA
 engine_tests = tests/unit/test_arena tests/unit/test_check tests/unit/test_control tests/unit/test_ends tests/unit/test_float16 \
-	tests/unit/test_pace tests/unit/test_plan tests/unit/test_thresholds tests/unit/test_tune
+	tests/unit/test_launch tests/unit/test_pace tests/unit/test_plan tests/unit/test_thresholds tests/unit/test_tune
 check_PROGRAMS += $(engine_tests)
 TESTS += $(engine_tests)
 
@@ -39,6 +39,11 @@ tests_unit_test_float16_SOURCES = tests/unit/test_float16.c lib/car_float16.h
 tests_unit_test_float16_CPPFLAGS = -I$(srcdir)/lib $(CMOCKA_CFLAGS)
 tests_unit_test_float16_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_unit_test_float16_LDADD = $(CMOCKA_LIBS) -lm
+
+tests_unit_test_launch_SOURCES = tests/unit/test_launch.c coll_car/car_launch.c
+tests_unit_test_launch_CPPFLAGS = $(engine_cppflags)
+tests_unit_test_launch_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_unit_test_launch_LDADD = $(CMOCKA_LIBS)
 
 tests_unit_test_pace_SOURCES = tests/unit/test_pace.c
 tests_unit_test_pace_CPPFLAGS = $(engine_cppflags)
