@@ -275,7 +275,7 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
                            .total_ns = comm->params->stay_total_us * 1000,
                            .blocks = plan->blocks};
 
-    /* Nobody looks at the bell now. Whatever ticket it had, it has not the one that the kernel will wait for. */
+    /* Nobody listens now. Whatever ticket it had, it has not the one that the kernel will wait for. */
     write_bell(comm, args->ticket, nothing);
     stay->threads = whole_warps(plan->threads > stay->largest ? plan->threads : stay->largest);
     stay->largest = plan->threads;

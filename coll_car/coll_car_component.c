@@ -277,7 +277,7 @@ static long long in_range(const char *name, long long value, long long least, lo
 
 static void correct_parameters(mca_coll_car_component_t *c)
 {
-    enum { LEAST_MEMORY = 1 << 20, WARP = 32, MOST_SPIN_US = 1000000 };
+    enum { LEAST_MEMORY = 1 << 20, MOST_SPIN_US = 1000000 };
     car_params_t *p = &c->params;
 
     c->priority = (int) in_range("priority", c->priority, -1, 100);
@@ -297,12 +297,12 @@ static void correct_parameters(mca_coll_car_component_t *c)
     p->stay_listeners = (unsigned int) in_range("stay_listeners", p->stay_listeners, 0, CAR_LISTENERS);
     p->blocks = (unsigned int) in_range("blocks", p->blocks, 0, CAR_MAX_BLOCKS);
     p->threads = (unsigned int) in_range("threads", p->threads, 0, CAR_MAX_THREADS);
-    if (0 != p->threads % WARP) {
-        const unsigned int whole = (p->threads + WARP - 1) / WARP * WARP;
+    if (0 != p->threads % CAR_WARP) {
+        const unsigned int whole = (p->threads + CAR_WARP - 1) / CAR_WARP * CAR_WARP;
 
         if (speaks_for_node()) {
             coll_car_say("parameter coll_car_threads is %u; it must be a multiple of %d: taking %u",
-                         p->threads, WARP, whole);
+                         p->threads, CAR_WARP, whole);
         }
         p->threads = whole;
     }
@@ -349,6 +349,7 @@ static int register_parameters(void)
         /* With 1000 one call in a hundred was launched as a stay had ended: 11 us, where the median was 4.6 (H200). */
         .stay_total_us = 5000,
         .stay_max = 8192,
+        .stay_listeners = 0,
         .first_epoch = 1,
         .warn_after = 30,
     };

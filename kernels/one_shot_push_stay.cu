@@ -5,8 +5,8 @@
  */
 #include "one_shot_push.cuh"
 
-/* What a look at the bell in host memory takes: some 0.9 us of 1.8 GHz. */
-#define CAR_LOOK_TICKS 1600
+/* What a look at the bell in host memory takes, until one has been timed: some 0.9 us of 1.8 GHz. */
+#define CAR_LOOK_TICKS 1600u
 
 /* What changes from call to call, as the bell's packets have it: two words of each. */
 struct car_turn {
@@ -21,6 +21,7 @@ struct car_turn {
 struct car_board {
     car_turn turn[2];  /* by the call's ticket: threads may still read what one call is about when the next one comes */
     uint32_t ended;    /* the last call that has been computed */
+    uint32_t since;    /* when that was, in ticks of the multiprocessor */
     uint32_t claimed;  /* what one of the listeners, and no other, has to say something of: the last one */
     uint32_t ready;    /* what it has said that of, in turn[] */
     uint32_t over;     /* nobody listens any more */
@@ -123,6 +124,7 @@ CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uin
 CAR_DEVICE bool car_wait_for_listeners(const car_stay_args_t &s, uint32_t ticket, car_board &board)
 {
     if (0 == car_thread()) {
+        board.since = (uint32_t) car_ticks();
         car_store_release_block(&board.ended, ticket - 1);
         while (car_load_acquire_block(&board.ready) != ticket) {
             car_pause();
@@ -157,12 +159,15 @@ CAR_DEVICE bool car_look_at_bell(const car_stay_args_t &s, uint32_t ticket, car_
 }
 
 /*
- * A thread listens for one call after the other. What a look at host memory brings is a microsecond old, and the next look begins
- * when it is there; so several threads look in turn, the number-th of `listeners` a part of that time later. Whoever first hears of
- * the call, or has waited too long, claims it and tells those that compute; the others need not have come back from their looks.
+ * A thread listens for one call after the other. What a look at host memory brings is half a microsecond old, and the next look begins
+ * when it is there; so several threads look in turn, the number-th of `listeners` that part of a look's time later. Whoever first hears
+ * of the call, or has waited too long, claims it and tells those that compute; the others need not have come back from their looks.
  */
 CAR_DEVICE void car_listen(const car_stay_args_t &s, uint64_t until, uint32_t number, uint32_t listeners, car_board &board)
 {
+    const uint32_t part = (number << 16) / listeners; /* of a look */
+    uint32_t look = CAR_LOOK_TICKS;
+
     for (uint32_t last = s.call.ticket - 1, ended;; last = ended) {
         while ((ended = car_load_acquire_block(&board.ended)) == last) {
             if (0 != car_load_relaxed_block(&board.over)) {
@@ -170,17 +175,20 @@ CAR_DEVICE void car_listen(const car_stay_args_t &s, uint64_t until, uint32_t nu
             }
             car_pause();
         }
-        const uint64_t patience = car_patience_of(s, until), start = car_ticks() + (uint64_t) number * CAR_LOOK_TICKS / listeners;
-        while (car_ticks() < start) {
-            car_pause();
-        }
+        const uint64_t patience = car_patience_of(s, until);
+        const uint32_t since = board.since, turn_of_mine = look * part >> 16;
         car_turn turn;
-        bool heard, tired = false;
-        do {
+        bool heard = false, tired = false;
+        /* Who comes late, as his last look took long, finds that another has claimed it, and does not look. */
+        while (!heard && !tired && car_load_relaxed_block(&board.claimed) == ended) {
+            const uint32_t start = (uint32_t) car_ticks();
             car_pause();
-            heard = car_look_at_bell(s, ended + 1, turn);
-            tired = !heard && car_nanoseconds() >= patience;
-        } while (!heard && !tired && car_load_relaxed_block(&board.claimed) == ended);
+            if (start - since >= turn_of_mine) {
+                heard = car_look_at_bell(s, ended + 1, turn);
+                tired = !heard && car_nanoseconds() >= patience;
+                look = (uint32_t) car_ticks() - start;
+            }
+        }
         if ((heard || tired) && car_claim_block(&board.claimed, ended, ended + 1)) {
             board.turn[(ended + 1) % 2] = turn;
             car_store_release_block(&board.ready, ended + 1);

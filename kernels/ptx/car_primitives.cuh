@@ -28,9 +28,9 @@
 #define CAR_KERNEL(name, type, argument) \
     extern "C" __global__ void __launch_bounds__(512, 2) name(const __grid_constant__ type argument)
 
-/* The same for a kernel whose blocks may have so many threads more, and are few. */
-#define CAR_KERNEL_WITH(extra, name, type, argument) \
-    extern "C" __global__ void __launch_bounds__(512 + (extra), 1) name(const __grid_constant__ type argument)
+/* The same for a kernel whose blocks may have up to `more` threads more, with as few registers for each: 64, as two of 512 have. */
+#define CAR_KERNEL_WITH(more, name, type, argument) \
+    extern "C" __global__ void __launch_bounds__(1024, 1) name(const __grid_constant__ type argument)
 
 /* An array shared by the threads of a block, of compile-time length; declared inside a function body. */
 #define CAR_SHARED(type, name, length) __shared__ type name[length]
@@ -51,7 +51,10 @@ CAR_DEVICE void car_block_barrier() { __syncthreads(); }
 /* The same, and tells whether the predicate held on every thread of the block. */
 CAR_DEVICE bool car_block_all(bool predicate) { return 0 != __syncthreads_and(predicate); }
 
-/* The same among the first `threads` threads of the block, whole warps; the others may be elsewhere. */
+/*
+ * The same among the first `threads` threads of the block, whole warps; the others may be elsewhere. Both are the hardware's barrier 1,
+ * so all of those threads come to the same one of the two.
+ */
 CAR_DEVICE void car_team_barrier(uint32_t threads) { asm volatile("barrier.sync 1, %0;" : : "r"(threads) : "memory"); }
 
 CAR_DEVICE bool car_team_all(uint32_t threads, bool predicate)
