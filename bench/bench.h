@@ -68,6 +68,7 @@ typedef struct {
     double exchange, exchange_slowest; /* a launch of the least kernel that exchanges a packet: mean over ranks, and slowest */
     double hop;                        /* what each further exchange of that kernel takes */
     double doorbell;                   /* from a word that the host writes to the answer of a kernel that is there */
+    double look;                       /* of those, of rank 0: a look of the kernel's at that word */
 } bench_parts_t;
 
 typedef struct {

@@ -163,9 +163,9 @@ static void write_json(FILE *f, const bench_options_t *o, const bench_machine_t 
             m->floor_graph, m->link, m->copy);
     if (m->parts.measured) {
         fprintf(f, "\"floor_slowest_us\": %.3f, \"exchange_us\": %.3f, \"exchange_slowest_us\": %.3f, \"hop_us\": %.3f, "
-                   "\"doorbell_us\": %.3f,\n ",
+                   "\"doorbell_us\": %.3f, \"look_us\": %.3f,\n ",
                 m->parts.floor_slowest, m->parts.exchange, m->parts.exchange_slowest, m->parts.hop,
-                m->parts.doorbell);
+                m->parts.doorbell, m->parts.look);
     }
     fprintf(f, "\"rows\": [");
     for (int i = 0; i < n; ++i) {

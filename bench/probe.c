@@ -155,8 +155,11 @@ double bench_measure_floor(bool graph)
 
 /* --- the parts of a small call ----------------------------------------------------------------------------------------- */
 
-/* From a word of the host's to the answer of a kernel that is there; median over so many calls of the mean over ranks. */
-static double doorbell(int calls)
+/*
+ * From a word of the host's to the answer of a kernel that is there; median over so many calls of the mean over ranks. *look: how long
+ * that kernel takes to look at the word.
+ */
+static double doorbell(int calls, double *look)
 {
     double *mine = malloc((size_t) calls * sizeof(double));
     bench_echo_args_t args = {.first = 1, .rounds = (uint32_t) calls};
@@ -164,13 +167,14 @@ static double doorbell(int calls)
     CUdeviceptr on_device;
     CUstream stream;
 
-    GPU_OK(gpu.MemHostAlloc(&memory, 2 * 64, CU_MEMHOSTALLOC_DEVICEMAP));
+    GPU_OK(gpu.MemHostAlloc(&memory, 3 * 64, CU_MEMHOSTALLOC_DEVICEMAP));
     GPU_OK(gpu.MemHostGetDevicePointer(&on_device, memory, 0));
     GPU_OK(gpu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING));
-    volatile uint32_t *bell = memory, *answer = (volatile uint32_t *) memory + 16;
+    volatile uint32_t *bell = memory, *answer = (volatile uint32_t *) memory + 16, *looks = (volatile uint32_t *) memory + 32;
     *bell = *answer = 0;
     args.bell = (const uint32_t *) (uintptr_t) on_device;
     args.answer = (uint32_t *) (uintptr_t) on_device + 16;
+    args.looks = (uint32_t *) (uintptr_t) on_device + 32;
     GPU_OK(gpu.LaunchKernel(bench_kernel("bench_echo"), 1, 1, 1, 32, 1, 1, 0, stream, parameters, NULL));
     for (uint32_t i = 0; i < (uint32_t) calls; ++i) {
         MPI_Barrier(MPI_COMM_WORLD);
@@ -185,6 +189,7 @@ static double doorbell(int calls)
     }
     const double median = bench_median_of_means(mine, calls);
     GPU_OK(gpu.StreamSynchronize(stream));
+    *look = 1e-3 * looks[1] / looks[0];
     GPU_OK(gpu.StreamDestroy(stream));
     GPU_OK(gpu.MemFreeHost(memory));
     free(mine);
@@ -200,7 +205,7 @@ static bool measure_parts(bool graph, bench_parts_t *parts)
 
     const probe_times_t least = floor_times(graph);
     parts->floor_slowest = least.slowest;
-    parts->doorbell = doorbell(least.calls);
+    parts->doorbell = doorbell(least.calls, &parts->look);
     probe_new(&p, &args.to);
     GPU_OK(gpu.MemAlloc(&own, bytes));
     GPU_OK(gpu.MemsetD8Async(own, 0, bytes, p.stream));

@@ -56,8 +56,9 @@ static void say_machine(const bench_machine_t *m)
                                  : "the larger of 2 S (GPUs-1)/GPUs / link and 2 S (ranks on a GPU) / copy");
     if (m->parts.measured) {
         printf("# parts: the least kernel that exchanges a packet with all, launched and heard of, %.2f us (slowest rank %.2f); "
-               "%.2f for each exchange more; the floor's slowest rank %.2f; a bell and its answer %.2f\n",
-               m->parts.exchange, m->parts.exchange_slowest, m->parts.hop, m->parts.floor_slowest, m->parts.doorbell);
+               "%.2f for each exchange more; the floor's slowest rank %.2f; a bell and its answer %.2f, a look at the bell %.2f\n",
+               m->parts.exchange, m->parts.exchange_slowest, m->parts.hop, m->parts.floor_slowest, m->parts.doorbell,
+               m->parts.look);
     }
     if (gpu_simulated()) {
         printf("# SIMULATED GPUs: the times mean nothing\n");

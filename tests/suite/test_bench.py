@@ -139,7 +139,7 @@ def test_the_parts_of_a_small_call_are_measured(build, tmp_path, ranks):
     assert "the least kernel that exchanges a packet with all" in result.output
     found = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert found["exchange_slowest_us"] >= found["exchange_us"] > 0 and found["floor_slowest_us"] > 0
-    assert found["doorbell_us"] > 0 and (ranks == 1 or found["hop_us"] != 0)
+    assert found["look_us"] > 0 and found["doorbell_us"] > 0 and (ranks == 1 or found["hop_us"] != 0)
 
 
 def test_phases_have_columns_where_the_component_counts_them(build, tmp_path):
