@@ -60,12 +60,12 @@ static unsigned operand(data_element_t element, data_op_t op, int rank, uint32_t
     }
 }
 
-/* Element i of a rank's operand, in that form. */
+/* Element i of a rank's operand, in that form, which may be wider than the type's own. */
 static void put(const bench_options_t *o, data_element_t element, void *to, int rank, size_t i, unsigned seed)
 {
     const uint64_t n = test_random(seed * 131u + (unsigned) rank, i % PERIOD);
-    const unsigned v = operand(element, o->op, rank, (uint32_t) n);
-    const unsigned w = DATA_PROD == o->op ? 0 : operand(element, o->op, rank, (uint32_t) (n >> 32));
+    const unsigned v = operand(o->type->element, o->op, rank, (uint32_t) n);
+    const unsigned w = DATA_PROD == o->op ? 0 : operand(o->type->element, o->op, rank, (uint32_t) (n >> 32));
 
     if (DATA_BAND == o->op || DATA_BOR == o->op || DATA_BXOR == o->op) {
         memcpy(to, &n, o->type->bytes);

@@ -96,7 +96,7 @@ def test_every_type_with_an_operation_and_every_operation_with_a_type(build, ful
     pairs = [(name, op) for name, ops in types.items() for op in ops]
     if not full:
         wanted = {"MPI_INT8_T", "MPI_UINT16_T", "MPI_C_BOOL", "MPI_BYTE", "MPI_C_DOUBLE_COMPLEX", "MPI_SHORT_INT", "MPI_2REAL",
-                  "MPI_LONG_DOUBLE"}
+                  "MPI_LONG_DOUBLE", "MPIX_SHORT_FLOAT"}
         pairs = [(name, types[name][number % len(types[name])]) for number, name in enumerate(sorted(wanted & set(types)))]
     for name, op in pairs:
         result = complete(bench(build, "--min", "1k", "--max", "1k", "--iterations", 4, "--type", name, "--op", f"MPI_{op.upper()}",
