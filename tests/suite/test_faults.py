@@ -187,6 +187,16 @@ WAYS = {
 }
 
 
+def every_moment():
+    """(moment, way, form) of all; but where one rank's kernels do the call for all, the last launches none, and stays are launched seldom."""
+    def comes(moment, way, form):
+        if way == "in turns" and form != "nonblocking":
+            return not moment.startswith(("kernel", "cuGraphLaunch"))
+        return not (way in ("staying", "listening") and form == "blocking" and moment == "cuGraphLaunch:7")
+
+    return [case for case in itertools.product(MOMENTS, WAYS, FORMS) if comes(*case)]
+
+
 def signalled(build, signal, moment, way, form, *arguments, **more):
     size, car, gpus = WAYS[way]
     return run(build, "gone", "--how", "driver", "--form", form, "--bytes", size, *arguments, ranks=3,
@@ -203,7 +213,7 @@ def test_a_rank_may_be_killed_at_any_moment(build, cases):
     cases([("cuIpcOpenMemHandle:1", "push", "nonblocking"), ("cuGraphLaunch:1", "two shot", "blocking"),
            ("kernel:20", "pull", "persistent"), ("kernel:100", "push", "blocking"), ("kernel:20", "staying", "blocking"),
            ("kernel:20", "listening", "blocking"), ("kernel:100", "two shot push", "blocking")],
-          itertools.product(MOMENTS, WAYS, FORMS), case)
+          every_moment(), case)
 
 
 @pytest.mark.by_turns
@@ -213,7 +223,7 @@ def test_a_rank_may_be_stopped_at_any_moment(build, check, cases):
 
     cases([("cuMemcpyAsync:3", "push", "nonblocking"), ("kernel:20", "two shot", "blocking"), ("kernel:1", "zero copy", "persistent"),
            ("kernel:20", "staying", "blocking"), ("kernel:20", "listening", "blocking")],
-          itertools.product(MOMENTS, WAYS, FORMS), case)
+          every_moment(), case)
 
 
 @pytest.mark.by_turns
