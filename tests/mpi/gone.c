@@ -258,12 +258,12 @@ int main(int argc, char **argv)
         pthread_cancel(alarm);
         pthread_join(alarm, NULL);
     }
-    MPI_Barrier(MPI_COMM_WORLD); /* it may have stopped to the last: nothing continues it after this */
+    MPI_Comm_free(&comm); /* waits for a kernel that stays, in which it may stop as well */
+    gpu_free(&buffer);
+    MPI_Barrier(MPI_COMM_WORLD); /* nothing continues it after this */
     if (0 == test.rank) {
         pthread_cancel(thread);
         pthread_join(thread, NULL);
     }
-    MPI_Comm_free(&comm);
-    gpu_free(&buffer);
     return test_end("the last one %s", how);
 }
