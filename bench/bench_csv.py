@@ -38,10 +38,19 @@ def read(path):
     return rows
 
 
+UNITS = ("B", "KB", "MB", "GB")
+
+
+def size_of(text):
+    """1 MB as 1048576: what size() has written."""
+    number, unit = text.split()
+    return int(number) << 10 * UNITS.index(unit)
+
+
 def size(number):
     """1048576 as "1 MB"."""
-    for unit in ("B", "KB", "MB"):
+    for unit in UNITS[:-1]:
         if number < 1024:
             return f"{number:g} {unit}"
         number /= 1024
-    return f"{number:g} GB"
+    return f"{number:g} {UNITS[-1]}"

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import zlib
 
-UNITS = {"B": 0, "KB": 10, "MB": 20, "GB": 30}
+import bench_csv
+
 # Of columns, as car_bench --plot has them: how they are called, and drawn.
 WAYS = {"blocking": ("coll/car", "#0072b2", 7), "nonblocking": ("coll/car, nonblocking", "#56b4e9", 5),
         "persistent": ("coll/car, persistent", "#009e73", 9), "stock": ("Open MPI without coll/car", "#d55e00", 11),
@@ -36,11 +37,6 @@ def cells(line):
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
-def size_of(text):
-    number, unit = text.split()
-    return int(number) << UNITS[unit]
-
-
 def tables(path):
     with open(path, encoding="utf-8") as text:
         lines = text.read().splitlines()
@@ -58,7 +54,7 @@ def tables(path):
                 for name, column in columns.items():
                     figure = row[names.index(name)]
                     if figure != "-":
-                        column[size_of(row[0])] = float(figure)
+                        column[bench_csv.size_of(row[0])] = float(figure)
             found.append(Table(image[1], os.path.join(os.path.dirname(path), image[2]), columns))
             image = None
     return found
@@ -78,9 +74,7 @@ def script_of(table):
         times.append(f"$d{place} using 1:2 with linespoints {look} title \"{title}\"")
         if name != "stock":  # off the scale
             ratios.append(f"$d{place} using 1:3 with linespoints {look} notitle")
-    tics = ", ".join(f"'{text}' {1 << power}" for text, power in
-                     (("8 B", 3), ("64 B", 6), ("512 B", 9), ("4 KB", 12), ("32 KB", 15), ("256 KB", 18), ("2 MB", 21),
-                      ("16 MB", 24), ("128 MB", 27), ("1 GB", 30)))
+    tics = ", ".join(f"'{bench_csv.size(1 << power)}' {1 << power}" for power in range(3, 31, 3))
     return "\n".join([
         "set terminal svg size 1100,470 dynamic noenhanced background rgb 'white' font 'Helvetica,Arial,sans-serif,12'",
         f"set output '{table.path}'", *blocks, f"set multiplot layout 1,2 title \"{table.title}\"", "set logscale x",

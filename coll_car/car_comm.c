@@ -6,8 +6,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "car_clock.h"
 #include "car_pending.h"
 
 CUresult car_comm_clear(car_comm_t *comm)
@@ -59,13 +59,11 @@ bool car_comm_drained(const car_comm_t *comm, CUstream stream, uint64_t *since)
     const car_cuda_t *cuda = comm->device->cuda;
     CUresult result = CUDA_ERROR_CONTEXT_IS_DESTROYED;
     car_cuda_guard_t guard;
-    struct timespec t;
 
     if (NULL == stream || car_device_lost(comm->device)) {
         return true;
     }
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    const uint64_t now = (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
+    const uint64_t now = car_now();
     *since = 0 == *since ? now : *since;
     if (CUDA_SUCCESS == car_cuda_enter(cuda, comm->device->context, &guard)) {
         result = cuda->StreamQuery(stream);

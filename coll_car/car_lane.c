@@ -4,8 +4,8 @@
 #include "car_lane.h"
 
 #include <string.h>
-#include <time.h>
 
+#include "car_clock.h"
 #include "car_lane_parts.h"
 #include "car_pending.h"
 
@@ -131,20 +131,13 @@ void car_lane_leave(car_lane_t *lane)
     }
 }
 
-static uint64_t nanoseconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
-}
-
 /* Now and then, while kernels are under way: whether the driver has something to say. */
 static void look(car_lane_t *lane)
 {
     if (0 != ++lane->polls % CAR_LOOK_POLLS || car_lane_reached(lane, lane->ticket)) {
         return;
     }
-    const uint64_t now = nanoseconds();
+    const uint64_t now = car_now();
     if (now - lane->looked_ns < CAR_LOOK_NS || !car_lane_driver(lane)) {
         return;
     }

@@ -1,8 +1,8 @@
 #include "car_launch.h"
 
 #include <stdlib.h>
-#include <time.h>
 
+#include "car_clock.h"
 #include "car_kernel_args.h"
 
 static CUresult make_graph(const car_cuda_t *cuda, car_graph_t *g, const CUDA_KERNEL_NODE_PARAMS *node, CUstream stream)
@@ -68,19 +68,12 @@ void car_graph_destroy(const car_cuda_t *cuda, car_graph_t *graph)
 /* Plain launches have to be quicker by one part in so many. */
 #define CAR_PLAIN_GAIN 10
 
-static uint64_t nanoseconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
-}
-
 /* Nanoseconds until the host has heard of the end; 0 where the launch fails, and *ended false where it is not heard of in time. */
 static uint64_t try_once(car_device_t *device, car_launch_how_t how, car_graph_t *graph, CUstream stream, int word,
                          uint32_t ticket, uint64_t patience, bool *ended)
 {
     const car_host_word_t *line = &device->host_words[word];
-    const uint64_t start = nanoseconds();
+    const uint64_t start = car_now();
     uint64_t now;
     uint32_t left;
     car_fold_args_t nothing = {.done = (uint64_t *) (uintptr_t) (device->host_words_on_device + (size_t) word * sizeof(*line)),
@@ -92,7 +85,7 @@ static uint64_t try_once(car_device_t *device, car_launch_how_t how, car_graph_t
     }
     do {
         *ended = car_host_word_reached(line, ticket, 1, &left);
-        now = nanoseconds();
+        now = car_now();
     } while (!*ended && now - start < patience);
     return now - start + (now == start);
 }

@@ -26,8 +26,7 @@ CUresult car_launch(const car_cuda_t *cuda, car_launch_how_t how, car_graph_t *g
  * Which way of launching the host hears of sooner on this driver, measured with a fold of nothing on an idle stream of the current
  * context: each way several times, in turns. Plain launches are chosen where they take a tenth less, or graphs do not work; graphs where it
  * cannot be told. `line` is one of the device's words, index `word`, that nobody else uses; where *ended comes back false a kernel may still
- * store to it, and it must not be used for anything else. It does not wait for a GPU that others keep
- * busy, but for 20 ms at most.
+ * store to it, and it must not be used for anything else. On a GPU that others keep busy it gives up, after 60 ms at most.
  */
 car_launch_how_t car_launch_choose(car_device_t *device, CUstream stream, int word, bool *ended);
 

@@ -4,8 +4,7 @@
  */
 #include "car_persistent_parts.h"
 
-#include <time.h>
-
+#include "car_clock.h"
 #include "car_grow.h"
 #include "car_pending.h"
 
@@ -136,13 +135,6 @@ void car_persistent_start_kernels(car_persistent_t *p)
     (void) launch(p, false);
 }
 
-static uint64_t nanoseconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
-}
-
 static void look(car_persistent_t *p)
 {
     car_cuda_guard_t guard;
@@ -151,7 +143,7 @@ static void look(car_persistent_t *p)
     if (0 != ++p->polls % CAR_LOOK_POLLS) {
         return;
     }
-    const uint64_t now = nanoseconds();
+    const uint64_t now = car_now();
     if (now - p->looked_ns < CAR_LOOK_NS || CUDA_SUCCESS != car_cuda_enter(cuda, p->branch.device->context, &guard)) {
         return;
     }

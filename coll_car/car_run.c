@@ -87,7 +87,7 @@ car_end_t car_run_wait(car_wait_for_t *w, uint32_t ticket, uint32_t blocks, bool
         if (0 != polls % (64 * CAR_POLLS)) {
             continue;
         }
-        const uint64_t now = car_run_now();
+        const uint64_t now = car_now();
         if (now < next_look) {
             continue;
         }

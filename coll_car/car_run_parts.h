@@ -5,18 +5,9 @@
 #ifndef CAR_RUN_PARTS_H
 #define CAR_RUN_PARTS_H
 
-#include <time.h>
-
+#include "car_clock.h"
 #include "car_comm.h"
 #include "car_watch.h"
-
-/* Nanoseconds, of a clock that only grows. */
-static inline uint64_t car_run_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
-}
 
 /* One call, as its waits know it. */
 typedef struct {

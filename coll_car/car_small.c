@@ -43,7 +43,7 @@ static car_end_t ring(car_wait_for_t *w, const car_data_t *data, const car_plan_
 void car_comm_small_ended(car_comm_t *comm)
 {
     if (comm->stay.begun) {
-        car_stay_end(comm, car_run_now());
+        car_stay_end(comm, car_now());
     }
 }
 
@@ -52,7 +52,7 @@ bool car_run_small(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
     car_comm_t *comm = w->comm;
     uint32_t left = 0;
 
-    car_stay_begin(comm, w->number, data->reduction, car_run_now());
+    car_stay_begin(comm, w->number, data->reduction, car_now());
     const car_end_t end = car_stay_here(comm, plan, data->reduction) ? ring(w, data, plan, &left) : CAR_MISSED;
     bool done = false;
 
@@ -78,7 +78,7 @@ bool car_comm_quick(car_comm_t *comm, uint64_t number, const car_buffer_t *input
     if (!car_stay_allowed(comm) || count * reduction->element > comm->params->stay_max) {
         return false;
     }
-    car_stay_begin(comm, number, reduction, car_run_now());
+    car_stay_begin(comm, number, reduction, car_now());
     if (!car_stay_likely(comm)) {
         return false; /* nothing more is worth looking at: the others wait to hear of this call */
     }

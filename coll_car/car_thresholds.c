@@ -92,7 +92,7 @@ static void from_table(int generation, car_sharing_t sharing, int ranks, car_thr
         const entry_t *entry = &table[i];
         if (nearest == entry->generation && sharing == entry->sharing) {
             look_at(&around, ranks, entry->ranks, entry->bytes[which]);
-            from = ranks == entry->ranks && generation == nearest ? (uint8_t) entry->basis : from;
+            from = ranks == entry->ranks && generation == nearest && CAR_ALONE_MAX != which ? (uint8_t) entry->basis : from;
         }
     }
     around.below = 0 == around.below.ranks ? around.above : around.below;

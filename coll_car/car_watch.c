@@ -2,7 +2,8 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
+
+#include "car_clock.h"
 
 #define CAR_MS UINT64_C(1000000)
 #define CAR_S UINT64_C(1000000000)
@@ -15,16 +16,9 @@
 
 #define CAR_TEXT 600
 
-static uint64_t nanoseconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t) t.tv_sec * CAR_S + (uint64_t) t.tv_nsec;
-}
-
 bool car_watch_time(car_watch_t *watch)
 {
-    const uint64_t now = nanoseconds();
+    const uint64_t now = car_now();
     const uint64_t gap = 0 == watch->looked_ns ? 0 : now - watch->looked_ns;
 
     watch->looked_ns = now;

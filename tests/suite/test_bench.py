@@ -330,14 +330,14 @@ FIGURES_IN_TEXT = [(EIGHT_ON_TWO, 8, "one_shot_push", 11.9), (EIGHT_ON_TWO, 64 <
 
 def fitted():
     """(machine, bytes, algorithm, us) of blocking calls."""
-    units, machine = {"B": 0, "KB": 10, "MB": 20, "GB": 30}, None
+    machine = None
     with open(os.path.join(HERE, "../../docs/performance.md"), encoding="utf-8") as lines:
         for line in lines:
             begun = [TABLES[start] for start in TABLES if line.startswith(start)]
             machine = begun[0] if begun else None if line.startswith("#") else machine
-            row = re.match(r"\| (\d+) (\w+) \| (\w+) \| ([\d.]+) \|", line)
-            if machine and row and row[3] in cost_model.COSTS:
-                yield machine, int(row[1]) << units[row[2]], row[3], float(row[4])
+            row = re.match(r"\| (\d+ \w+) \| (\w+) \| ([\d.]+) \|", line)
+            if machine and row and row[2] in cost_model.COSTS:
+                yield machine, bench_csv.size_of(row[1]), row[2], float(row[3])
 
 
 def test_the_model_meets_what_it_was_fitted_to():

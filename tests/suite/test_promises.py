@@ -142,7 +142,6 @@ def test_coll_car_can_be_told_not_to_use_pcie(build, check):
     assert "coll_car_links p2p" in "\n".join(result.lines_of_car()), result
 
 
-# Options and parameters of the program alternate: the two algorithms that use staging, and the two that use packets.
 @pytest.mark.by_turns
 @pytest.mark.parametrize("fails, chosen", [("cuGraphInstantiateWithFlags:1+", "plain"), ("cuGraphLaunch:1+", "plain"), ("cuLaunchKernel:1+", "graph")])
 def test_launches_that_the_driver_refuses_are_not_chosen(build, check, fails, chosen):
@@ -155,7 +154,7 @@ def test_launches_that_the_driver_refuses_are_not_chosen(build, check, fails, ch
 
 @pytest.mark.by_turns
 def test_which_launches_are_quicker_is_measured_once(build, check):
-    """For a hundred communicators, and not at all where it is said: launches of coll/car's own before the first call's."""
+    """For all communicators of a process, and not at all where it is said how to launch."""
     def launches(how):
         result = check(run(build, "lifecycle", "--rounds", 5, ranks=2, gpus=simulated(build, log=1), env={"SIMGPU_FROM": "mca_coll_car"},
                            car={"launch": how, "spin_us": 1000000}))
@@ -166,6 +165,7 @@ def test_which_launches_are_quicker_is_measured_once(build, check):
     assert 2 <= measured <= 2 * 2 * 10, measured  # up to ten of each way, by each of two processes
 
 
+# Options and parameters of the program alternate: the two algorithms that use staging, and the two that use packets.
 ALTERNATIVES = {"staging": ([], {"push_max": 0, "pull_max": 65536, "zero_copy_min": 0}),
                 "packets": (["--packets", "yes"], {"push_max": 65536, "two_shot_push_max": 1000000, "zero_copy_min": 0})}
 

@@ -97,12 +97,13 @@ def test_it_takes_no_more_calls_after_its_time(build, check):
 
 
 def once_in_three(job):
-    """Whether stays pay on simulated GPUs depends on what else the cores are busy with: one try of three has to show it."""
-    for _ in range(2):
+    """Whether stays pay on simulated GPUs depends on what else the cores are busy with: one try of three has to show it. Only that."""
+    for _ in range(3):
         result = job()
-        if result.passed:
-            return result
-    return job()
+        wrong = [line for line in result.output.splitlines() if "does not hold" in line]
+        if result.passed or not wrong or not all("kernels that had stayed served" in line for line in wrong):
+            break
+    return result
 
 
 def test_adaptive_serves_calls_that_come_quickly(build, check):

@@ -54,6 +54,7 @@ static void an_entry_of_the_table_is_found_as_it_stands_there(void **state)
         const car_thresholds_t found = find(&none, entries[i].generation, entries[i].sharing, entries[i].ranks);
         assert_memory_equal(entries[i].bytes, found.bytes, sizeof(found.bytes));
         assert_int_equal(entries[i].measured ? CAR_FROM_MEASURED : CAR_FROM_DERIVED, found.from[CAR_PUSH_MAX]);
+        assert_int_equal(CAR_FROM_DERIVED, found.from[CAR_ALONE_MAX]);
     }
 }
 
