@@ -110,7 +110,7 @@ car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t elem
             layout->push_slot / 2 / (CAR_PACK_BYTES * unit / CAR_PACKET_PAYLOAD), 1);
         break;
     case CAR_ONE_SHOT_PULL:
-        cut(&plan, limits, count, CAR_PACK_BYTES / element, 1, layout->staging_slot / CAR_PACK_BYTES, 64);
+        cut(&plan, limits, count, CAR_PACK_BYTES / element, 1, layout->staging_slot / CAR_PULL_HALVES / CAR_PACK_BYTES, 64);
         break;
     default:
         cut(&plan, limits, count, CAR_PACK_BYTES / element, (uint64_t) limits->ranks,

@@ -16,7 +16,7 @@ typedef struct {
     uint32_t own_offset;     /* car_own_words_t */
     uint32_t push_offset;    /* inbox for packets: [2][ranks][push_slot] */
     uint32_t push_slot;      /* two_shot_push: operands in the first half, results in the second */
-    uint32_t staging_offset; /* staging of one_shot_pull: [2][staging_slot]; inboxes of two_shot in the same slots */
+    uint32_t staging_offset; /* staging of one_shot_pull: [2][2 halves of staging_slot]; inboxes of two_shot in the same slots */
     uint32_t staging_slot;
     uint32_t two_shot_slot;  /* a slot is [scatter, gather][ranks][two_shot_slot] to it */
     uint32_t local_offset;   /* copies of buffers that kernels cannot use where they are */

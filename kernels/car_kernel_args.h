@@ -26,8 +26,9 @@
 /* Words of the host's line that blocks tell their end by; a larger grid tells it by one of them, and counts. */
 #define CAR_DONE_WORDS 16
 
-/* Exchanges use their two slots in turn: epoch & 1. */
+/* Exchanges use their two slots in turn: epoch & 1. one_shot_pull uses the halves of each in turn, too: epoch & 3. */
 #define CAR_SLOTS 2
+#define CAR_PULL_HALVES 2
 
 /* Data that moves as one access, and the payload of one packet of that size: the other half is the epoch, twice. */
 #define CAR_PACK_BYTES 16
@@ -53,10 +54,10 @@ typedef struct {
 
 /* How far a block has come, in epochs; kept from launch to launch of one call. In the rank's own memory. */
 typedef struct {
-    uint32_t published; /* exchanges whose input the block has sent or staged: all below this */
+    uint32_t published; /* exchanges whose input the block has sent, or told the peers of: all below this */
     uint32_t reduced;   /* two_shot, two_shot_push: exchanges whose share the block has folded and sent: all below this */
     uint32_t finished;  /* exchanges whose output the block has written: all below this */
-    uint32_t unused;
+    uint32_t staged;    /* one_shot_pull: exchanges whose input the block has staged, and may have yet to publish: all below this */
 } car_progress_t;
 
 /* A rank's own words in device memory that no peer touches. */

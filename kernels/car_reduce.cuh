@@ -525,31 +525,38 @@ CAR_DEVICE void car_write_staging(char *staging, uint64_t pack, const car_pack &
     car_store((car_word16_t *) staging + pack, car_to_word16(words));
 }
 
+/* Packs that hold elements, of a tile of `tile` elements that begins at element `start`. */
+template <class R> CAR_DEVICE uint64_t car_packs_of(const car_elements_t &e, uint64_t start, uint64_t tile)
+{
+    const uint32_t length = R::length(e, CAR_PACK_BYTES);
+    const uint64_t left = start < e.count ? e.count - start : 0;
+    return (left < tile ? left + length - 1 : tile) / length;
+}
+
+/* How many loads a thread has under way where it copies: none of them is stored before all have been sent off. */
+#define CAR_COPIES 4
+
 /*
- * Folds one pack of all ranks in rank order: this rank's is given, source(r) is the address of rank r's staging, and
- * `pack` its place there. All loads of four ranks are in flight before the first is used.
+ * Folds one pack of all ranks in rank order; operand(r) loads that of rank r. All loads of four ranks are in flight before the
+ * first is used.
  */
-template <class R, class Source>
-CAR_DEVICE car_pack car_fold(const car_kernel_args_t &a, const car_pack &mine, uint64_t pack, Source source)
+template <class R, class Operand> CAR_DEVICE car_pack car_fold(const car_kernel_args_t &a, Operand operand)
 {
     const uint32_t batch = 4;
     typename R::template accumulator<CAR_PACK_BYTES> acc;
-    car_pack in[batch];
+    car_pack in[batch] = {};
 
-    acc.begin(a.what, mine);
+    acc.begin(a.what, in[0]);
     for (uint32_t base = 0; base < a.size; base += batch) {
 #pragma unroll
         for (uint32_t i = 0; i < batch; ++i) {
-            if (base + i < a.size && base + i != a.rank) {
-                in[i] = car_read_staging(source(base + i), pack);
+            if (base + i < a.size) {
+                in[i] = operand(base + i);
             }
         }
 #pragma unroll
         for (uint32_t i = 0; i < batch; ++i) {
             if (base + i < a.size) {
-                if (base + i == a.rank) {
-                    in[i] = mine;
-                }
                 if (0 == base + i) {
                     acc.begin(a.what, in[i]);
                 } else {

@@ -81,10 +81,10 @@ CAR_DEVICE car_progress_t car_begin(const car_kernel_args_t &a)
         p.published = w.w[0];
         p.reduced = w.w[1];
         p.finished = w.w[2];
+        p.staged = w.w[3];
     } else {
-        p.published = p.reduced = p.finished = a.first;
+        p.published = p.reduced = p.finished = p.staged = a.first;
     }
-    p.unused = 0;
     return p;
 }
 
@@ -139,7 +139,7 @@ CAR_DEVICE void car_end(const car_kernel_args_t &a, const car_progress_t &p)
         w.w[0] = p.published;
         w.w[1] = p.reduced;
         w.w[2] = p.finished;
-        w.w[3] = 0;
+        w.w[3] = p.staged;
         car_store((car_word16_t *) &a.own->progress[car_block()], w);
     }
     car_tell_host(&a.own->blocks_done, a.done, CAR_DONE_WORDS, a.ticket, left, a.output_is_remote);

@@ -3,8 +3,8 @@
  *
  * Data are the number of the exchange that they belong to; the place where they lie says who wrote them, for whom. All
  * ranks make the same calls: the first to enter one chooses algorithm, exchanges and grid for all. Numbers are made
- * relative whenever the slowest rank has finished two exchanges more (`shift`), so the model has finitely many states for
- * any number of calls in sequence.
+ * relative whenever the slowest rank has finished two exchanges more, or four with pull (`shift`), so the model has finitely
+ * many states for any number of calls in sequence.
  *
  *   ROUNDS      exchanges of a call: 1 to ROUNDS
  *   ALGORITHMS  a set of PUSH, PULL, TWO_SHOT, TWO_PHASE, TWO_SHOT_PUSH, by bits
@@ -52,6 +52,22 @@
 #define SLOT(e) ((e) % 2)
 #endif
 
+/* one_shot_pull cuts each slot in halves: half e / 2 % 2 of slot e % 2 */
+#if defined(MUTATION_one_slot)
+#define PULL_SLOT(e) 0
+#elif defined(MUTATION_no_halves)
+#define PULL_SLOT(e) ((e) % 2)
+#else
+#define PULL_SLOT(e) ((e) % 4)
+#endif
+
+/* After so many exchanges all use the same slots again. */
+#if ALGORITHMS / 2 % 2
+#define TURN 4
+#else
+#define TURN 2
+#endif
+
 #if defined(MUTATION_two_phase_one_slot)
 #define TP_SLOT(k) 0
 #else
@@ -69,11 +85,11 @@ byte operand[N * 2 * N * B];
 byte result[N * 2 * N * B];
 byte scatter[N * 2 * N * B];
 byte gather[N * 2 * N * B];
-byte staging[N * 2 * B];
+byte staging[N * 4 * B]; /* [owner][slot of pull][block] */
 byte flag[N * 2 * B * N]; /* [owner][kind][block][source] */
 
 #define INBOX(owner, slot, source, b) ((((owner) * 2 + (slot)) * N + (source)) * B + (b))
-#define STAGE(owner, slot, b) (((owner) * 2 + (slot)) * B + (b))
+#define STAGE(owner, slot, b) (((owner) * 4 + (slot)) * B + (b))
 #define FLAG(owner, kind, b, source) flag[(((owner) * 2 + (kind)) * B + (b)) * N + (source)]
 
 /* Where memory has not been cleared, words may look like an epoch: data that nobody sent. */
@@ -85,6 +101,7 @@ byte flag[N * 2 * B * N]; /* [owner][kind][block][source] */
 byte published[N * B]; /* car_progress_t: all exchanges below have been published */
 byte reduced[N * B];
 byte finished[N * B];
+byte staged[N * B]; /* one_shot_pull only */
 #define ME (r * B + b)
 
 byte algorithm[N];
@@ -132,16 +149,24 @@ hidden byte i, j, x;
 
 /*
  * A slot of staging is cut differently from call to call: what a call writes there may lie on anything that another call
- * has left in the slot.
+ * has left in the slot. Pull writes in its half of it.
  */
-inline spoil(owner, slot)
+inline spoil_pulled(owner, half)
 {
     for (x : 0 .. B - 1) {
         if
-        :: !OF_CALL(staging[STAGE(owner, slot, x)]) -> staging[STAGE(owner, slot, x)] = 0
+        :: !OF_CALL(staging[STAGE(owner, half, x)]) -> staging[STAGE(owner, half, x)] = 0
         :: else
         fi
     }
+}
+
+inline spoil(owner, slot)
+{
+    if
+    :: algorithm[r] != PULL -> spoil_pulled(owner, slot); spoil_pulled(owner, slot + 2)
+    :: else
+    fi;
     for (x : 0 .. N * B - 1) {
         if
         :: !OF_CALL(scatter[INBOX(owner, slot, 0, 0) + x]) -> scatter[INBOX(owner, slot, 0, 0) + x] = 0
@@ -243,14 +268,21 @@ inline send()
     i = 0
 }
 
-/* one_shot_pull, car_pull_round: the first half */
+/* one_shot_pull, car_pull_stage */
 inline stage()
 {
-    INPUT_IS_INTACT(published[ME]);
+    INPUT_IS_INTACT(staged[ME]);
+    spoil(r, SLOT(staged[ME]));
+    spoil_pulled(r, PULL_SLOT(staged[ME]));
+    staging[STAGE(r, PULL_SLOT(staged[ME]), b)] = staged[ME];
+    staged[ME]++
+}
+
+/* one_shot_pull, car_pull_publish */
+inline publish()
+{
     if
-    :: to == 1 ->
-        spoil(r, SLOT(published[ME]));
-        staging[STAGE(r, SLOT(published[ME]), b)] = published[ME]
+    :: to == 1 && staged[ME] == published[ME] -> stage()
     :: else
     fi;
     do
@@ -386,26 +418,31 @@ inline receive()
     end_if_finished()
 }
 
-#define READ_BY(owner, reader) ((owner) == (reader) || finished[(reader) * B + b] >= finished[ME])
+#define READ_BY(reader) (finished[(reader) * B + b] >= finished[ME])
 
-/* one_shot_pull, car_pull_round: the second half */
+/* one_shot_pull, car_pull_fold */
 inline fold()
 {
     for (i : 1 .. N - 1) {
-        assert(staging[STAGE(OTHER(r, i), SLOT(finished[ME]), b)] == finished[ME]) /* the operands are there */
+        assert(staging[STAGE(OTHER(r, i), PULL_SLOT(finished[ME]), b)] == finished[ME]) /* the operands are there */
         FORGET_UP_TO(FLAG(r, STAGED, b, OTHER(r, i)), finished[ME])
     }
+    assert(staging[STAGE(r, PULL_SLOT(finished[ME]), b)] == finished[ME]); /* its own, too */
     WRITES_OUTPUT(finished[ME]);
+    if
+    :: staged[ME] != stop[r] -> stage()
+    :: else
+    fi;
     finished[ME]++;
     reduced[ME] = finished[ME];
-    /* Staging that all others have read. */
-    for (i : 1 .. N - 1) {
-        if
-        :: READ_BY(OTHER(r, i), 0) && READ_BY(OTHER(r, i), 1) && READ_BY(OTHER(r, i), N - 1) ->
-            FORGET(staging[STAGE(OTHER(r, i), SLOT(finished[ME] - 1), b)])
-        :: else
-        fi
-    }
+    /* Staging that all have read. */
+    if
+    :: READ_BY(0) && READ_BY(1) && READ_BY(N - 1) ->
+        for (i : 0 .. N - 1) {
+            FORGET(staging[STAGE(i, PULL_SLOT(finished[ME] - 1), b)])
+        }
+    :: else
+    fi;
     end_if_finished()
 }
 
@@ -448,12 +485,20 @@ inline fold()
 
 /* I2 */
 #ifdef MUTATION_no_I2
-#define MAY_PUBLISH (published[ME] < stop[r])
+#define MAY_SEND (published[ME] < stop[r])
 #define ROOM true
 #else
-#define MAY_PUBLISH (published[ME] < stop[r] && published[ME] == finished[ME])
+#define MAY_SEND (published[ME] < stop[r] && published[ME] == finished[ME])
 #define ROOM (published[ME] - finished[ME] < 2)
 #endif
+
+/* I7 */
+#ifdef MUTATION_no_I7
+#define LAST_MAY true
+#else
+#define LAST_MAY (published[ME] + 1 != stop[r] || published[ME] == finished[ME])
+#endif
+#define MAY_PUBLISH (published[ME] < stop[r] && ROOM && LAST_MAY)
 
 /* I5: car_may_publish; the loop of car_two_shot_push */
 #ifdef MUTATION_no_I5
@@ -478,10 +523,10 @@ inline fold()
 #define GATHERS (reduced[ME] != finished[ME])
 #endif
 
-#define CAN_SEND (algorithm[r] == PUSH && MAY_PUBLISH)
+#define CAN_SEND (algorithm[r] == PUSH && MAY_SEND)
 #define CAN_RECEIVE (algorithm[r] == PUSH && finished[ME] < published[ME] && ALL_ARRIVED)
-#define CAN_STAGE (algorithm[r] == PULL && MAY_PUBLISH)
-#define CAN_FOLD (algorithm[r] == PULL && finished[ME] < published[ME] && ALL_STAGED)
+#define CAN_PUBLISH (algorithm[r] == PULL && MAY_PUBLISH)
+#define CAN_FOLD (algorithm[r] == PULL && !MAY_PUBLISH && finished[ME] < published[ME] && ALL_STAGED)
 #define CAN_SCATTER (algorithm[r] == TWO_SHOT && MAY_SCATTER)
 #define CAN_REDUCE (algorithm[r] == TWO_SHOT && finished[ME] < stop[r] && !MAY_SCATTER && REDUCES && ALL_STAGED)
 #define CAN_GATHER (algorithm[r] == TWO_SHOT && finished[ME] < stop[r] && !MAY_SCATTER && !CAN_REDUCE && GATHERS && ALL_REDUCED)
@@ -509,7 +554,7 @@ inline fold()
 
 /* The end of the patience of a block that waits (car_patience_left). */
 #define CANNOT_GO_ON                                                                                                   \
-    (finished[ME] != stop[r] && !CAN_SEND && !CAN_RECEIVE && !CAN_STAGE && !CAN_FOLD && !CAN_SCATTER && !CAN_REDUCE     \
+    (finished[ME] != stop[r] && !CAN_SEND && !CAN_RECEIVE && !CAN_PUBLISH && !CAN_FOLD && !CAN_SCATTER && !CAN_REDUCE     \
      && !CAN_GATHER && !CAN_SCATTER_UNITS && !CAN_REDUCE_UNIT && !CAN_GATHER_UNITS)
 
 proctype block(byte r; byte b)
@@ -519,7 +564,7 @@ end:
     do
     :: d_step { RUNS && !EMPTY && CAN_SEND -> send() }
     :: d_step { RUNS && !EMPTY && CAN_RECEIVE -> receive() }
-    :: d_step { RUNS && !EMPTY && CAN_STAGE -> stage() }
+    :: d_step { RUNS && !EMPTY && CAN_PUBLISH -> publish() }
     :: d_step { RUNS && !EMPTY && CAN_FOLD -> fold() }
     :: d_step { RUNS && !EMPTY && CAN_SCATTER -> scatter_shares() }
     :: d_step { RUNS && !EMPTY && CAN_REDUCE -> reduce_share() }
@@ -529,7 +574,7 @@ end:
     :: d_step { RUNS && !EMPTY && CAN_GATHER_UNITS -> gather_units() }
 #ifdef MUTATION_empty_block
     :: d_step {
-        RUNS && EMPTY -> published[ME] = last[r]; reduced[ME] = last[r]; finished[ME] = last[r]; end_if_finished()
+        RUNS && EMPTY -> published[ME] = last[r]; reduced[ME] = last[r]; finished[ME] = last[r]; staged[ME] = last[r]; end_if_finished()
        }
 #endif
 #if LEAVE > 0
@@ -559,6 +604,8 @@ inline choose()
     :: plan_rounds[c] = 1
     :: ROUNDS >= 2 -> plan_rounds[c] = 2
     :: ROUNDS >= 3 -> plan_rounds[c] = 3
+    :: ROUNDS >= 4 -> plan_rounds[c] = 4
+    :: ROUNDS >= 5 -> plan_rounds[c] = 5
     fi;
     if
     :: plan_algorithm[c] != TWO_PHASE -> plan_grid[c] = B
@@ -594,7 +641,8 @@ inline begin(from)
     for (x : 0 .. grid[r] - 1) {
         published[r * B + x] = from;
         reduced[r * B + x] = from;
-        finished[r * B + x] = from
+        finished[r * B + x] = from;
+        staged[r * B + x] = from
     }
 }
 
@@ -629,31 +677,32 @@ inline shift() { skip }
 inline shift()
 {
     do
-    :: (epoch[0] > 2 && epoch[1] > 2 && epoch[N - 1] > 2) ->
+    :: (epoch[0] > TURN && epoch[1] > TURN && epoch[N - 1] > TURN) ->
         for (x : 0 .. N - 1) {
-            epoch[x] = epoch[x] - 2;
-            LESS(first[x], 2);
-            LESS(stop[x], 2);
-            LESS(last[x], 2)
+            epoch[x] = epoch[x] - TURN;
+            LESS(first[x], TURN);
+            LESS(stop[x], TURN);
+            LESS(last[x], TURN)
         }
         for (x : 0 .. N * B - 1) {
-            LESS(published[x], 2);
-            LESS(reduced[x], 2);
-            LESS(finished[x], 2);
+            LESS(published[x], TURN);
+            LESS(reduced[x], TURN);
+            LESS(finished[x], TURN);
+            LESS(staged[x], TURN);
 #if LEAVE > 0
-            LESS(high[x], 2)
+            LESS(high[x], TURN)
 #endif
         }
         for (x : 0 .. N * 2 * N * B - 1) {
-            LESS(packet[x], 2);
-            LESS(operand[x], 2);
-            LESS(result[x], 2);
-            LESS(scatter[x], 2);
-            LESS(gather[x], 2);
-            LESS(flag[x], 2)
+            LESS(packet[x], TURN);
+            LESS(operand[x], TURN);
+            LESS(result[x], TURN);
+            LESS(scatter[x], TURN);
+            LESS(gather[x], TURN);
+            LESS(flag[x], TURN)
         }
-        for (x : 0 .. N * 2 * B - 1) {
-            LESS(staging[x], 2)
+        for (x : 0 .. N * 4 * B - 1) {
+            LESS(staging[x], TURN)
         }
     :: else -> break
     od;
@@ -667,7 +716,7 @@ inline shift()
             FORGET_UP_TO(gather[x], 1);
             FORGET_UP_TO(flag[x], 1)
         }
-        for (x : 0 .. N * 2 * B - 1) {
+        for (x : 0 .. N * 4 * B - 1) {
             FORGET_UP_TO(staging[x], 1)
         }
     :: else
@@ -705,6 +754,7 @@ inline complete()
         published[r * B + x] = epoch[r];
         reduced[r * B + x] = epoch[r];
         finished[r * B + x] = epoch[r];
+        staged[r * B + x] = epoch[r];
 #if LEAVE > 0
         high[r * B + x] = epoch[r]
 #endif
@@ -767,7 +817,7 @@ inline clear()
         scatter[x] = 0;
         gather[x] = 0
     }
-    for (x : r * 2 * B .. (r + 1) * 2 * B - 1) {
+    for (x : r * 4 * B .. (r + 1) * 4 * B - 1) {
         staging[x] = 0
     }
     x = 0
@@ -797,6 +847,7 @@ inline renew()
                     published[r * B + x] = 1;
                     reduced[r * B + x] = 1;
                     finished[r * B + x] = 1;
+                    staged[r * B + x] = 1;
 #if LEAVE > 0
                     high[r * B + x] = 1
 #endif
@@ -909,6 +960,7 @@ init
             published[x] = 1;
             reduced[x] = 1;
             finished[x] = 1;
+            staged[x] = 1;
 #if LEAVE > 0
             high[x] = 1
 #endif
