@@ -226,6 +226,22 @@ def placed(section):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class Failure(Exception):
+    """In words for the user."""
+
+
+@contextlib.contextmanager
+def ranks_placed(build, one_gpu, ranks, simulated=0):
+    """The environment for jobs of so many ranks: all on the first GPU, under MPS, or one on each; or on so many simulated GPUs."""
+    if simulated:
+        yield launch.simulated(build, devices=1 if one_gpu else simulated)
+        return
+    if one_gpu and find_tool("nvidia-cuda-mps-control") is None:
+        raise Failure("no nvidia-cuda-mps-control: ranks that share a GPU are measured under MPS")
+    with placed(Section("", ranks, one_gpu, [], one_gpu=one_gpu)) as environment:
+        yield environment
+
+
 def why_not(section, gpus):
     if gpus < section.gpus_needed:
         return f"needs {section.gpus_needed} GPUs, here are {gpus}"

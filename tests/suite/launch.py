@@ -1,5 +1,7 @@
 """Builds of coll/car, and jobs on them: one place that knows how mpirun is told what to run on which GPUs."""
 import dataclasses
+import importlib.machinery
+import importlib.util
 import os
 import re
 import shutil
@@ -45,11 +47,12 @@ def named_paths(variable):
     return {version: os.path.abspath(path) for version, path in (entry.split("=", 1) for entry in entries)}
 
 
-def build_at(path, prefix=""):
-    """The build tree there; `prefix`: of its Open MPI, if that has moved."""
+def build_at(path):
+    """The build tree there; COLL_CAR_OPENMPI names Open MPIs that have moved, by version, as COLL_CAR_BUILDS does build trees."""
     path = os.path.abspath(path)
     with open(os.path.join(path, "openmpi.env"), encoding="utf-8") as lines:
         said = dict(line.strip().split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    prefix = named_paths("COLL_CAR_OPENMPI").get(said["VERSION"], "")
     if prefix:
         said.update({"OPENMPI_PKGLIBDIR": prefix + "/lib/openmpi", "MPIRUN": prefix + "/bin/mpirun",
                      "OMPI_INFO": prefix + "/bin/ompi_info"})
@@ -57,9 +60,16 @@ def build_at(path, prefix=""):
 
 
 def builds():
-    """The build trees of COLL_CAR_BUILDS; COLL_CAR_OPENMPI names Open MPIs that have moved, in the same way."""
-    moved = named_paths("COLL_CAR_OPENMPI")
-    return [build_at(path, moved.get(version, "")) for version, path in named_paths("COLL_CAR_BUILDS").items()]
+    """The build trees of COLL_CAR_BUILDS."""
+    return [build_at(path) for path in named_paths("COLL_CAR_BUILDS").values()]
+
+
+def load_script(path):
+    """A Python script without .py in its name, as a module."""
+    loader = importlib.machinery.SourceFileLoader(os.path.basename(path), path)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
 
 
 @dataclasses.dataclass

@@ -1,21 +1,17 @@
 """tests/soak: the fuzzer with an eye on what its processes hold. An hour of it is run by hand; docs/testing.md has the last one."""
-import importlib.machinery
-import importlib.util
 import os
 import subprocess
 
 import pytest
+
+import launch
 
 SOAK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../soak")
 
 
 @pytest.fixture(scope="module", name="soak")
 def fixture_soak():
-    loader = importlib.machinery.SourceFileLoader("soak", SOAK)
-    spec = importlib.util.spec_from_loader("soak", loader)
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return launch.load_script(SOAK)
 
 
 def looks(**growth):

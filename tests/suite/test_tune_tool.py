@@ -1,6 +1,4 @@
 """tools/tune: the thresholds that it finds in times whose crossovers are known, and files that the component takes."""
-import importlib.machinery
-import importlib.util
 import os
 import random
 import re
@@ -27,13 +25,6 @@ def tune(*words, expect=0, timeout=120):
                             check=False)
     assert result.returncode == expect, result
     return result.stdout + result.stderr
-
-
-def load_tool():
-    loader = importlib.machinery.SourceFileLoader("tune_tool", TOOL)
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("tune_tool", loader))
-    loader.exec_module(module)
-    return module
 
 
 def write_runs(folder, times, runs=3, change=lambda way, run, size: 1.0):
@@ -154,7 +145,7 @@ def test_what_it_measures_on_simulated_gpus_is_a_file_that_the_component_takes(b
 
 def test_what_cannot_be_measured_is_left_out_and_said(build, tmp_path, monkeypatch, capsys):
     """GPUs without links between them: coll/car does not serve them."""
-    tool = load_tool()
+    tool = launch.load_script(TOOL)
     monkeypatch.setattr(launch, "simulated", lambda build, devices: simulated(build, devices, topology="none"))
     status = tool.main(["--build", build.path, "--simulated", "2", "--ranks", "2", "--max", "2k", "--min", "1k",
                         "--repeat", "1", "--output", str(tmp_path / "out")])

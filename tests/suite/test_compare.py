@@ -1,0 +1,80 @@
+"""bench/compare: what it says of times that are known, and that it measures settings in turns."""
+import os
+import subprocess
+import sys
+
+import pytest
+
+import launch
+
+TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../bench/compare")
+
+
+@pytest.fixture(scope="module", name="tool")
+def fixture_tool():
+    return launch.load_script(TOOL)
+
+
+def compare(*words, expect=0):
+    done = subprocess.run([sys.executable, "-B", TOOL, *map(str, words)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == expect, done
+    return done.stdout + done.stderr
+
+
+def turn(tool, wrong=0, **times):
+    """A turn in which settings took so many microseconds for 1 KB."""
+    return {name: {1024: tool.bench_csv.Row(ranks="2", gpus="1", gpu="G", library="L", date="D", bytes="1024", floor_us="5", bound_us="5",
+                                            median_us=str(us), p99_us=str(2 * us), wrong=str(wrong))} for name, us in times.items()}
+
+
+def cell(tool, turns, setting="other"):
+    return tool.cell(turns, setting, "first", 1024)
+
+
+def test_a_cell_has_the_median_its_range_and_its_ratio_turn_by_turn(tool):
+    turns = [turn(tool, first=10, other=9), turn(tool, first=20, other=12), turn(tool, first=10, other=8)]
+    assert cell(tool, turns, "first") == "10.00 (10.00 to 20.00), 2.00, p99 2.00"
+    assert cell(tool, turns) == "9.00 (8.00 to 12.00), 1.80, p99 2.00; 0.80"
+
+
+def test_only_what_is_so_in_every_turn_of_four_is_called_quicker_or_slower(tool):
+    quicker, slower = turn(tool, first=10, other=9), turn(tool, first=10, other=11)
+    assert cell(tool, [quicker] * 4).endswith("; 0.90 quicker")
+    assert cell(tool, [slower] * 4).endswith("; 1.10 slower")
+    assert cell(tool, [quicker] * 3).endswith("; 0.90")
+    assert cell(tool, [quicker] * 7 + [slower]).endswith("; 0.90")
+
+
+def test_wrong_results_are_said(tool):
+    assert cell(tool, [turn(tool, wrong=3, first=10, other=9)]).endswith("**wrong results**")
+
+
+@pytest.mark.by_turns
+def test_it_measures_in_turns_on_simulated_gpus(build):
+    said = compare("--build", build.path, "--simulated", 2, "--several-gpus", "--ranks", 2, "--turns", 2, "algorithm=one_shot_push",
+                   f"algorithm=two_shot,build={build.path}", "--", "--min", "1k", "--max", "2k", "--iterations", 4)
+    lines = said.splitlines()
+    assert lines[0].startswith("2 ranks on 2 GPUs (SimGPU), ") and "; turns: 2; floor " in lines[0], said
+    assert lines[2].startswith("| size | algorithm=one_shot_push | ") and [line.split(" |")[0] for line in lines[4:6]] == ["| 1 KB", "| 2 KB"]
+
+
+@pytest.mark.by_turns
+def test_time_that_is_up_ends_it_behind_a_whole_turn(build):
+    said = compare("--build", build.path, "--simulated", 1, "--seconds", 0.1, "default", "blocks=2", "--", "--max", "8", "--iterations", 4)
+    assert "; turns: 1; " in said, said
+
+
+@pytest.mark.by_turns
+@pytest.mark.parametrize("words, said", [
+    (("default",), "two settings at least"), (("default", "default"), "none of them twice"), (("default", "a"), "no NAME=VALUE"),
+    (("--ranks", "two", "default", "a=1"), "--ranks takes numbers"), (("--build", "/nowhere", "default", "a=1"), "/nowhere"),
+    (("default", "build=/nowhere"), "/nowhere")], ids=lambda part: " ".join(part) if isinstance(part, tuple) else "")
+def test_what_cannot_be_is_refused_in_words(build, words, said):
+    words = words if "--build" in words else ("--build", build.path, "--simulated", "1", *words)
+    assert said in compare(*words, expect=2)
+
+
+@pytest.mark.by_turns
+def test_a_job_that_fails_ends_it_in_words(build):
+    said = compare("--build", build.path, "--simulated", 1, "default", "blocks=2", "--", "--type", "nothing", expect=2)
+    assert "car_bench failed" in said and "nothing" in said
