@@ -224,7 +224,8 @@ def run(build, program, *arguments, ranks=2, pml="ob1", car=None, options=(), en
 
 def simulated(build, devices=1, topology="nvlink", **more):
     """The environment of simulated GPUs; `more` sets SIMGPU_<NAME>."""
-    environment = {"LD_LIBRARY_PATH": os.path.join(build.path, "tests/simgpu/lib"),
+    libraries = [os.path.join(build.path, "tests/simgpu/lib"), *([build.moved_to + "/lib"] if build.moved_to else [])]
+    environment = {"LD_LIBRARY_PATH": ":".join(libraries),
                    "SIMGPU_DEVICES": str(devices), "SIMGPU_TOPOLOGY": topology,
                    # Their times mean nothing, so none decides which way kernels are launched.
                    "OMPI_MCA_coll_car_launch": "graph",
