@@ -79,6 +79,8 @@ def programs(ranks, big_bytes, limit_ms, fuzz_seconds=10, mps=False):
         Job("derived"),
         Job("erroneous"),
         Job("alternate", ("--rounds", 500), car={"push_max": 0, "pull_max": 65536, "blocks": 8, "zero_copy_min": 0}),
+        # So small a grid that pulls of 36 and 64 KB take more exchanges than one.
+        Job("alternate", ("--rounds", 500), car={"push_max": 0, "pull_max": 65536, "blocks": 1, "threads": 32, "zero_copy_min": 0}),
         Job("alternate", ("--rounds", 500, "--packets", "yes"),
             car={"push_max": 65536, "two_shot_push_max": 1000000, "blocks": 8, "zero_copy_min": 0}),
         Job("fuzz", ("--seconds", fuzz_seconds, "--seed", int(time.time()))),
@@ -106,6 +108,8 @@ def programs(ranks, big_bytes, limit_ms, fuzz_seconds=10, mps=False):
         Job("whole"),
         Job("big", ("--bytes", big_bytes, "--overhead", 128 << 20)),
     ]
+    jobs += [Job("big", ("--bytes", 64 << 20, "--overhead", 128 << 20), car={"algorithm": algorithm, "zero_copy_min": 0})
+             for algorithm in ("one_shot_pull", "two_shot")]
     if ranks == 2:  # more than 2^31 bytes, once
         jobs.append(Job("fuzz", ("--huge", "yes", "--seconds", 1, "--max-bytes", 65536), timeout=60))
     return jobs + other_forms(ranks)
@@ -179,15 +183,19 @@ def sections():
     found.append(Section("one rank per GPU, 2 GPUs, faults", 2, False, faults(), gpus_needed=2, faults=True))
     found += [Section(f"3 ranks {how} MPS, faults", 3, how == "under", faults(), one_gpu=True, faults=True)
               for how in ("under", "without")]
-    found.append(Section("compute-sanitizer", 2, False, one_gpu=True, tool="compute-sanitizer", jobs=[
-        Job(program, arguments, car={"algorithm": algorithm}, timeout=90,
-            under=("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *more))
-        # Pairs with gaps, elements of 16 bytes and of one: the kernels that find type and operation themselves.
-        for program, arguments in (("allreduce", sanitized),
-                                   ("types", ("--reference", "no", "--types", "short_int,double_int,c_double_complex,int8")))
-        for tool, more in (("memcheck", ("--report-api-errors", "no")), ("racecheck", ()), ("synccheck", ()))
-        for algorithm in ALGORITHMS
-    ]))
+    tools = [("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *more)
+             for tool, more in (("memcheck", ("--report-api-errors", "no")), ("racecheck", ()), ("synccheck", ()))]
+    # Pairs with gaps, elements of 16 bytes and of one: the kernels that find type and operation themselves.
+    sanitized_programs = (("allreduce", sanitized),
+                          ("types", ("--reference", "no", "--types", "short_int,double_int,c_double_complex,int8")))
+    checked = [Job(program, arguments, car={"algorithm": algorithm}, timeout=90, under=tool)
+               for program, arguments in sanitized_programs for tool in tools for algorithm in ALGORITHMS]
+    found.append(Section("compute-sanitizer", 2, False, checked, one_gpu=True, tool="compute-sanitizer"))
+    # Kernels stay only where their ranks' kernels can run beside each other, and wait longer for a call than it takes here.
+    staying = {"stay": "always", "stay_us": 200000, "stay_total_us": 1000000}
+    found.append(Section("compute-sanitizer, 2 GPUs", 2, False, gpus_needed=2, tool="compute-sanitizer", jobs=checked + [
+        Job("stay", ("--rounds", 60, "--served", 10), car={**staying, "stay_listeners": listeners}, timeout=90, under=tool)
+        for tool in tools for listeners in (0, 2)]))
     return found
 
 
