@@ -39,8 +39,12 @@ static uint32_t slot(size_t region, int slots)
 void car_layout_make(size_t piece, int ranks, car_layout_t *layout)
 {
     const size_t page = 4096, rest = piece - CAR_FLAGS_BYTES - CAR_QUEUE_BYTES;
-    /* Small messages need their inbox at full size from the start; later a quarter is for it. */
-    const size_t push = (rest / 4 > CAR_PUSH_MIN ? rest / 4 : CAR_PUSH_MIN) / page * page;
+    /*
+     * Small messages need their inbox at full size from the start; later it has what is left of a quarter, so that the slots of
+     * staging, and what is local, are whole quarters: powers of two, as many messages are.
+     */
+    const size_t quarter = piece / 4 / page * page;
+    const size_t push = larger(rest > 3 * quarter ? (rest - 3 * quarter) / page * page : 0, CAR_PUSH_MIN);
     /* Holds a round of any algorithm: of one_shot_push an eighth of its inbox at most, with two ranks, of
      * two_shot_push always. */
     const size_t local_least = push / 8;
@@ -120,6 +124,17 @@ car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t elem
     return plan;
 }
 
+/* The sizes that pieces have: the first, then powers of two. */
+static size_t next_piece(size_t piece)
+{
+    size_t next = CAR_PIECE_MAX;
+
+    while (next / 2 > piece) {
+        next /= 2;
+    }
+    return next;
+}
+
 static uint64_t rounds_with(const car_limits_t *limits, size_t piece, uint64_t count, size_t element,
                             size_t unit)
 {
@@ -135,7 +150,7 @@ size_t car_plan_piece(const car_limits_t *limits, uint64_t count, size_t element
     size_t piece = CAR_PIECE_MIN;
 
     while (piece < CAR_PIECE_MAX && rounds_with(limits, piece, count, element, unit) > fewest) {
-        piece = smaller(2 * piece, CAR_PIECE_MAX);
+        piece = next_piece(piece);
     }
     return piece;
 }

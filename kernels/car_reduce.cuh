@@ -533,21 +533,63 @@ template <class R> CAR_DEVICE uint64_t car_packs_of(const car_elements_t &e, uin
     return (left < tile ? left + length - 1 : tile) / length;
 }
 
-/* How many loads a thread has under way where it copies: none of them is stored before all have been sent off. */
-#define CAR_COPIES 4
+/*
+ * Copies packs: store(w, load(w)) wherever a walk comes by. w.more() says whether it goes on, w.here() whether there is a pack
+ * where it stands, w.on() takes it a step further. Four loads of a thread are under way before the first is stored: the
+ * compiler moves none across the branch that each has for odd addresses. Four is as many as leaves the kernels their registers;
+ * others have not been measured.
+ */
+template <class Walk, class Load, class Store> CAR_DEVICE void car_copy_packs(Walk w, Load load, Store store)
+{
+    const int together = 4;
+
+#pragma unroll 1
+    while (w.more()) {
+        car_pack pack[together];
+        Walk at = w;
+#pragma unroll
+        for (int i = 0; i < together; ++i) {
+            if (at.here()) {
+                pack[i] = load(at);
+            }
+            at.on();
+        }
+#pragma unroll
+        for (int i = 0; i < together; ++i) {
+            if (w.here()) {
+                store(w, pack[i]);
+            }
+            w.on();
+        }
+    }
+}
 
 /*
- * Folds one pack of all ranks in rank order; operand(r) loads that of rank r. All loads of four ranks are in flight before the
- * first is used.
+ * Folds one pack of all ranks, two or more, in rank order; operand(r) loads that of rank r. All loads of four ranks are under way
+ * before the first is used. The first four have no loop around them: at its head the hardware would wait for what the caller
+ * has loaded before.
  */
 template <class R, class Operand> CAR_DEVICE car_pack car_fold(const car_kernel_args_t &a, Operand operand)
 {
     const uint32_t batch = 4;
     typename R::template accumulator<CAR_PACK_BYTES> acc;
-    car_pack in[batch] = {};
+    car_pack in[batch];
 
+#pragma unroll
+    for (uint32_t i = 0; i < batch; ++i) {
+        if (i < 2 || i < a.size) {
+            in[i] = operand(i);
+        }
+    }
     acc.begin(a.what, in[0]);
-    for (uint32_t base = 0; base < a.size; base += batch) {
+#pragma unroll
+    for (uint32_t i = 1; i < batch; ++i) {
+        if (i < 2 || i < a.size) {
+            acc.add(a.what, in[i]);
+        }
+    }
+#pragma unroll 1
+    for (uint32_t base = batch; base < a.size; base += batch) {
 #pragma unroll
         for (uint32_t i = 0; i < batch; ++i) {
             if (base + i < a.size) {
@@ -557,11 +599,7 @@ template <class R, class Operand> CAR_DEVICE car_pack car_fold(const car_kernel_
 #pragma unroll
         for (uint32_t i = 0; i < batch; ++i) {
             if (base + i < a.size) {
-                if (0 == base + i) {
-                    acc.begin(a.what, in[i]);
-                } else {
-                    acc.add(a.what, in[i]);
-                }
+                acc.add(a.what, in[i]);
             }
         }
     }

@@ -6,8 +6,8 @@
  *   publish  it signals its equals at all peers
  *   fold     when all of them have signalled, it reads the tile from all ranks, folds it in rank order, and writes its output
  *
- * With several exchanges it publishes one ahead of the one it folds, and stages the next but one while it folds: what it
- * waits for passes behind work, and copying in behind the reads of other GPUs' memory. An exchange of its own is read from
+ * With several exchanges it publishes one ahead of the one it folds, and stages the next but one (of two: the next) while it folds: what it
+ * waits for passes behind work, and copying in behind the reads of other GPUs' memory. Its own part of an exchange is read from
  * its staging, too: from the cache, where the input would have to come from memory once more.
  *
  * The slot of exchange e is written again for e + 4, when all peers have signalled e + 2, before which they had finished e.
@@ -34,29 +34,31 @@ template <class R> CAR_DEVICE car_pull_tile car_pull_tile_of(const car_kernel_ar
     return t;
 }
 
+/* The packs of a tile that are this thread's. */
+struct car_tile_walk {
+    uint64_t k, packs;
+
+    CAR_METHOD bool more() const { return k < packs; }
+    CAR_METHOD bool here() const { return k < packs; }
+    CAR_METHOD void on() { k += car_threads_per_block(); }
+};
+
 template <class R> CAR_DEVICE void car_pull_stage(const car_kernel_args_t &a, uint32_t epoch)
 {
     const uint32_t length = R::length(a.what, CAR_PACK_BYTES);
     const car_pull_tile t = car_pull_tile_of<R>(a, epoch);
-    const uint64_t packs = car_packs_of<R>(a.what, t.start, a.tile), step = car_threads_per_block();
     char *staging = a.piece[a.rank] + t.slot;
+    const car_kernel_args_t *args = &a;
+    car_tile_walk w;
 
-#pragma unroll 1
-    for (uint64_t k = car_thread(); k < packs; k += CAR_COPIES * step) {
-        car_pack pack[CAR_COPIES];
-#pragma unroll
-        for (int i = 0; i < CAR_COPIES; ++i) {
-            if (k + i * step < packs) {
-                pack[i] = R::template read<CAR_PACK_BYTES>(a.what, a.input, t.start + (k + i * step) * length, a.vector_input);
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < CAR_COPIES; ++i) {
-            if (k + i * step < packs) {
-                car_write_staging(staging, k + i * step, pack[i]);
-            }
-        }
-    }
+    w.k = car_thread();
+    w.packs = car_packs_of<R>(a.what, t.start, a.tile);
+    car_copy_packs(
+        w,
+        [args, t, length](const car_tile_walk &at) {
+            return R::template read<CAR_PACK_BYTES>(args->what, args->input, t.start + at.k * length, args->vector_input);
+        },
+        [staging](const car_tile_walk &at, const car_pack &pack) { car_write_staging(staging, at.k, pack); });
 }
 
 /* On the way stages exchange `ahead`, unless that is a.end, pack by pack: its loads are under way with those of the fold. */
@@ -88,7 +90,7 @@ template <class R> CAR_DEVICE void car_pull_fold(const car_kernel_args_t &a, uin
 }
 
 /*
- * One exchange ahead of the one that is folded, but the last of the launch only when there is none before it. Only the
+ * One exchange ahead of the one that is folded, but the last of the launch only when there is none before it. At most the
  * first two of a launch have not been staged yet when it is their turn.
  */
 template <class R> CAR_DEVICE void car_pull_publish(const car_kernel_args_t &a, car_progress_t &p)

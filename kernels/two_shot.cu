@@ -8,9 +8,9 @@
  *   finish   when all equals have signalled that, it copies the other shares from its gather inbox to the output
  *
  * The tile of a block in a round is `size` shares of a.tile elements. But for the call's first two rounds a block
- * publishes one round ahead of the one it finishes, so that the link carries inputs while results are awaited. Staging: [2 slots][inbox: scatter, gather][rank of the
- * source][blocks][packs of a share]. The slots are those of one_shot_pull: what an exchange leaves in a slot is nobody's
- * any more when the next but one begins, whatever the algorithms of the two.
+ * publishes one round ahead of the one it finishes, so that the link carries inputs while results are awaited.
+ * Staging: [2 slots][inbox: scatter, gather][rank of the source][blocks][packs of a share]. The slots are those of
+ * one_shot_pull: what a call of that leaves there is nobody's any more when the next but one exchange begins (I7).
  */
 #include "car_reduce.cuh"
 #include "car_sync.cuh"
@@ -35,53 +35,36 @@ CAR_DEVICE uint32_t car_peer(const car_kernel_args_t &a, uint32_t i)
     return a.rank + i < a.size ? a.rank + i : a.rank + i - a.size;
 }
 
-/* A pack of a peer's share: the next one is of the next peer, since a share may have no more than one for each thread. */
-struct car_walk {
-    uint32_t i; /* the peer, counted from this rank */
-    uint64_t k;
+/* Packs of all peers' shares: the next one is of the next peer, since a share may have no more than one for each thread. */
+struct car_share_walk {
+    const car_kernel_args_t *a;
+    uint32_t i;      /* the peer, counted from this rank */
+    uint32_t length; /* elements of a pack */
+    uint64_t k, packs;
+    uint64_t start; /* element at which the block's tile begins */
+
+    CAR_METHOD uint32_t peer() const { return car_peer(*a, i); }
+    CAR_METHOD uint64_t index() const { return start + peer() * a->tile + k * length; }
+    CAR_METHOD bool more() const { return k < packs; }
+    CAR_METHOD bool here() const { return k < packs && index() < a->what.count; }
+    CAR_METHOD void on()
+    {
+        const bool same = i + 1 < a->size;
+        i = same ? i + 1 : 1;
+        k = same ? k : k + car_threads_per_block();
+    }
 };
 
-CAR_DEVICE car_walk car_walk_on(const car_kernel_args_t &a, const car_walk &w)
+template <class R> CAR_DEVICE car_share_walk car_shares(const car_kernel_args_t &a, const car_two_shot_geometry &g)
 {
-    car_walk next;
-    next.i = w.i + 1 < a.size ? w.i + 1 : 1;
-    next.k = w.i + 1 < a.size ? w.k : w.k + car_threads_per_block();
-    return next;
-}
-
-/* store(peer, k, index, load(peer, k, index)) for all packs of all peers' shares; `index` is the pack's first element. */
-template <class R, class Load, class Store>
-CAR_DEVICE void car_copy_shares(const car_kernel_args_t &a, const car_two_shot_geometry &g, Load load, Store store)
-{
-    const uint32_t length = R::length(a.what, CAR_PACK_BYTES);
-    const uint64_t packs = a.tile / length;
-    car_walk w;
-
+    car_share_walk w;
+    w.a = &a;
     w.i = 1;
+    w.length = R::length(a.what, CAR_PACK_BYTES);
     w.k = car_thread();
-#pragma unroll 1
-    while (w.k < packs) {
-        car_pack pack[CAR_COPIES];
-        car_walk at = w;
-#pragma unroll
-        for (int n = 0; n < CAR_COPIES; ++n) {
-            const uint32_t peer = car_peer(a, at.i);
-            const uint64_t index = g.start + peer * a.tile + at.k * length;
-            if (at.k < packs && index < a.what.count) {
-                pack[n] = load(peer, at.k, index);
-            }
-            at = car_walk_on(a, at);
-        }
-#pragma unroll
-        for (int n = 0; n < CAR_COPIES; ++n) {
-            const uint32_t peer = car_peer(a, w.i);
-            const uint64_t index = g.start + peer * a.tile + w.k * length;
-            if (w.k < packs && index < a.what.count) {
-                store(peer, w.k, index, pack[n]);
-            }
-            w = car_walk_on(a, w);
-        }
-    }
+    w.packs = a.tile / w.length;
+    w.start = g.start;
+    return w;
 }
 
 template <class R> CAR_DEVICE void car_scatter(const car_kernel_args_t &a, uint32_t epoch)
@@ -90,13 +73,13 @@ template <class R> CAR_DEVICE void car_scatter(const car_kernel_args_t &a, uint3
     const car_kernel_args_t *args = &a;
     const uint64_t mine = g.scatter + (uint64_t) a.rank * a.two_shot_slot;
 
-    car_copy_shares<R>(
-        a, g,
-        [args](uint32_t, uint64_t, uint64_t index) {
-            return R::template read<CAR_PACK_BYTES>(args->what, args->input, index, args->vector_input);
+    car_copy_packs(
+        car_shares<R>(a, g),
+        [args](const car_share_walk &at) {
+            return R::template read<CAR_PACK_BYTES>(args->what, args->input, at.index(), args->vector_input);
         },
-        [args, mine](uint32_t peer, uint64_t k, uint64_t, const car_pack &pack) {
-            car_write_staging(args->piece[peer] + mine, k, pack);
+        [args, mine](const car_share_walk &at, const car_pack &pack) {
+            car_write_staging(args->piece[at.peer()] + mine, at.k, pack);
         });
     car_signal(a, CAR_STAGED, epoch);
 }
@@ -133,13 +116,13 @@ template <class R> CAR_DEVICE void car_gather(const car_kernel_args_t &a, uint32
     const car_kernel_args_t *args = &a;
     const char *inbox = a.piece[a.rank] + g.gather;
 
-    car_copy_shares<R>(
-        a, g,
-        [args, inbox](uint32_t peer, uint64_t k, uint64_t) {
-            return car_read_staging(inbox + (uint64_t) peer * args->two_shot_slot, k);
+    car_copy_packs(
+        car_shares<R>(a, g),
+        [args, inbox](const car_share_walk &at) {
+            return car_read_staging(inbox + (uint64_t) at.peer() * args->two_shot_slot, at.k);
         },
-        [args](uint32_t, uint64_t, uint64_t index, const car_pack &pack) {
-            R::template write<CAR_PACK_BYTES>(args->what, args->output, index, args->vector_output, pack);
+        [args](const car_share_walk &at, const car_pack &pack) {
+            R::template write<CAR_PACK_BYTES>(args->what, args->output, at.index(), args->vector_output, pack);
         });
 }
 

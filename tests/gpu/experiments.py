@@ -79,8 +79,9 @@ def programs(ranks, big_bytes, limit_ms, fuzz_seconds=10, mps=False):
         Job("derived"),
         Job("erroneous"),
         Job("alternate", ("--rounds", 500), car={"push_max": 0, "pull_max": 65536, "blocks": 8, "zero_copy_min": 0}),
-        # So small a grid that pulls of 36 and 64 KB take more exchanges than one.
-        Job("alternate", ("--rounds", 500), car={"push_max": 0, "pull_max": 65536, "blocks": 1, "threads": 32, "zero_copy_min": 0}),
+        # So small a grid and a piece that pulls of 36 and 64 KB take five and eight exchanges.
+        Job("alternate", ("--rounds", 500),
+            car={"push_max": 0, "pull_max": 65536, "blocks": 2, "threads": 64, "memory": 1 << 20, "zero_copy_min": 0}),
         Job("alternate", ("--rounds", 500, "--packets", "yes"),
             car={"push_max": 65536, "two_shot_push_max": 1000000, "blocks": 8, "zero_copy_min": 0}),
         Job("fuzz", ("--seconds", fuzz_seconds, "--seed", int(time.time()))),

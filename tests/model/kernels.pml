@@ -10,7 +10,7 @@
  *   ALGORITHMS  a set of PUSH, PULL, TWO_SHOT, TWO_PHASE, TWO_SHOT_PUSH, by bits
  *   LEAVE       0: blocks wait for ever, so that a deadlock is a state without a successor; 1: each may leave once in a
  *               call, and deadlocks are still such states; 2: any number of times
- *   SPLIT       a rank may do a call of several exchanges in two launches (buffers that are staged)
+ *   SPLIT       a rank may do a call of several exchanges in several launches (buffers that are staged)
  *   FINE        stores for different peers become visible one by one, not all at once
  *   FAULT       one rank fails, at any moment of a call
  *   RENEW       calls count from epoch 1 on, and before LAST_EPOCH is passed all ranks clear and begin again; a larger piece
@@ -224,7 +224,7 @@ inline overwrite(owner, slot, packet_of, operand_of, result_of)
 
 /* --- a block ------------------------------------------------------------------------------------------------------- */
 
-/* The input is read when it is published; in place, the output lies on it. */
+/* The input is read when it is published, in pull when it is staged; in place, the output lies on it. */
 #if LEAVE > 0
 #define INPUT_IS_INTACT(e) assert((e) >= high[ME]) /* no input is read after output has been written on it */
 #define WRITES_OUTPUT(e) high[ME] = (high[ME] > (e) + 1 -> high[ME] : (e) + 1)
@@ -283,6 +283,9 @@ inline publish()
 {
     if
     :: to == 1 && staged[ME] == published[ME] -> stage()
+#ifdef MUTATION_stage_early
+    :: to == 1 && staged[ME] == published[ME] + 1 && staged[ME] < stop[r] -> stage()
+#endif
     :: else
     fi;
     do
@@ -316,9 +319,13 @@ inline scatter_shares()
 /* two_shot, car_reduce_share */
 inline reduce_share()
 {
-    for (i : 1 .. N - 1) {
-        assert(scatter[INBOX(r, SLOT(reduced[ME]), OTHER(r, i), b)] == reduced[ME]) /* the operands are there */
-    }
+    if
+    :: to == 1 ->
+        for (i : 1 .. N - 1) {
+            assert(scatter[INBOX(r, SLOT(reduced[ME]), OTHER(r, i), b)] == reduced[ME]) /* the operands are there */
+        }
+    :: else /* peers that have been told may send the next but one */
+    fi;
     do
     :: spoil(OTHER(r, to), SLOT(reduced[ME]));
        gather[INBOX(OTHER(r, to), SLOT(reduced[ME]), r, b)] = reduced[ME];
@@ -328,7 +335,7 @@ inline reduce_share()
        :: to == N ->
            to = 1;
            for (i : 1 .. N - 1) {
-               FORGET(scatter[INBOX(r, SLOT(reduced[ME]), OTHER(r, i), b)]);
+               FORGET_UP_TO(scatter[INBOX(r, SLOT(reduced[ME]), OTHER(r, i), b)], reduced[ME]);
                FORGET_UP_TO(FLAG(r, STAGED, b, OTHER(r, i)), reduced[ME])
            }
            WRITES_OUTPUT(reduced[ME]);
@@ -868,6 +875,9 @@ inline start()
 #ifdef SPLIT
         if
         :: last[r] - first[r] > 1 -> stop[r] = first[r] + 1
+        :: last[r] - first[r] > 2 -> stop[r] = first[r] + 2
+        :: last[r] - first[r] > 3 -> stop[r] = first[r] + 3
+        :: last[r] - first[r] > 4 -> stop[r] = first[r] + 4
         :: true
         fi;
 #endif
@@ -930,6 +940,12 @@ next_call:
 #ifdef SPLIT
     :: d_step {
         running[r] == 0 && left[r] == 0 && stop[r] != last[r] -> first[r] = stop[r]; stop[r] = last[r]; launch(0)
+       }
+    :: d_step {
+        running[r] == 0 && left[r] == 0 && last[r] - stop[r] > 1 -> first[r] = stop[r]; stop[r] = first[r] + 1; launch(0)
+       }
+    :: d_step {
+        running[r] == 0 && left[r] == 0 && last[r] - stop[r] > 2 -> first[r] = stop[r]; stop[r] = first[r] + 2; launch(0)
        }
 #endif
 #if LEAVE > 0

@@ -166,9 +166,10 @@ def test_which_launches_are_quicker_is_measured_once(build, check):
 
 
 # Options and parameters of the program alternate: the two algorithms that use staging, and the two that use packets.
-# "rounds" are the former with a grid so small that a pull of 36 or 64 KB takes two exchanges, and more.
+# "rounds" and "more rounds" are the former with grids so small that a pull of 36 or 64 KB takes two exchanges, or five and eight.
 ALTERNATIVES = {"staging": ([], {"push_max": 0, "pull_max": 65536, "zero_copy_min": 0}),
                 "rounds": ([], {"push_max": 0, "pull_max": 65536, "zero_copy_min": 0, "blocks": 1, "threads": 32}),
+                "more rounds": ([], {"push_max": 0, "pull_max": 65536, "zero_copy_min": 0, "blocks": 2, "threads": 64, "memory": 1 << 20}),
                 "packets": (["--packets", "yes"], {"push_max": 65536, "two_shot_push_max": 1000000, "zero_copy_min": 0})}
 
 

@@ -150,11 +150,29 @@ static void a_piece_grows_only_as_far_as_it_saves_rounds(void **state)
             car_layout_make(CAR_PIECE_MAX, ranks, &limits.layout);
             assert_int_equal(rounds, car_plan_make(&limits, count, 4, 8).rounds);
             if (piece > CAR_PIECE_MIN) {
-                car_layout_make(piece / 2, ranks, &limits.layout);
+                car_layout_make(piece / 2 > CAR_PIECE_MIN ? piece / 2 : CAR_PIECE_MIN, ranks, &limits.layout);
                 assert_true(car_plan_make(&limits, count, 4, 8).rounds > rounds);
             }
         }
         assert_int_equal(CAR_PIECE_MIN, car_plan_piece(&limits, 1, 4, 8));
+    }
+}
+
+/* An eighth of a piece is what one_shot_pull and two_shot take in one exchange: no power of two just misses it. */
+static void messages_of_powers_of_two_fill_pieces(void **state)
+{
+    (void) state;
+    for (int ranks = 2; ranks <= 8; ranks *= 2) {
+        for (uint64_t bytes = 256 << 10; bytes <= 2 << 20; bytes *= 2) {
+            for (int algorithm = CAR_ONE_SHOT_PULL; algorithm <= CAR_TWO_SHOT; ++algorithm) {
+                const car_limits_t first = limits_of(ranks, algorithm, CAR_PIECE_MIN, 64, 512);
+                assert_int_equal(8 * bytes, car_plan_piece(&first, bytes / 4, 4, 8));
+                const car_limits_t limits = limits_of(ranks, algorithm, 8 * bytes, 64, 512);
+                assert_int_equal(1, car_plan_make(&limits, bytes / 4, 4, 8).rounds);
+            }
+        }
+        const car_limits_t limits = limits_of(ranks, CAR_ONE_SHOT_PULL, CAR_PIECE_MAX, 64, 512);
+        assert_int_equal(32, car_plan_make(&limits, 64 << 18, 4, 8).rounds);
     }
 }
 
@@ -178,6 +196,7 @@ int main(void)
         cmocka_unit_test(regions_of_a_piece_do_not_overlap),
         cmocka_unit_test(plans_cover_every_element_and_fit),
         cmocka_unit_test(a_forced_algorithm_is_taken_and_thresholds_move_the_choice),
+        cmocka_unit_test(messages_of_powers_of_two_fill_pieces),
         cmocka_unit_test(the_first_piece_is_enough_for_8_KB_of_8_ranks),
         cmocka_unit_test(a_piece_grows_only_as_far_as_it_saves_rounds),
     };
