@@ -21,7 +21,8 @@ typedef struct {
 typedef struct {
     const uint32_t *bell; /* mapped host memory */
     uint32_t *answer;     /* the same */
-    uint32_t *looks;      /* the same: how many looks it took at the bell, and their nanoseconds, at the end */
+    /* the same: how many looks it took at the bell, and their nanoseconds, at the end */
+    uint32_t *looks;
     uint32_t first;       /* what is waited for first; then one more each time */
     uint32_t rounds;
 } bench_echo_args_t;

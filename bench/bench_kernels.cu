@@ -1,6 +1,7 @@
 /*
- * What the machine gives, for car_bench to compare with: the least that a kernel can do and say so, and copies over a
- * link; a computation for it to be busy with; and the reference's kernels. Written in the primitives of the component's kernels.
+ * What the machine gives, for car_bench to compare with: the least that a kernel can do and say so,
+ * and copies over a link; a computation for it to be busy with; and the reference's kernels.
+ * Written in the primitives of the component's kernels.
  */
 #include <car_primitives.cuh>
 
@@ -16,8 +17,9 @@ CAR_KERNEL(bench_flag, bench_kernel_args_t, a)
 }
 
 /*
- * The least that an exchange can do, again and again: every rank sends 16 bytes to every other and waits for theirs, thread r
- * for those of rank r; then as above. A slot is written again only behind a packet from its reader, sent after it was read.
+ * The least that an exchange can do, again and again: every rank sends 16 bytes to every other and
+ * waits for theirs, thread r for those of rank r; then as above. A slot is written again only
+ * behind a packet from its reader, sent after it was read.
  */
 CAR_KERNEL(bench_exchange, bench_exchange_args_t, a)
 {
@@ -55,8 +57,8 @@ CAR_KERNEL(bench_exchange, bench_exchange_args_t, a)
 }
 
 /*
- * Answers what the host writes, again and again: all that a kernel can do which is there already and moves no data. In the end it
- * tells how long it has looked, and how often.
+ * Answers what the host writes, again and again: all that a kernel can do which is there already
+ * and moves no data. In the end it tells how long it has looked, and how often.
  */
 CAR_KERNEL(bench_echo, bench_echo_args_t, a)
 {
@@ -85,7 +87,10 @@ CAR_KERNEL(bench_echo, bench_echo_args_t, a)
     car_store_relaxed_sys(a.looks + 1, looked_ns);
 }
 
-/* Copies packs; which side is the peer's decides whether the link carries reads or writes. Four loads in flight. */
+/*
+ * Copies packs; which side is the peer's decides whether the link carries reads or writes. Four
+ * loads in flight.
+ */
 CAR_KERNEL(bench_copy, bench_kernel_args_t, a)
 {
     const uint64_t stride = (uint64_t) car_blocks() * car_threads_per_block();
@@ -109,7 +114,10 @@ CAR_KERNEL(bench_copy, bench_kernel_args_t, a)
     }
 }
 
-/* A computation of `value` steps in registers; every thread stores one number, so that no compiler leaves it out. */
+/*
+ * A computation of `value` steps in registers; every thread stores one number, so that no compiler
+ * leaves it out.
+ */
 CAR_KERNEL(bench_compute, bench_kernel_args_t, a)
 {
     const uint64_t i = (uint64_t) car_block() * car_threads_per_block() + car_thread();

@@ -1,4 +1,7 @@
-/* The ways to an allreduce, each from its begin to the moment when the host knows that the output is there. */
+/*
+ * The ways to an allreduce, each from its begin to the moment when the host knows that the output
+ * is there.
+ */
 #include "bench.h"
 
 #include <stdlib.h>
@@ -33,18 +36,24 @@ static void *output_of(const bench_call_t *c, int turn)
 
 static const void *input_of(const bench_call_t *c, int turn)
 {
-    return c->options->in_place ? MPI_IN_PLACE : c->buffers->input[turn % c->options->rotate].address;
+    return c->options->in_place ? MPI_IN_PLACE
+                                : c->buffers->input[turn % c->options->rotate].address;
 }
 
-/* Open MPI 5.0 has it, though it says that it is MPI 3.1; 4.1 has it as an extension, if built with that. */
+/*
+ * Open MPI 5.0 has it, though it says that it is MPI 3.1; 4.1 has it as an extension, if built with
+ * that.
+ */
 static void persistent_init(const bench_call_t *c, int turn, MPI_Request *request)
 {
 #if OMPI_MAJOR_VERSION >= 5
-    MPI_Allreduce_init(input_of(c, turn), output_of(c, turn), (int) c->buffers->count, c->options->type->type,
-                       data_mpi_op(c->options->op), MPI_COMM_WORLD, MPI_INFO_NULL, request);
+    MPI_Allreduce_init(input_of(c, turn), output_of(c, turn), (int) c->buffers->count,
+                       c->options->type->type, data_mpi_op(c->options->op), MPI_COMM_WORLD,
+                       MPI_INFO_NULL, request);
 #elif defined(OMPI_HAVE_MPI_EXT_PCOLLREQ)
-    MPIX_Allreduce_init(input_of(c, turn), output_of(c, turn), (int) c->buffers->count, c->options->type->type,
-                        data_mpi_op(c->options->op), MPI_COMM_WORLD, MPI_INFO_NULL, request);
+    MPIX_Allreduce_init(input_of(c, turn), output_of(c, turn), (int) c->buffers->count,
+                        c->options->type->type, data_mpi_op(c->options->op), MPI_COMM_WORLD,
+                        MPI_INFO_NULL, request);
 #else
     (void) c;
     (void) turn;
@@ -53,8 +62,8 @@ static void persistent_init(const bench_call_t *c, int turn, MPI_Request *reques
 #endif
 }
 
-void bench_call_new(bench_call_t *c, bench_way_t way, const bench_options_t *o, const bench_peers_t *peers,
-                    const bench_buffers_t *buffers)
+void bench_call_new(bench_call_t *c, bench_way_t way, const bench_options_t *o,
+                    const bench_peers_t *peers, const bench_buffers_t *buffers)
 {
     *c = (bench_call_t){.way = way, .options = o, .peers = peers, .buffers = buffers};
     if (BENCH_PERSISTENT == way) {
@@ -78,8 +87,8 @@ MPI_Request bench_call_start(bench_call_t *c, int turn)
 {
     MPI_Request request;
 
-    MPI_Iallreduce(input_of(c, turn), output_of(c, turn), (int) c->buffers->count, c->options->type->type,
-                   data_mpi_op(c->options->op), MPI_COMM_WORLD, &request);
+    MPI_Iallreduce(input_of(c, turn), output_of(c, turn), (int) c->buffers->count,
+                   c->options->type->type, data_mpi_op(c->options->op), MPI_COMM_WORLD, &request);
     return request;
 }
 
@@ -106,7 +115,8 @@ void bench_call_do(bench_call_t *c, int turn)
         bench_nccl_allreduce(c->peers->nccl, device_input, output, c->buffers->count);
         break;
     default:
-        MPI_Allreduce(input, output, (int) c->buffers->count, c->options->type->type, data_mpi_op(c->options->op), comm);
+        MPI_Allreduce(input, output, (int) c->buffers->count, c->options->type->type,
+                      data_mpi_op(c->options->op), comm);
         break;
     }
 }

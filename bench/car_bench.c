@@ -1,4 +1,7 @@
-/* car_bench: how long MPI_Allreduce on CUDA buffers takes, and how far that is from what the machine gives. */
+/*
+ * car_bench: how long MPI_Allreduce on CUDA buffers takes, and how far that is from what the
+ * machine gives.
+ */
 #include "bench.h"
 
 #include <stdio.h>
@@ -42,8 +45,9 @@ static void check_possible(const bench_options_t *o)
     }
     /* Built with CUDA or not: seen in 4.1.4 and 5.0.7. */
     if (!test.counted && device && has_nonblocking(o)) {
-        bench_refuse("coll/car is not loaded",
-                     "Open MPI alone reads device memory with the CPU in nonblocking and persistent calls");
+        bench_refuse(
+            "coll/car is not loaded",
+            "Open MPI alone reads device memory with the CPU in nonblocking and persistent calls");
     }
 }
 
@@ -59,11 +63,11 @@ static void activate(void)
 }
 
 /*
- * Measures all sizes, and returns how many there were. Files are written after each, so that a run that is cut short leaves
- * what it has.
+ * Measures all sizes, and returns how many there were. Files are written after each, so that a run
+ * that is cut short leaves what it has.
  */
-static int measure_all(const bench_options_t *o, const bench_machine_t *m, const bench_peers_t *peers, bench_row_t *rows,
-                       bool *written)
+static int measure_all(const bench_options_t *o, const bench_machine_t *m,
+                       const bench_peers_t *peers, bench_row_t *rows, bool *written)
 {
     int n = 0;
 
@@ -93,7 +97,8 @@ static bool sound(const bench_row_t *rows, int n)
         printf("# %ld elements were WRONG\n", wrong);
     }
     if (0 == test.rank && !baseline) {
-        printf("# THE BASELINE IS NONE: coll/car served it, as this Open MPI does not heed ompi_comm_coll_preference\n");
+        printf("# THE BASELINE IS NONE: coll/car served it, as this Open MPI does not heed "
+               "ompi_comm_coll_preference\n");
     }
     return 0 == wrong && baseline;
 }
@@ -104,13 +109,16 @@ static void open_peers(const bench_options_t *o, const bench_machine_t *m, bench
 {
     *peers = (bench_peers_t){.baseline = MPI_COMM_NULL};
     if (o->wanted[BENCH_BASELINE]) {
-        missing[BENCH_BASELINE] = test.counted ? impossible_alone(o)
-                                               : "coll/car is not loaded, all figures are of this Open MPI alone";
-        peers->baseline = NULL == missing[BENCH_BASELINE] ? test_without_car(MPI_COMM_WORLD) : MPI_COMM_NULL;
+        missing[BENCH_BASELINE] =
+            test.counted ? impossible_alone(o)
+                         : "coll/car is not loaded, all figures are of this Open MPI alone";
+        peers->baseline =
+            NULL == missing[BENCH_BASELINE] ? test_without_car(MPI_COMM_WORLD) : MPI_COMM_NULL;
     }
     if (o->wanted[BENCH_REFERENCE]) {
         peers->reference = bench_reference_new(m, o->max);
-        missing[BENCH_REFERENCE] = NULL == peers->reference ? "the ranks cannot map each other's memory" : NULL;
+        missing[BENCH_REFERENCE] =
+            NULL == peers->reference ? "the ranks cannot map each other's memory" : NULL;
     }
     if (o->wanted[BENCH_NCCL]) {
         peers->nccl = bench_nccl_new(o, m, &missing[BENCH_NCCL]);
@@ -151,7 +159,8 @@ int main(int argc, char **argv)
             bench_measure_parts(&machine);
         }
         if (options.parts && !machine.parts.measured) {
-            bench_refuse("--parts", "the ranks cannot map each other's memory, or are more than 16");
+            bench_refuse("--parts",
+                         "the ranks cannot map each other's memory, or are more than 16");
         }
     }
     bool written = NULL == options.links || bench_measure_all_links(&machine, options.links);

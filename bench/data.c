@@ -9,7 +9,10 @@
 /* Of large messages only so many elements, spread over all of it, are compared each time. */
 #define COMPARED ((size_t) 1 << 16)
 
-/* Operands repeat after so many elements, which spares time: a prime, as what goes wrong is off by rounder numbers. */
+/*
+ * Operands repeat after so many elements, which spares time: a prime, as what goes wrong is off by
+ * rounder numbers.
+ */
 #define PERIOD ((size_t) 65521)
 
 /* The largest element has 32 bytes. */
@@ -20,7 +23,8 @@ typedef struct {
 const data_type_t *bench_find_type(const char *name)
 {
     for (size_t i = 0; i < DATA_TYPES; ++i) {
-        if (0 == strcmp(name, data_types[i].name) || 0 == strcasecmp(name, data_types[i].mpi_name)) {
+        if (0 == strcmp(name, data_types[i].name)
+            || 0 == strcasecmp(name, data_types[i].mpi_name)) {
             return &data_types[i];
         }
     }
@@ -39,12 +43,14 @@ data_op_t bench_find_op(const char *name)
 }
 
 /*
- * Small whole numbers, chosen so that the result is exact in whatever order ranks are folded, and no integer overflows:
- * Open MPI's own loops saturate some of them. Sums of 16 operands stay below 128 in 8 bits and below 2048 in binary16.
+ * Small whole numbers, chosen so that the result is exact in whatever order ranks are folded, and
+ * no integer overflows: Open MPI's own loops saturate some of them. Sums of 16 operands stay below
+ * 128 in 8 bits and below 2048 in binary16.
  */
 static unsigned operand(data_element_t element, data_op_t op, int rank, uint32_t n)
 {
-    const bool tiny = DATA_I8 == element || DATA_U8 == element, half = DATA_F16 == element || DATA_C16 == element;
+    const bool tiny = DATA_I8 == element || DATA_U8 == element,
+               half = DATA_F16 == element || DATA_C16 == element;
 
     switch (op) {
     case DATA_PROD:
@@ -61,11 +67,13 @@ static unsigned operand(data_element_t element, data_op_t op, int rank, uint32_t
 }
 
 /* Element i of a rank's operand, in that form, which may be wider than the type's own. */
-static void put(const bench_options_t *o, data_element_t element, void *to, int rank, size_t i, unsigned seed)
+static void put(const bench_options_t *o, data_element_t element, void *to, int rank, size_t i,
+                unsigned seed)
 {
     const uint64_t n = test_random(seed * 131u + (unsigned) rank, i % PERIOD);
     const unsigned v = operand(o->type->element, o->op, rank, (uint32_t) n);
-    const unsigned w = DATA_PROD == o->op ? 0 : operand(o->type->element, o->op, rank, (uint32_t) (n >> 32));
+    const unsigned w =
+        DATA_PROD == o->op ? 0 : operand(o->type->element, o->op, rank, (uint32_t) (n >> 32));
 
     if (DATA_BAND == o->op || DATA_BOR == o->op || DATA_BXOR == o->op) {
         memcpy(to, &n, o->type->bytes);
@@ -74,18 +82,24 @@ static void put(const bench_options_t *o, data_element_t element, void *to, int 
     switch (element) {
 #define NUMBER(name, T) case DATA_##name: *(T *) to = (T) v; break;
 #define TWO(name, T, V, W) case DATA_##name: *(T *) to = (T){(V) v, (W) w}; break;
-    NUMBER(I8, int8_t) NUMBER(U8, uint8_t) NUMBER(I16, int16_t) NUMBER(U16, uint16_t)
-    NUMBER(I32, int32_t) NUMBER(U32, uint32_t) NUMBER(I64, int64_t) NUMBER(U64, uint64_t)
-    NUMBER(BOOL, _Bool) NUMBER(F32, float) NUMBER(F64, double) NUMBER(F80, long double)
-    TWO(C32, data_c32_t, float, float) TWO(C64, data_c64_t, double, double) TWO(C80, data_c80_t, long double, long double)
-    TWO(F32_I32, data_f32_i32_t, float, int32_t) TWO(F64_I32, data_f64_i32_t, double, int32_t)
-    TWO(I64_I32, data_i64_i32_t, int64_t, int32_t) TWO(I32_I32, data_i32_i32_t, int32_t, int32_t)
-    TWO(I16_I32, data_i16_i32_t, int16_t, int32_t) TWO(F80_I32, data_f80_i32_t, long double, int32_t)
-    TWO(F32_F32, data_f32_f32_t, float, float) TWO(F64_F64, data_f64_f64_t, double, double)
+        NUMBER(I8, int8_t)
+        NUMBER(U8, uint8_t) NUMBER(I16, int16_t) NUMBER(U16, uint16_t) NUMBER(I32, int32_t)
+            NUMBER(U32, uint32_t) NUMBER(I64, int64_t) NUMBER(U64, uint64_t) NUMBER(BOOL, _Bool)
+                NUMBER(F32, float) NUMBER(F64, double) NUMBER(F80, long double)
+                    TWO(C32, data_c32_t, float, float) TWO(C64, data_c64_t, double, double)
+                        TWO(C80, data_c80_t, long double, long double)
+                            TWO(F32_I32, data_f32_i32_t, float, int32_t)
+                                TWO(F64_I32, data_f64_i32_t, double, int32_t)
+                                    TWO(I64_I32, data_i64_i32_t, int64_t, int32_t)
+                                        TWO(I32_I32, data_i32_i32_t, int32_t, int32_t)
+                                            TWO(I16_I32, data_i16_i32_t, int16_t, int32_t)
+                                                TWO(F80_I32, data_f80_i32_t, long double, int32_t)
+                                                    TWO(F32_F32, data_f32_f32_t, float, float)
+                                                        TWO(F64_F64, data_f64_f64_t, double, double)
 #undef NUMBER
 #undef TWO
-    case DATA_F16:
-        *(data_half_t *) to = data_to_half((float) v);
+                                                            case DATA_F16
+            : *(data_half_t *) to = data_to_half((float) v);
         break;
     case DATA_C16:
         *(data_c16_t *) to = (data_c16_t){data_to_half((float) v), data_to_half((float) w)};
@@ -99,7 +113,9 @@ static void put(const bench_options_t *o, data_element_t element, void *to, int 
 static void expect(const bench_options_t *o, void *to, size_t i, unsigned seed)
 {
     const data_element_t element = o->type->element;
-    const data_element_t wide = DATA_F16 == element ? DATA_F32 : DATA_C16 == element ? DATA_C32 : element;
+    const data_element_t wide = DATA_F16 == element   ? DATA_F32
+                                : DATA_C16 == element ? DATA_C32
+                                                      : element;
     element_t acc, next;
 
     put(o, wide, &acc, 0, i, seed);

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-/* --- what there is of one way ---------------------------------------------------------------------------------------- */
+/* --- what there is of one way ----------------------------------------------------------------- */
 
 enum { CALLS, MEDIAN, MEAN, FASTEST, SLOWEST, P99, FIGURES };
 
@@ -25,11 +25,12 @@ static bool has_phase(const bench_options_t *o, bench_way_t way, int phase)
     return o->phases && way < BENCH_FORMS && bench_phase_known(phase);
 }
 
-/* --- CSV ------------------------------------------------------------------------------------------------------------- */
+/* --- CSV -------------------------------------------------------------------------------------- */
 
 static void write_csv_head(FILE *f, const bench_options_t *o)
 {
-    fprintf(f, "date,library,ranks,gpus,ranks_per_gpu,gpu,type,op,buffers,in_place,rotate,floor_us,link_gbs,copy_gbs,bytes,"
+    fprintf(f, "date,library,ranks,gpus,ranks_per_gpu,gpu,type,op,buffers,in_place,rotate,floor_us,"
+               "link_gbs,copy_gbs,bytes,"
                "bound_us,wrong");
     for (bench_way_t way = 0; way < BENCH_WAYS; ++way) {
         const char *prefix = bench_way_prefix(way);
@@ -69,7 +70,8 @@ static void write_csv_way(FILE *f, const bench_options_t *o, const bench_row_t *
     }
 }
 
-static void write_csv(FILE *f, const bench_options_t *o, const bench_machine_t *m, const bench_row_t *rows, int n)
+static void write_csv(FILE *f, const bench_options_t *o, const bench_machine_t *m,
+                      const bench_row_t *rows, int n)
 {
     bench_origin_t from;
 
@@ -77,9 +79,10 @@ static void write_csv(FILE *f, const bench_options_t *o, const bench_machine_t *
     write_csv_head(f, o);
     for (int i = 0; i < n; ++i) {
         const bench_row_t *r = &rows[i];
-        fprintf(f, "%s,%s,%d,%d,%d,%s,%s,%s,%s,%d,%d,%.3f,%.1f,%.1f,%zu,%.3f,", from.date, from.library, test.size, m->gpus,
-                m->ranks_per_gpu, m->gpu, o->type->mpi_name, data_op_name(o->op), gpu_kind_name(o->memory), o->in_place,
-                o->rotate, m->floor, m->link, m->copy, r->bytes, bench_bound(m, r->bytes));
+        fprintf(f, "%s,%s,%d,%d,%d,%s,%s,%s,%s,%d,%d,%.3f,%.1f,%.1f,%zu,%.3f,", from.date,
+                from.library, test.size, m->gpus, m->ranks_per_gpu, m->gpu, o->type->mpi_name,
+                data_op_name(o->op), gpu_kind_name(o->memory), o->in_place, o->rotate, m->floor,
+                m->link, m->copy, r->bytes, bench_bound(m, r->bytes));
         if (r->checked) {
             fprintf(f, "%ld", r->wrong);
         }
@@ -94,7 +97,7 @@ static void write_csv(FILE *f, const bench_options_t *o, const bench_machine_t *
     }
 }
 
-/* --- JSON ------------------------------------------------------------------------------------------------------------ */
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 static void write_string(FILE *f, const char *prefix, const char *name, const char *value)
 {
@@ -109,7 +112,8 @@ static void write_string(FILE *f, const char *prefix, const char *name, const ch
     fprintf(f, "\", ");
 }
 
-static void write_row(FILE *f, const bench_options_t *o, const bench_machine_t *m, const bench_row_t *r)
+static void write_row(FILE *f, const bench_options_t *o, const bench_machine_t *m,
+                      const bench_row_t *r)
 {
     double figures[FIGURES];
 
@@ -132,7 +136,9 @@ static void write_row(FILE *f, const bench_options_t *o, const bench_machine_t *
         }
     }
     if (r->overlap.measured) {
-        fprintf(f, "\"overlap_pure_us\": %.3f, \"overlap_host_percent\": %.1f, \"overlap_gpu_percent\": %.1f, ",
+        fprintf(f,
+                "\"overlap_pure_us\": %.3f, \"overlap_host_percent\": %.1f, "
+                "\"overlap_gpu_percent\": %.1f, ",
                 r->overlap.pure, r->overlap.host, r->overlap.gpu);
     }
     if (r->checked) {
@@ -141,7 +147,8 @@ static void write_row(FILE *f, const bench_options_t *o, const bench_machine_t *
     fprintf(f, "\"bytes\": %zu, \"bound_us\": %.3f}", r->bytes, bench_bound(m, r->bytes));
 }
 
-static void write_json(FILE *f, const bench_options_t *o, const bench_machine_t *m, const bench_row_t *rows, int n)
+static void write_json(FILE *f, const bench_options_t *o, const bench_machine_t *m,
+                       const bench_row_t *rows, int n)
 {
     bench_origin_t from;
 
@@ -156,14 +163,18 @@ static void write_json(FILE *f, const bench_options_t *o, const bench_machine_t 
     write_string(f, "", "op", data_op_name(o->op));
     write_string(f, "", "buffers", gpu_kind_name(o->memory));
     write_string(f, "", "doubts", gpu_simulated() ? "simulated" : m->doubts);
-    fprintf(f, "\n \"ranks\": %d, \"gpus\": %d, \"ranks_per_gpu\": %d, \"in_place\": %s, \"rotate\": %d,\n "
-               "\"floor_us\": %.3f, \"floor_plain_us\": %.3f, \"floor_graph_us\": %.3f, "
-               "\"link_gbs\": %.1f, \"copy_gbs\": %.1f,\n ",
-            test.size, m->gpus, m->ranks_per_gpu, o->in_place ? "true" : "false", o->rotate, m->floor, m->floor_plain,
-            m->floor_graph, m->link, m->copy);
+    fprintf(f,
+            "\n \"ranks\": %d, \"gpus\": %d, \"ranks_per_gpu\": %d, \"in_place\": %s, \"rotate\": "
+            "%d,\n "
+            "\"floor_us\": %.3f, \"floor_plain_us\": %.3f, \"floor_graph_us\": %.3f, "
+            "\"link_gbs\": %.1f, \"copy_gbs\": %.1f,\n ",
+            test.size, m->gpus, m->ranks_per_gpu, o->in_place ? "true" : "false", o->rotate,
+            m->floor, m->floor_plain, m->floor_graph, m->link, m->copy);
     if (m->parts.measured) {
-        fprintf(f, "\"floor_slowest_us\": %.3f, \"exchange_us\": %.3f, \"exchange_slowest_us\": %.3f, \"hop_us\": %.3f, "
-                   "\"doorbell_us\": %.3f, \"look_us\": %.3f,\n ",
+        fprintf(f,
+                "\"floor_slowest_us\": %.3f, \"exchange_us\": %.3f, \"exchange_slowest_us\": %.3f, "
+                "\"hop_us\": %.3f, "
+                "\"doorbell_us\": %.3f, \"look_us\": %.3f,\n ",
                 m->parts.floor_slowest, m->parts.exchange, m->parts.exchange_slowest, m->parts.hop,
                 m->parts.doorbell, m->parts.look);
     }
@@ -175,7 +186,8 @@ static void write_json(FILE *f, const bench_options_t *o, const bench_machine_t 
     fprintf(f, "\n ]}\n");
 }
 
-bool bench_report_files(const bench_options_t *o, const bench_machine_t *m, const bench_row_t *rows, int n)
+bool bench_report_files(const bench_options_t *o, const bench_machine_t *m, const bench_row_t *rows,
+                        int n)
 {
     const char *const names[] = {o->csv, o->json};
     bool written = true;

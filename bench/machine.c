@@ -7,8 +7,8 @@
 #include <string.h>
 
 /*
- * One run each on machines of this kind, driver 580, one-node graphs, ranks that share a GPU under MPS, November 2026; what is
- * not known is 0.
+ * One run each on machines of this kind, driver 580, one-node graphs, ranks that share a GPU under
+ * MPS, November 2026; what is not known is 0.
  */
 static const struct {
     const char *gpu;
@@ -18,7 +18,10 @@ static const struct {
         double us;
     } floor[6];
 } known[] = {
-    {"NVIDIA H100 80GB HBM3", 360, 2600, {{1, 2, 6.6}, {1, 4, 6.9}, {1, 8, 8.0}, {2, 2, 5.6}, {2, 4, 6.4}, {2, 8, 7.3}}},
+    {"NVIDIA H100 80GB HBM3",
+     360,
+     2600,
+     {{1, 2, 6.6}, {1, 4, 6.9}, {1, 8, 8.0}, {2, 2, 5.6}, {2, 4, 6.4}, {2, 8, 7.3}}},
     {"NVIDIA H200", 0, 4300, {{1, 2, 5.4}, {1, 4, 6.5}, {1, 8, 8.5}}},
 };
 
@@ -57,13 +60,14 @@ int bench_leader(const bench_machine_t *m, int gpu_number)
 }
 
 /* Adds to the doubts that `what` is more than 10 % worse than known. */
-static void doubt(bench_machine_t *m, const char *what, double measured, double expected, bool worse)
+static void doubt(bench_machine_t *m, const char *what, double measured, double expected,
+                  bool worse)
 {
     const size_t used = strlen(m->doubts);
 
     if (worse) {
-        snprintf(m->doubts + used, sizeof(m->doubts) - used, "%s%s %.4g, known is %.4g", 0 == used ? "" : "; ", what,
-                 measured, expected);
+        snprintf(m->doubts + used, sizeof(m->doubts) - used, "%s%s %.4g, known is %.4g",
+                 0 == used ? "" : "; ", what, measured, expected);
     }
 }
 
@@ -76,7 +80,8 @@ static void compare_with_known(bench_machine_t *m)
         m->known = true;
         for (size_t k = 0; k < sizeof(known[i].floor) / sizeof(known[i].floor[0]); ++k) {
             if (known[i].floor[k].gpus == m->gpus && known[i].floor[k].ranks == test.size) {
-                doubt(m, "floor", m->floor, known[i].floor[k].us, m->floor > 1.1 * known[i].floor[k].us);
+                doubt(m, "floor", m->floor, known[i].floor[k].us,
+                      m->floor > 1.1 * known[i].floor[k].us);
             }
         }
         doubt(m, "link", m->link, known[i].link, m->gpus > 1 && m->link < 0.9 * known[i].link);

@@ -1,6 +1,6 @@
 /*
- * One size: barrier, call, time; in rounds, all ways in turns. Data changes every round, the output is poisoned before and
- * compared after, outside of the timed calls.
+ * One size: barrier, call, time; in rounds, all ways in turns. Data changes every round, the output
+ * is poisoned before and compared after, outside of the timed calls.
  */
 #include "bench.h"
 
@@ -29,7 +29,10 @@ static double one_call(series_t *s, int turn)
     return (MPI_Wtime() - start) * 1e6;
 }
 
-/* Warms up, and decides on a number of calls, the same on all ranks, so that all rounds take about o->seconds. */
+/*
+ * Warms up, and decides on a number of calls, the same on all ranks, so that all rounds take about
+ * o->seconds.
+ */
 static void prepare(const bench_options_t *o, series_t *s)
 {
     double time = 0;
@@ -37,8 +40,9 @@ static void prepare(const bench_options_t *o, series_t *s)
     for (int i = 0; i < WARM_UP; ++i) {
         time = one_call(s, i);
     }
-    s->per_round = 0 < o->iterations ? (o->iterations + ROUNDS - 1) / ROUNDS
-                                     : bench_calls_for(o->seconds / ROUNDS, time, CALLS_MIN, CALLS_MAX);
+    s->per_round = 0 < o->iterations
+                       ? (o->iterations + ROUNDS - 1) / ROUNDS
+                       : bench_calls_for(o->seconds / ROUNDS, time, CALLS_MIN, CALLS_MAX);
     s->times = malloc((size_t) s->per_round * ROUNDS * sizeof(double));
 }
 
@@ -66,11 +70,15 @@ static void time_calls(series_t *s)
     s->served.calls_host_small += since.calls_host_small;
 }
 
-static long one_round(const bench_options_t *o, bench_buffers_t *b, series_t *s, bool check, unsigned seed)
+static long one_round(const bench_options_t *o, bench_buffers_t *b, series_t *s, bool check,
+                      unsigned seed)
 {
     long wrong = 0;
 
-    /* In place, every call reduces what the last left: only a first call can be compared with anything. */
+    /*
+     * In place, every call reduces what the last left: only a first call can be compared with
+     * anything.
+     */
     if (check) {
         bench_fill(o, b, seed);
         (void) one_call(s, 0);
@@ -83,7 +91,7 @@ static long one_round(const bench_options_t *o, bench_buffers_t *b, series_t *s,
     return wrong;
 }
 
-/* --- figures --------------------------------------------------------------------------------------------------------- */
+/* --- figures ---------------------------------------------------------------------------------- */
 
 static const char *algorithm_of(const series_t *s)
 {
@@ -133,7 +141,8 @@ static void evaluate(series_t *s, bench_times_t *t)
     free(s->times);
 }
 
-static bool is_wanted(const bench_options_t *o, const bench_peers_t *peers, bench_way_t way, size_t bytes)
+static bool is_wanted(const bench_options_t *o, const bench_peers_t *peers, bench_way_t way,
+                      size_t bytes)
 {
     switch (way) {
     case BENCH_BASELINE:
@@ -147,7 +156,8 @@ static bool is_wanted(const bench_options_t *o, const bench_peers_t *peers, benc
     }
 }
 
-void bench_measure_size(const bench_options_t *o, const bench_peers_t *peers, size_t bytes, bench_row_t *row)
+void bench_measure_size(const bench_options_t *o, const bench_peers_t *peers, size_t bytes,
+                        bench_row_t *row)
 {
     bench_buffers_t b;
     series_t series[BENCH_WAYS] = {0};

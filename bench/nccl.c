@@ -1,9 +1,10 @@
 /*
- * NCCL, for comparison in the same run, where its library is found at run time. One communicator of all ranks, a stream of
- * its own; a call ends when the stream has been waited for, as its users' calls do.
+ * NCCL, for comparison in the same run, where its library is found at run time. One communicator of
+ * all ranks, a stream of its own; a call ends when the stream has been waited for, as its users'
+ * calls do.
  *
- * NVLink multicast stays off (NCCL_NVLS_ENABLE=0): on machines whose GPUs are shared between users, a multicast object that is
- * not given back puts all of them out of service.
+ * NVLink multicast stays off (NCCL_NVLS_ENABLE=0): on machines whose GPUs are shared between users,
+ * a multicast object that is not given back puts all of them out of service.
  */
 #include "bench.h"
 
@@ -12,7 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The part of NCCL's ABI that is used, the same since NCCL 2.0 (nccl.h; NCCL User Guide, "NCCL API"). */
+/*
+ * The part of NCCL's ABI that is used, the same since NCCL 2.0 (nccl.h; NCCL User Guide, "NCCL
+ * API").
+ */
 typedef struct {
     char internal[128];
 } nccl_id_t;
@@ -54,7 +58,8 @@ static int nccl_op(data_op_t op)
 static void ok(const bench_nccl_t *n, int result, const char *call)
 {
     if (NCCL_SUCCESS != result) {
-        fprintf(stderr, "car_bench: rank %d: %s: %s\n", test.rank, call, n->get_error_string(result));
+        fprintf(stderr, "car_bench: rank %d: %s: %s\n", test.rank, call,
+                n->get_error_string(result));
         MPI_Abort(MPI_COMM_WORLD, 1);
     }
 }
@@ -80,9 +85,10 @@ static bool load(bench_nccl_t *n, const char *path)
     const struct {
         void *function;
         const char *name;
-    } symbols[] = {{&n->get_version, "ncclGetVersion"},          {&n->get_unique_id, "ncclGetUniqueId"},
-                   {&n->comm_init_rank, "ncclCommInitRank"},     {&n->all_reduce, "ncclAllReduce"},
-                   {&n->comm_destroy, "ncclCommDestroy"},        {&n->get_error_string, "ncclGetErrorString"}};
+    } symbols[] = {
+        {&n->get_version, "ncclGetVersion"},      {&n->get_unique_id, "ncclGetUniqueId"},
+        {&n->comm_init_rank, "ncclCommInitRank"}, {&n->all_reduce, "ncclAllReduce"},
+        {&n->comm_destroy, "ncclCommDestroy"},    {&n->get_error_string, "ncclGetErrorString"}};
 
     n->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     for (size_t i = 0; NULL != n->library && i < sizeof(symbols) / sizeof(symbols[0]); ++i) {
@@ -95,7 +101,10 @@ static bool load(bench_nccl_t *n, const char *path)
     return NULL != n->library;
 }
 
-/* NULL, or on all ranks why not: NCCL is refused by some machines and drivers, and then the rest is measured without. */
+/*
+ * NULL, or on all ranks why not: NCCL is refused by some machines and drivers, and then the rest is
+ * measured without.
+ */
 static const char *connect_ranks(bench_nccl_t *n)
 {
     static char why[120];
@@ -121,12 +130,14 @@ bench_nccl_t *bench_nccl_new(const bench_options_t *o, const bench_machine_t *m,
 
     n->type = nccl_type(o->type->element);
     n->op = nccl_op(o->op);
-    *why = m->ranks_per_gpu > 1             ? "it takes one rank per GPU"
-           : gpu_kind_is_host(o->memory)    ? "it takes device memory"
-           : n->type < 0 || n->op < 0       ? "it has no such type or operation"
-           : !everywhere(multicast_off())   ? "NCCL_NVLS_ENABLE is set to something else than 0, and multicast is not to be used"
-           : !everywhere(load(n, o->nccl_library)) ? "its library is not found; --nccl PATH says where it is"
-                                            : connect_ranks(n);
+    *why = m->ranks_per_gpu > 1          ? "it takes one rank per GPU"
+           : gpu_kind_is_host(o->memory) ? "it takes device memory"
+           : n->type < 0 || n->op < 0    ? "it has no such type or operation"
+           : !everywhere(multicast_off())
+               ? "NCCL_NVLS_ENABLE is set to something else than 0, and multicast is not to be used"
+           : !everywhere(load(n, o->nccl_library))
+               ? "its library is not found; --nccl PATH says where it is"
+               : connect_ranks(n);
     if (NULL != *why) {
         free(n);
         return NULL;

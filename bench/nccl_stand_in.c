@@ -1,6 +1,7 @@
 /*
- * Stands for NCCL where its library or a GPU is missing, so that car_bench's way to it can be tried: the same entry points,
- * the reduction done by MPI on the host. It refuses to begin unless NVLink multicast is switched off.
+ * Stands for NCCL where its library or a GPU is missing, so that car_bench's way to it can be
+ * tried: the same entry points, the reduction done by MPI on the host. It refuses to begin unless
+ * NVLink multicast is switched off.
  */
 #include <dlfcn.h>
 #include <mpi.h>
@@ -45,13 +46,17 @@ int ncclCommInitRank(void **c, int size, ncclUniqueId id, int rank)
     MPI_Comm_size(comm, &my_size);
     MPI_Comm_rank(comm, &my_rank);
     *c = &comm;
-    return 0 == strcmp(id.internal, "stand-in") && size == my_size && rank == my_rank ? ncclSuccess : ncclInternalError;
+    return 0 == strcmp(id.internal, "stand-in") && size == my_size && rank == my_rank
+               ? ncclSuccess
+               : ncclInternalError;
 }
 
-int ncclAllReduce(const void *input, void *output, size_t count, int type, int op, void *c, CUstream stream)
+int ncclAllReduce(const void *input, void *output, size_t count, int type, int op, void *c,
+                  CUstream stream)
 {
-    const MPI_Datatype types[] = {MPI_INT8_T,   MPI_UINT8_T,  MPI_INT32_T,       MPI_UINT32_T, MPI_INT64_T,
-                                  MPI_UINT64_T, MPI_DATATYPE_NULL, MPI_FLOAT, MPI_DOUBLE};
+    const MPI_Datatype types[] = {MPI_INT8_T,        MPI_UINT8_T, MPI_INT32_T,
+                                  MPI_UINT32_T,      MPI_INT64_T, MPI_UINT64_T,
+                                  MPI_DATATYPE_NULL, MPI_FLOAT,   MPI_DOUBLE};
     const MPI_Op ops[] = {MPI_SUM, MPI_PROD, MPI_MAX, MPI_MIN};
     int bytes;
 

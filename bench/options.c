@@ -14,27 +14,39 @@ static const char usage[] =
     "What is measured\n"
     "  --min BYTES, --max BYTES    sizes, suffixes k, m, g (default 8 to 64m)\n"
     "  --step FACTOR               from one size to the next (default 2)\n"
-    "  --type NAME, --op NAME      of MPI, as MPI_FLOAT or float, MPI_SUM or sum (the default); \"list\" prints all\n"
+    "  --type NAME, --op NAME      of MPI, as MPI_FLOAT or float, MPI_SUM or sum (the default); "
+    "\"list\" prints all\n"
     "  --buffers device|managed|pool|vmm|other|host|registered|mapped (default device)\n"
     "  --in-place                  MPI_IN_PLACE\n"
-    "  --form LIST                 of blocking (default), nonblocking, persistent, separated by commas: in turns in this run;\n"
+    "  --form LIST                 of blocking (default), nonblocking, persistent, separated by "
+    "commas: in turns in this run;\n"
     "                              ratios are to the first\n"
-    "  --rotate N                  use N pairs of buffers in turn, so that caches do not flatter (default 1)\n"
-    "  --no-gpu                    never touch CUDA, as a program for CPUs; host buffers, and no floor\n"
-    "  --activate                  one call with device memory first: what a GPU program's host buffers get\n"
+    "  --rotate N                  use N pairs of buffers in turn, so that caches do not flatter "
+    "(default 1)\n"
+    "  --no-gpu                    never touch CUDA, as a program for CPUs; host buffers, and no "
+    "floor\n"
+    "  --activate                  one call with device memory first: what a GPU program's host "
+    "buffers get\n"
     "  --time SECONDS              per size and way (default 0.2); --iterations N instead of that\n"
     "  --no-check                  do not check results; --check-max BYTES: only up to this size\n"
     "What it is compared with, in turns\n"
-    "  --baseline                  the same Open MPI without coll/car, up to --baseline-max (default 16m)\n"
-    "  --reference                 the inference engines' way: copy in, one kernel, stream synchronise; float sum\n"
+    "  --baseline                  the same Open MPI without coll/car, up to --baseline-max "
+    "(default 16m)\n"
+    "  --reference                 the inference engines' way: copy in, one kernel, stream "
+    "synchronise; float sum\n"
     "  --nccl [LIBRARY]            NCCL, multicast off (default libnccl.so.2); one rank per GPU\n"
     "What else is shown\n"
-    "  --overlap                   how much of MPI_Iallreduce a computation hides, on the host and on the GPU;\n"
+    "  --overlap                   how much of MPI_Iallreduce a computation hides, on the host and "
+    "on the GPU;\n"
     "                              --probes N: calls of MPI_Test meanwhile (default 10)\n"
-    "  --phases                    microseconds of a call in post, launch, wait and other, where coll/car counts them\n"
-    "  --parts                     what a small call cannot do without: the least exchange by a launch, a hop of packets, a bell\n"
-    "  --links FILE                also the bandwidth between all pairs of GPUs, and of all at once, as CSV\n"
-    "  --csv FILE, --json FILE     also write the figures there; --plot FILE.svg: draw them (needs gnuplot)\n";
+    "  --phases                    microseconds of a call in post, launch, wait and other, where "
+    "coll/car counts them\n"
+    "  --parts                     what a small call cannot do without: the least exchange by a "
+    "launch, a hop of packets, a bell\n"
+    "  --links FILE                also the bandwidth between all pairs of GPUs, and of all at "
+    "once, as CSV\n"
+    "  --csv FILE, --json FILE     also write the figures there; --plot FILE.svg: draw them (needs "
+    "gnuplot)\n";
 
 static void end(FILE *to, int status, const char *what, const char *value)
 {
@@ -54,7 +66,8 @@ static void fail(const char *what, const char *value)
 void bench_refuse(const char *what, const char *why)
 {
     if (0 == test.rank) {
-        fprintf(stderr, "car_bench: %s%s%s\n", what, NULL == why ? "" : ": ", NULL == why ? "" : why);
+        fprintf(stderr, "car_bench: %s%s%s\n", what, NULL == why ? "" : ": ",
+                NULL == why ? "" : why);
     }
     MPI_Finalize();
     exit(2);
@@ -112,7 +125,7 @@ static double seconds_of(const char *text)
     return value;
 }
 
-/* --- types, operations, forms ---------------------------------------------------------------------------------------- */
+/* --- types, operations, forms ----------------------------------------------------------------- */
 
 static void list_types(void)
 {
@@ -120,7 +133,8 @@ static void list_types(void)
         int offered = 0;
         for (data_op_t op = 0; op < DATA_OPS; ++op) {
             if (data_offered(&data_types[i], op)) {
-                printf("%s%s %s", 0 == offered ? data_types[i].mpi_name : "", 0 == offered ? ":" : "", data_op_name(op));
+                printf("%s%s %s", 0 == offered ? data_types[i].mpi_name : "",
+                       0 == offered ? ":" : "", data_op_name(op));
                 ++offered;
             }
         }
@@ -162,7 +176,8 @@ static void set_forms(bench_options_t *o, const char *list)
         const size_t length = strcspn(list, ",");
         bench_way_t form = 0;
         while (form < BENCH_FORMS
-               && (length != strlen(bench_way_name(form)) || 0 != strncmp(list, bench_way_name(form), length))) {
+               && (length != strlen(bench_way_name(form))
+                   || 0 != strncmp(list, bench_way_name(form), length))) {
             ++form;
         }
         if (BENCH_FORMS == form) {
@@ -188,14 +203,16 @@ static void check_together(bench_options_t *o)
         fail("--no-gpu is for --buffers host, without what needs a GPU", NULL);
     }
     if (!data_offered(o->type, o->op)) {
-        fail("MPI does not allow, or this Open MPI does not have, the operation on the type; --type list prints all",
+        fail("MPI does not allow, or this Open MPI does not have, the operation on the type; "
+             "--type list prints all",
              o->type->mpi_name);
     }
     o->min = o->min < o->type->bytes ? o->type->bytes : o->min;
     if (o->max < o->min || o->max / o->type->bytes > INT_MAX) {
         fail("--max is below --min, or has more elements than MPI_Allreduce can count", NULL);
     }
-    if (o->wanted[BENCH_REFERENCE] && (MPI_FLOAT != o->type->type || DATA_SUM != o->op || gpu_kind_is_host(o->memory))) {
+    if (o->wanted[BENCH_REFERENCE]
+        && (MPI_FLOAT != o->type->type || DATA_SUM != o->op || gpu_kind_is_host(o->memory))) {
         fail("--reference is for sums of floats in device memory", NULL);
     }
     if ((o->wanted[BENCH_REFERENCE] || NULL != o->links) && test.size > BENCH_MAX_RANKS) {
@@ -204,7 +221,9 @@ static void check_together(bench_options_t *o)
     int can_plot = NULL == o->plot || 0 != test.rank || bench_can_plot();
     MPI_Bcast(&can_plot, 1, MPI_INT, 0, MPI_COMM_WORLD);
     if (!can_plot) {
-        bench_refuse("--plot needs gnuplot, which is not on PATH (Debian, Ubuntu: apt install gnuplot-nox)", NULL);
+        bench_refuse(
+            "--plot needs gnuplot, which is not on PATH (Debian, Ubuntu: apt install gnuplot-nox)",
+            NULL);
     }
 }
 
@@ -213,7 +232,8 @@ static void keep_command(int argc, char **argv, bench_options_t *o)
     size_t used = 0;
 
     for (int i = 1; i < argc && used < sizeof(o->command); ++i) {
-        used += (size_t) snprintf(o->command + used, sizeof(o->command) - used, "%s%s", 1 == i ? "" : " ", argv[i]);
+        used += (size_t) snprintf(o->command + used, sizeof(o->command) - used, "%s%s",
+                                  1 == i ? "" : " ", argv[i]);
     }
 }
 
@@ -228,24 +248,75 @@ static const char *optional_word(int argc, char **argv, const char *otherwise)
 
 void bench_read_options(int argc, char **argv, bench_options_t *o)
 {
-    enum { MIN = 1, MAX, STEP, TYPE, OP, BUFFERS, IN_PLACE, FORM, ROTATE, BASELINE, BASELINE_MAX, REFERENCE, NCCL, ACTIVATE, NO_GPU,
-           OVERLAP, PROBES, PHASES, PARTS, TIME, ITERATIONS, NO_CHECK, CHECK_MAX, LINKS, CSV, JSON, PLOT, HELP };
-    static const struct option names[] = {
-        {"min", 1, NULL, MIN},           {"max", 1, NULL, MAX},           {"step", 1, NULL, STEP},
-        {"type", 1, NULL, TYPE},         {"op", 1, NULL, OP},             {"buffers", 1, NULL, BUFFERS},
-        {"in-place", 0, NULL, IN_PLACE}, {"form", 1, NULL, FORM},         {"rotate", 1, NULL, ROTATE},
-        {"baseline", 0, NULL, BASELINE}, {"baseline-max", 1, NULL, BASELINE_MAX},
-        {"reference", 0, NULL, REFERENCE}, {"nccl", 2, NULL, NCCL},       {"activate", 0, NULL, ACTIVATE},
-        {"no-gpu", 0, NULL, NO_GPU},
-        {"overlap", 0, NULL, OVERLAP},   {"probes", 1, NULL, PROBES},     {"phases", 0, NULL, PHASES},
-        {"parts", 0, NULL, PARTS},
-        {"time", 1, NULL, TIME},         {"iterations", 1, NULL, ITERATIONS}, {"no-check", 0, NULL, NO_CHECK},
-        {"check-max", 1, NULL, CHECK_MAX}, {"links", 1, NULL, LINKS},     {"csv", 1, NULL, CSV},
-        {"json", 1, NULL, JSON},         {"plot", 1, NULL, PLOT},         {"help", 0, NULL, HELP},
-        {NULL, 0, NULL, 0}};
+    enum {
+        MIN = 1,
+        MAX,
+        STEP,
+        TYPE,
+        OP,
+        BUFFERS,
+        IN_PLACE,
+        FORM,
+        ROTATE,
+        BASELINE,
+        BASELINE_MAX,
+        REFERENCE,
+        NCCL,
+        ACTIVATE,
+        NO_GPU,
+        OVERLAP,
+        PROBES,
+        PHASES,
+        PARTS,
+        TIME,
+        ITERATIONS,
+        NO_CHECK,
+        CHECK_MAX,
+        LINKS,
+        CSV,
+        JSON,
+        PLOT,
+        HELP
+    };
+    static const struct option names[] = {{"min", 1, NULL, MIN},
+                                          {"max", 1, NULL, MAX},
+                                          {"step", 1, NULL, STEP},
+                                          {"type", 1, NULL, TYPE},
+                                          {"op", 1, NULL, OP},
+                                          {"buffers", 1, NULL, BUFFERS},
+                                          {"in-place", 0, NULL, IN_PLACE},
+                                          {"form", 1, NULL, FORM},
+                                          {"rotate", 1, NULL, ROTATE},
+                                          {"baseline", 0, NULL, BASELINE},
+                                          {"baseline-max", 1, NULL, BASELINE_MAX},
+                                          {"reference", 0, NULL, REFERENCE},
+                                          {"nccl", 2, NULL, NCCL},
+                                          {"activate", 0, NULL, ACTIVATE},
+                                          {"no-gpu", 0, NULL, NO_GPU},
+                                          {"overlap", 0, NULL, OVERLAP},
+                                          {"probes", 1, NULL, PROBES},
+                                          {"phases", 0, NULL, PHASES},
+                                          {"parts", 0, NULL, PARTS},
+                                          {"time", 1, NULL, TIME},
+                                          {"iterations", 1, NULL, ITERATIONS},
+                                          {"no-check", 0, NULL, NO_CHECK},
+                                          {"check-max", 1, NULL, CHECK_MAX},
+                                          {"links", 1, NULL, LINKS},
+                                          {"csv", 1, NULL, CSV},
+                                          {"json", 1, NULL, JSON},
+                                          {"plot", 1, NULL, PLOT},
+                                          {"help", 0, NULL, HELP},
+                                          {NULL, 0, NULL, 0}};
 
-    *o = (bench_options_t){.min = 8, .max = 64 << 20, .step = 2, .baseline_max = 16 << 20, .check_max = SIZE_MAX,
-                           .seconds = 0.2, .memory = GPU_DEVICE, .rotate = 1, .probes = 10};
+    *o = (bench_options_t){.min = 8,
+                           .max = 64 << 20,
+                           .step = 2,
+                           .baseline_max = 16 << 20,
+                           .check_max = SIZE_MAX,
+                           .seconds = 0.2,
+                           .memory = GPU_DEVICE,
+                           .rotate = 1,
+                           .probes = 10};
     set_type(o, "float");
     set_op(o, "sum");
     set_forms(o, "blocking");

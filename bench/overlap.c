@@ -1,10 +1,12 @@
 /*
- * How much of a nonblocking allreduce is hidden behind a computation, as osu_iallreduce of the OSU micro-benchmarks has it:
- * first the time of the allreduce alone; then MPI_Iallreduce, a computation as long as that, during which MPI_Test is
- * called a few times, MPI_Wait. What the whole takes beyond the computation is what was not hidden.
+ * How much of a nonblocking allreduce is hidden behind a computation, as osu_iallreduce of the OSU
+ * micro-benchmarks has it: first the time of the allreduce alone; then MPI_Iallreduce, a
+ * computation as long as that, during which MPI_Test is called a few times, MPI_Wait. What the
+ * whole takes beyond the computation is what was not hidden.
  *
- * The host's computation lasts a given time, which MPI_Test does not count as part of. The GPU's is an amount of work, as
- * it may have to share the GPU with the allreduce: its time alone is measured too, in turns with the others.
+ * The host's computation lasts a given time, which MPI_Test does not count as part of. The GPU's is
+ * an amount of work, as it may have to share the GPU with the allreduce: its time alone is measured
+ * too, in turns with the others.
  */
 #include "bench.h"
 
@@ -27,15 +29,15 @@ static struct {
     double step_us; /* of the kernel, without its launch */
 } computation;
 
-/* --- the GPU's computation ------------------------------------------------------------------------------------------- */
+/* --- the GPU's computation -------------------------------------------------------------------- */
 
 static void launch(uint32_t steps)
 {
     bench_kernel_args_t args = {.to = (void *) (uintptr_t) computation.sink, .value = steps};
     void *parameters[] = {&args};
 
-    GPU_OK(gpu.LaunchKernel(computation.function, computation.blocks, 1, 1, computation.threads, 1, 1, 0, computation.stream,
-                            parameters, NULL));
+    GPU_OK(gpu.LaunchKernel(computation.function, computation.blocks, 1, 1, computation.threads, 1,
+                            1, 0, computation.stream, parameters, NULL));
 }
 
 static double kernel_time(uint32_t steps)
@@ -52,8 +54,8 @@ static double kernel_time(uint32_t steps)
 }
 
 /*
- * A block of 256 threads on each multiprocessor, which leaves most of its threads to others. Ranks that share a GPU
- * compute at the same time, and calibrate so.
+ * A block of 256 threads on each multiprocessor, which leaves most of its threads to others. Ranks
+ * that share a GPU compute at the same time, and calibrate so.
  */
 static void open_computation(void)
 {
@@ -63,11 +65,13 @@ static void open_computation(void)
     if (NULL != computation.function) {
         return;
     }
-    GPU_OK(gpu.DeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, gpu_in_use()));
+    GPU_OK(gpu.DeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+                                  gpu_in_use()));
     computation.blocks = (unsigned) multiprocessors;
     computation.threads = gpu_simulated() ? 32 : 256;
     GPU_OK(gpu.StreamCreate(&computation.stream, CU_STREAM_NON_BLOCKING));
-    GPU_OK(gpu.MemAlloc(&computation.sink, computation.blocks * computation.threads * sizeof(float)));
+    GPU_OK(
+        gpu.MemAlloc(&computation.sink, computation.blocks * computation.threads * sizeof(float)));
     computation.function = bench_kernel("bench_compute");
     MPI_Barrier(MPI_COMM_WORLD);
     const double short_time = kernel_time(few), long_time = kernel_time(many);
@@ -82,9 +86,12 @@ static uint32_t steps_for(double microseconds)
     return (uint32_t) fmin(fmax(steps, 1), most);
 }
 
-/* --- one of each ----------------------------------------------------------------------------------------------------- */
+/* --- one of each ------------------------------------------------------------------------------ */
 
-/* Computes for so long, in as many parts as there are probes and one more, with a test after each part but the last. */
+/*
+ * Computes for so long, in as many parts as there are probes and one more, with a test after each
+ * part but the last.
+ */
 static void compute_on_host(MPI_Request *request, double microseconds, int probes)
 {
     static volatile double sink;
@@ -111,7 +118,8 @@ static void compute_on_gpu(MPI_Request *request, double microseconds, int probes
 
     launch(steps_for(microseconds));
     while (CUDA_ERROR_NOT_READY == gpu.StreamQuery(computation.stream)) {
-        if (tested < probes && (MPI_Wtime() - start) * 1e6 > microseconds * (tested + 1) / (probes + 1)) {
+        if (tested < probes
+            && (MPI_Wtime() - start) * 1e6 > microseconds * (tested + 1) / (probes + 1)) {
             MPI_Test(request, &done, MPI_STATUS_IGNORE);
             ++tested;
         }
@@ -119,7 +127,8 @@ static void compute_on_gpu(MPI_Request *request, double microseconds, int probes
     GPU_OK(gpu.StreamSynchronize(computation.stream));
 }
 
-static double one(const bench_options_t *o, bench_call_t *call, int what, int turn, double microseconds)
+static double one(const bench_options_t *o, bench_call_t *call, int what, int turn,
+                  double microseconds)
 {
     MPI_Request request = MPI_REQUEST_NULL;
 
@@ -142,8 +151,8 @@ static double hidden(double pure, double computation_alone, double total)
     return fmin(100, fmax(0, 100 * (1 - (total - computation_alone) / pure)));
 }
 
-void bench_measure_overlap(const bench_options_t *o, const bench_peers_t *peers, const bench_buffers_t *b,
-                           bench_overlap_t *overlap)
+void bench_measure_overlap(const bench_options_t *o, const bench_peers_t *peers,
+                           const bench_buffers_t *b, bench_overlap_t *overlap)
 {
     bench_call_t call;
     double first[CALLS_MIN], *times[SERIES], median[SERIES];
@@ -155,7 +164,9 @@ void bench_measure_overlap(const bench_options_t *o, const bench_peers_t *peers,
     }
     double length = bench_median_of_means(first, CALLS_MIN);
     MPI_Bcast(&length, 1, MPI_DOUBLE, 0, MPI_COMM_WORLD);
-    const int calls = 0 < o->iterations ? o->iterations : bench_calls_for(o->seconds, SERIES * length, CALLS_MIN, CALLS_MAX);
+    const int calls = 0 < o->iterations
+                          ? o->iterations
+                          : bench_calls_for(o->seconds, SERIES * length, CALLS_MIN, CALLS_MAX);
     for (int k = 0; k < SERIES; ++k) {
         times[k] = malloc((size_t) calls * sizeof(double));
     }

@@ -11,7 +11,9 @@ bool bench_map_peers(CUdeviceptr own, CUdeviceptr mapped[])
     for (int r = 0; r < test.size; ++r) {
         if (r == test.rank) {
             mapped[r] = own;
-        } else if (CUDA_SUCCESS != gpu.IpcOpenMemHandle(&mapped[r], all[r], CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS)) {
+        } else if (CUDA_SUCCESS
+                   != gpu.IpcOpenMemHandle(&mapped[r], all[r],
+                                           CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS)) {
             mapped[r] = 0;
             possible = 0;
         }

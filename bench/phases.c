@@ -1,6 +1,7 @@
 /*
- * Where the time of a call goes, as the component counts it: MPI_T performance variables coll_car_ns_<phase>, sums of
- * nanoseconds. A component without them, or none, leaves their columns out.
+ * Where the time of a call goes, as the component counts it: MPI_T performance variables
+ * coll_car_ns_<phase>, sums of nanoseconds. A component without them, or none, leaves their columns
+ * out.
  */
 #include "bench.h"
 
@@ -16,14 +17,18 @@ static struct {
 
 static bool find(int phase)
 {
-    static const int classes[] = {MPI_T_PVAR_CLASS_COUNTER, MPI_T_PVAR_CLASS_AGGREGATE, MPI_T_PVAR_CLASS_TIMER};
+    static const int classes[] = {MPI_T_PVAR_CLASS_COUNTER, MPI_T_PVAR_CLASS_AGGREGATE,
+                                  MPI_T_PVAR_CLASS_TIMER};
     char name[64];
     int index, count;
 
     snprintf(name, sizeof(name), "coll_car_ns_%s", names[phase]);
     for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); ++i) {
         if (MPI_SUCCESS == MPI_T_pvar_get_index(name, classes[i], &index)) {
-            return MPI_SUCCESS == MPI_T_pvar_handle_alloc(session, index, NULL, &timers[phase].handle, &count) && 1 == count;
+            return MPI_SUCCESS
+                       == MPI_T_pvar_handle_alloc(session, index, NULL, &timers[phase].handle,
+                                                  &count)
+                   && 1 == count;
         }
     }
     return false;

@@ -1,6 +1,7 @@
 /*
- * What the machine gives: the floor (the least time from a launch to the host's knowledge of its end), the least that an
- * exchange adds to it, the bandwidth of the link between neighbours and that of one GPU's memory.
+ * What the machine gives: the floor (the least time from a launch to the host's knowledge of its
+ * end), the least that an exchange adds to it, the bandwidth of the link between neighbours and
+ * that of one GPU's memory.
  */
 #include "bench.h"
 
@@ -30,9 +31,12 @@ CUfunction bench_kernel(const char *name)
     return function;
 }
 
-/* --- kernels that the host waits for --------------------------------------------------------------------------------- */
+/* --- kernels that the host waits for ---------------------------------------------------------- */
 
-/* A kernel of one block that says its end by storing `*value`, of its arguments, into mapped host memory. */
+/*
+ * A kernel of one block that says its end by storing `*value`, of its arguments, into mapped host
+ * memory.
+ */
 typedef struct {
     CUfunction function;
     void *args;
@@ -47,8 +51,14 @@ typedef struct {
 
 static CUDA_KERNEL_NODE_PARAMS node_of(probe_t *p, void **parameters)
 {
-    return (CUDA_KERNEL_NODE_PARAMS){.func = p->function, .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32,
-                                     .blockDimY = 1, .blockDimZ = 1, .kernelParams = parameters};
+    return (CUDA_KERNEL_NODE_PARAMS){.func = p->function,
+                                     .gridDimX = 1,
+                                     .gridDimY = 1,
+                                     .gridDimZ = 1,
+                                     .blockDimX = 32,
+                                     .blockDimY = 1,
+                                     .blockDimZ = 1,
+                                     .kernelParams = parameters};
 }
 
 /* `to` becomes the address of the word for the kernel. */
@@ -130,17 +140,21 @@ static probe_times_t probe_measure(probe_t *p)
     for (int i = 0; i < calls; ++i) {
         mine[i] = probe_call(p);
     }
-    const probe_times_t times = {bench_median_of_means(mine, calls), bench_median_of_slowest(mine, calls), calls};
+    const probe_times_t times = {bench_median_of_means(mine, calls),
+                                 bench_median_of_slowest(mine, calls), calls};
     free(mine);
     return times;
 }
 
-/* --- the floor ------------------------------------------------------------------------------------------------------- */
+/* --- the floor -------------------------------------------------------------------------------- */
 
 static probe_times_t floor_times(bool graph)
 {
     bench_kernel_args_t args = {.value = 0};
-    probe_t p = {.function = bench_kernel("bench_flag"), .args = &args, .value = &args.value, .graph = graph};
+    probe_t p = {.function = bench_kernel("bench_flag"),
+                 .args = &args,
+                 .value = &args.value,
+                 .graph = graph};
 
     probe_new(&p, &args.to);
     const probe_times_t times = probe_measure(&p);
@@ -153,11 +167,11 @@ double bench_measure_floor(bool graph)
     return floor_times(graph).mean;
 }
 
-/* --- the parts of a small call ----------------------------------------------------------------------------------------- */
+/* --- the parts of a small call ---------------------------------------------------------------- */
 
 /*
- * From a word of the host's to the answer of a kernel that is there; median over so many calls of the mean over ranks. *look: how long
- * that kernel takes to look at the word.
+ * From a word of the host's to the answer of a kernel that is there; median over so many calls of
+ * the mean over ranks. *look: how long that kernel takes to look at the word.
  */
 static double doorbell(int calls, double *look)
 {
@@ -170,12 +184,14 @@ static double doorbell(int calls, double *look)
     GPU_OK(gpu.MemHostAlloc(&memory, 3 * 64, CU_MEMHOSTALLOC_DEVICEMAP));
     GPU_OK(gpu.MemHostGetDevicePointer(&on_device, memory, 0));
     GPU_OK(gpu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING));
-    volatile uint32_t *bell = memory, *answer = (volatile uint32_t *) memory + 16, *looks = (volatile uint32_t *) memory + 32;
+    volatile uint32_t *bell = memory, *answer = (volatile uint32_t *) memory + 16,
+                      *looks = (volatile uint32_t *) memory + 32;
     *bell = *answer = 0;
     args.bell = (const uint32_t *) (uintptr_t) on_device;
     args.answer = (uint32_t *) (uintptr_t) on_device + 16;
     args.looks = (uint32_t *) (uintptr_t) on_device + 32;
-    GPU_OK(gpu.LaunchKernel(bench_kernel("bench_echo"), 1, 1, 1, 32, 1, 1, 0, stream, parameters, NULL));
+    GPU_OK(gpu.LaunchKernel(bench_kernel("bench_echo"), 1, 1, 1, 32, 1, 1, 0, stream, parameters,
+                            NULL));
     for (uint32_t i = 0; i < (uint32_t) calls; ++i) {
         MPI_Barrier(MPI_COMM_WORLD);
         const double start = MPI_Wtime();
@@ -199,7 +215,10 @@ static double doorbell(int calls, double *look)
 static bool measure_parts(bool graph, bench_parts_t *parts)
 {
     bench_exchange_args_t args = {.rank = (uint32_t) test.rank, .size = (uint32_t) test.size};
-    probe_t p = {.function = bench_kernel("bench_exchange"), .args = &args, .value = &args.value, .graph = graph};
+    probe_t p = {.function = bench_kernel("bench_exchange"),
+                 .args = &args,
+                 .value = &args.value,
+                 .graph = graph};
     const size_t bytes = 2 * BENCH_MAX_RANKS * BENCH_EXCHANGE_BYTES;
     CUdeviceptr own, mapped[BENCH_MAX_RANKS];
 
@@ -237,11 +256,11 @@ void bench_measure_parts(bench_machine_t *m)
     m->parts.measured = test.size <= BENCH_MAX_RANKS && measure_parts(0 != graph, &m->parts);
 }
 
-/* --- bandwidths ------------------------------------------------------------------------------------------------------ */
+/* --- bandwidths ------------------------------------------------------------------------------- */
 
 /*
- * Copies by one kernel of so many blocks; the best of a few times, microseconds. Collective: all copy at once, and who has
- * nothing to copy (to == NULL) only keeps them company.
+ * Copies by one kernel of so many blocks; the best of a few times, microseconds. Collective: all
+ * copy at once, and who has nothing to copy (to == NULL) only keeps them company.
  */
 static double copy_time(void *to, const void *from, size_t bytes, unsigned blocks)
 {
@@ -255,7 +274,8 @@ static double copy_time(void *to, const void *from, size_t bytes, unsigned block
         MPI_Barrier(MPI_COMM_WORLD);
         const double start = MPI_Wtime();
         for (int k = 0; NULL != to && k < 4; ++k) {
-            GPU_OK(gpu.LaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, NULL, parameters, NULL));
+            GPU_OK(
+                gpu.LaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, NULL, parameters, NULL));
         }
         GPU_OK(gpu.CtxSynchronize());
         best = fmin(best, (MPI_Wtime() - start) * 1e6 / 4);
@@ -290,7 +310,8 @@ double bench_measure_link(const bench_machine_t *m)
 {
     const size_t bytes = gpu_simulated() ? 1 << 20 : LINK_BYTES;
     const int other_gpu = m->gpu_of[test.rank] ^ 1;
-    const bool takes_part = bench_leader(m, m->gpu_of[test.rank]) == test.rank && other_gpu < m->gpus;
+    const bool takes_part =
+        bench_leader(m, m->gpu_of[test.rank]) == test.rank && other_gpu < m->gpus;
     CUipcMemHandle handle, theirs;
     CUdeviceptr mine = 0, remote = 0, local = 0;
     int possible = 1, all;
@@ -300,12 +321,14 @@ double bench_measure_link(const bench_machine_t *m)
         GPU_OK(gpu.MemAlloc(&mine, bytes));
         GPU_OK(gpu.MemAlloc(&local, bytes));
         GPU_OK(gpu.IpcGetMemHandle(&handle, mine));
-        MPI_Sendrecv(&handle, sizeof(handle), MPI_BYTE, peer, 0, &theirs, sizeof(theirs), MPI_BYTE, peer, 0,
-                     MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-        possible = CUDA_SUCCESS == gpu.IpcOpenMemHandle(&remote, theirs, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
+        MPI_Sendrecv(&handle, sizeof(handle), MPI_BYTE, peer, 0, &theirs, sizeof(theirs), MPI_BYTE,
+                     peer, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        possible = CUDA_SUCCESS
+                   == gpu.IpcOpenMemHandle(&remote, theirs, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
     }
     MPI_Allreduce(&possible, &all, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
-    const double rate = all ? best_link_rate((void *) (uintptr_t) local, (void *) (uintptr_t) remote, bytes) : 0;
+    const double rate =
+        all ? best_link_rate((void *) (uintptr_t) local, (void *) (uintptr_t) remote, bytes) : 0;
     if (takes_part) {
         if (possible) {
             GPU_OK(gpu.IpcCloseMemHandle(remote));

@@ -1,6 +1,6 @@
 /*
- * The way of the inference engines, for comparison in the same run: copy in, one kernel, wait for the stream. Kernels and
- * the reasons why they are right: reference.cuh.
+ * The way of the inference engines, for comparison in the same run: copy in, one kernel, wait for
+ * the stream. Kernels and the reasons why they are right: reference.cuh.
  */
 #include "bench.h"
 
@@ -31,8 +31,9 @@ static size_t round_up(size_t bytes)
 }
 
 /*
- * 36 blocks of 512 threads are the engines' grid. All ranks' blocks on a GPU must be resident together, as they wait for each
- * other: where fewer fit, fewer; the least of all ranks, as equal blocks meet.
+ * 36 blocks of 512 threads are the engines' grid. All ranks' blocks on a GPU must be resident
+ * together, as they wait for each other: where fewer fit, fewer; the least of all ranks, as equal
+ * blocks meet.
  */
 static void choose_grid(bench_reference_t *r, int ranks_per_gpu)
 {
@@ -40,8 +41,10 @@ static void choose_grid(bench_reference_t *r, int ranks_per_gpu)
 
     r->threads = gpu_simulated() ? 32 : 512;
     for (int i = 0; i < 2; ++i) {
-        GPU_OK(gpu.OccupancyMaxActiveBlocksPerMultiprocessor(&fit, 0 == i ? r->one_shot : r->two_shot, (int) r->threads, 0));
-        GPU_OK(gpu.DeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, gpu_in_use()));
+        GPU_OK(gpu.OccupancyMaxActiveBlocksPerMultiprocessor(
+            &fit, 0 == i ? r->one_shot : r->two_shot, (int) r->threads, 0));
+        GPU_OK(gpu.DeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+                                      gpu_in_use()));
         fit = fit * multiprocessors / ranks_per_gpu;
         blocks = fit < blocks ? fit : blocks;
     }
@@ -53,7 +56,8 @@ static void choose_grid(bench_reference_t *r, int ranks_per_gpu)
 bench_reference_t *bench_reference_new(const bench_machine_t *m, size_t bytes)
 {
     bench_reference_t *r = calloc(1, sizeof(*r));
-    const size_t staging = round_up(sizeof(bench_flags_t)), partial = staging + round_up(bytes + 16);
+    const size_t staging = round_up(sizeof(bench_flags_t)),
+                 partial = staging + round_up(bytes + 16);
     const size_t whole = partial + round_up(bytes / (size_t) test.size + 32);
     CUdeviceptr word;
     void *host;
@@ -95,10 +99,12 @@ void bench_reference_allreduce(bench_reference_t *r, const void *input, void *ou
     r->args.count = count;
     ++r->args.call;
     GPU_OK(gpu.MemcpyAsync(staging, (CUdeviceptr) (uintptr_t) input, bytes, r->stream));
-    GPU_OK(gpu.LaunchKernel(function, r->blocks, 1, 1, r->threads, 1, 1, 0, r->stream, parameters, NULL));
+    GPU_OK(gpu.LaunchKernel(function, r->blocks, 1, 1, r->threads, 1, 1, 0, r->stream, parameters,
+                            NULL));
     GPU_OK(gpu.StreamSynchronize(r->stream));
     if (0 != *r->failed) {
-        fprintf(stderr, "car_bench: rank %d: in the reference a peer did not come within seconds\n", test.rank);
+        fprintf(stderr, "car_bench: rank %d: in the reference a peer did not come within seconds\n",
+                test.rank);
         MPI_Abort(MPI_COMM_WORLD, 1);
     }
 }

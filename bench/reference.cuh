@@ -1,21 +1,29 @@
 /*
- * How inference engines reduce: one copy of the input into memory that the peers have mapped, then one kernel that pulls
- * from all of them between two barriers. Written for comparison, after the published description of the custom
- * all-reduce of vLLM and SGLang, first version: block b of a rank only ever meets blocks b of the others, flags are plain
- * stores of a growing number, float sums, one-shot for small messages and two-shot above.
+ * How inference engines reduce: one copy of the input into memory that the peers have mapped, then
+ * one kernel that pulls from all of them between two barriers. Written for comparison, after the
+ * published description of the custom all-reduce of vLLM and SGLang, first version: block b of a
+ * rank only ever meets blocks b of the others, flags are plain stores of a growing number, float
+ * sums, one-shot for small messages and two-shot above.
  *
- * What makes it right: staging is written before the launch, on the same stream, and no rank's next copy can start
- * before the second barrier of its own kernel, that is, after all peers have read. In two-shot the partial results of a
- * call are overwritten only behind the first barrier of the next, which peers reach when their kernels have ended.
+ * What makes it right: staging is written before the launch, on the same stream, and no rank's next
+ * copy can start before the second barrier of its own kernel, that is, after all peers have read.
+ * In two-shot the partial results of a call are overwritten only behind the first barrier of the
+ * next, which peers reach when their kernels have ended.
  */
 #include <car_primitives.cuh>
 
 #include "bench_kernel_args.h"
 
-/* A peer that died must not leave kernels spinning: after this long the host is told, and the result is wrong. */
+/*
+ * A peer that died must not leave kernels spinning: after this long the host is told, and the
+ * result is wrong.
+ */
 #define BENCH_PATIENCE_NS 5000000000ull
 
-/* Relaxed as the engines have it, except between the two phases of two-shot, where data written here is read there. */
+/*
+ * Relaxed as the engines have it, except between the two phases of two-shot, where data written
+ * here is read there.
+ */
 CAR_DEVICE void bench_meet(const bench_reference_args_t &a, int kind, bool publishes)
 {
     const uint64_t deadline = car_nanoseconds() + BENCH_PATIENCE_NS;
@@ -30,7 +38,9 @@ CAR_DEVICE void bench_meet(const bench_reference_args_t &a, int kind, bool publi
         } else {
             car_store_relaxed_sys(theirs, a.call);
         }
-        while ((int32_t) ((publishes ? car_load_acquire_sys(mine) : car_load_relaxed_sys(mine)) - a.call) < 0) {
+        while ((int32_t) ((publishes ? car_load_acquire_sys(mine) : car_load_relaxed_sys(mine))
+                          - a.call)
+               < 0) {
             car_pause();
             if (car_nanoseconds() > deadline) {
                 car_store_relaxed_sys(a.failed, 1);
@@ -46,7 +56,10 @@ typedef union {
     float element[4];
 } bench_pack_t;
 
-/* The sum of one pack of all ranks, in rank order; all loads of four ranks are under way before the first is used. */
+/*
+ * The sum of one pack of all ranks, in rank order; all loads of four ranks are under way before the
+ * first is used.
+ */
 CAR_DEVICE bench_pack_t bench_sum(const bench_reference_args_t &a, uint64_t pack)
 {
     bench_pack_t sum, in[4];
@@ -87,16 +100,21 @@ CAR_DEVICE void bench_put(const bench_reference_args_t &a, uint64_t pack, bench_
 
 CAR_KERNEL(bench_reference_one_shot, bench_reference_args_t, a)
 {
-    const uint64_t packs = (a.count + 3) / 4, stride = (uint64_t) car_blocks() * car_threads_per_block();
+    const uint64_t packs = (a.count + 3) / 4,
+                   stride = (uint64_t) car_blocks() * car_threads_per_block();
 
     bench_meet(a, 0, false);
-    for (uint64_t i = (uint64_t) car_block() * car_threads_per_block() + car_thread(); i < packs; i += stride) {
+    for (uint64_t i = (uint64_t) car_block() * car_threads_per_block() + car_thread(); i < packs;
+         i += stride) {
         bench_put(a, i, bench_sum(a, i));
     }
     bench_meet(a, 1, false);
 }
 
-/* Rank r folds packs [r share, (r + 1) share) of the message; a thread reads of each peer what its equal there wrote. */
+/*
+ * Rank r folds packs [r share, (r + 1) share) of the message; a thread reads of each peer what its
+ * equal there wrote.
+ */
 CAR_KERNEL(bench_reference_two_shot, bench_reference_args_t, a)
 {
     const uint64_t packs = (a.count + 3) / 4, share = (packs + a.size - 1) / a.size;

@@ -36,7 +36,8 @@ double bench_median_of_slowest(const double *mine, int n)
 
 int bench_calls_for(double seconds, double microseconds, int least, int most)
 {
-    const double wanted = seconds * 1e6 / (microseconds + 5); /* 5 us: a barrier and reading the clock */
+    /* 5 us: a barrier and reading the clock */
+    const double wanted = seconds * 1e6 / (microseconds + 5);
     int calls = wanted < least ? least : wanted > most ? most : (int) wanted;
 
     MPI_Bcast(&calls, 1, MPI_INT, 0, MPI_COMM_WORLD);

@@ -1,6 +1,7 @@
 /*
- * How the ranks agree on what becomes of a call of a lane: by a record that each posts, and where one round does not do,
- * by its second part. All ranks decide from the same records, in the order of the calls.
+ * How the ranks agree on what becomes of a call of a lane: by a record that each posts, and where
+ * one round does not do, by its second part. All ranks decide from the same records, in the order
+ * of the calls.
  */
 #include <string.h>
 
@@ -12,7 +13,8 @@
 
 /* A step that is larger gains nothing: it takes many times what its launches cost. */
 #define CAR_SLOT_MOST ((size_t) 4 << 20)
-#define CAR_SLOT_LEAST ((size_t) 256 << 10) /* two are more than a first piece, so that they count as grown */
+#define CAR_SLOT_LEAST                                                                             \
+    ((size_t) 256 << 10) /* two are more than a first piece, so that they count as grown */
 
 /* Calls that go without after something has been refused. */
 #define CAR_PAUSE 64
@@ -43,7 +45,7 @@ static uint64_t bytes_of(const car_call_t *op)
     return op->count * op->reduction.element;
 }
 
-/* --- what a call may want: the same on all ranks, when it is the next to be decided --------------------------------- */
+/* --- what a call may want: the same on all ranks, when it is the next to be decided ----------- */
 
 static bool may_be_zero_copy(const car_lane_t *lane)
 {
@@ -60,7 +62,10 @@ static size_t slot_wanted(const car_call_t *op)
     return slot;
 }
 
-/* Several GPUs: folding everything on all ranks would bring each of them more than its share of the traffic. */
+/*
+ * Several GPUs: folding everything on all ranks would bring each of them more than its share of the
+ * traffic.
+ */
 static bool shares_wanted(const car_lane_t *lane)
 {
     return lane->comm->gpus > 1 && lane->size > 2;
@@ -77,7 +82,7 @@ static bool may_grow(const car_lane_t *lane, const car_call_t *op)
            && slot_wanted(op) > lane->slot_bytes && 0 == lane->grow_pause;
 }
 
-/* --- posting -------------------------------------------------------------------------------------------------------- */
+/* --- posting ---------------------------------------------------------------------------------- */
 
 static void tell_buffers(car_lane_t *lane, car_call_t *op, car_said_t *mine)
 {
@@ -118,9 +123,11 @@ static void post(car_lane_t *lane, car_call_t *op)
 
     mine->device = op->device;
     mine->context = NULL != lane->comm || car_cuda_in_use();
-    mine->quick = 0 != op->call && op->device && NULL != lane->comm && !lane->comm->takes_turns
-                  && car_comm_quick(lane->comm, op->call, &op->input, &op->output, op->count, &op->reduction);
-    record->what = lane->what[op->number % CAR_CONTROL_WINDOW] = car_what_of(op->count, &op->reduction);
+    mine->quick =
+        0 != op->call && op->device && NULL != lane->comm && !lane->comm->takes_turns
+        && car_comm_quick(lane->comm, op->call, &op->input, &op->output, op->count, &op->reduction);
+    record->what = lane->what[op->number % CAR_CONTROL_WINDOW] =
+        car_what_of(op->count, &op->reduction);
     mine->room = 0;
     mine->in.id = mine->out.id = 0;
     memset(mine->gone, 0, sizeof(mine->gone));
@@ -134,15 +141,16 @@ static void post(car_lane_t *lane, car_call_t *op)
     }
     mine->exported = 0 != mine->in.id && 0 != mine->out.id;
     lane->entered = op->number;
-    atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->entered, op->number,
-                          memory_order_release);
+    atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->entered,
+                          op->number, memory_order_release);
 }
 
 /* The place of a record is free again when all ranks have read the one that it had before. */
 static bool place_free(const car_lane_t *lane, uint64_t number)
 {
     for (int r = 0; r < lane->size && number > CAR_CONTROL_WINDOW; ++r) {
-        if (atomic_load_explicit(&car_control_lane(lane->control, lane->index, r)->settled, memory_order_acquire)
+        if (atomic_load_explicit(&car_control_lane(lane->control, lane->index, r)->settled,
+                                 memory_order_acquire)
             < number - CAR_CONTROL_WINDOW) {
             return false;
         }
@@ -170,20 +178,21 @@ static uint32_t not_entered(const car_lane_t *lane, uint64_t number)
     uint32_t missing = 0;
 
     for (int r = 0; r < lane->size; ++r) {
-        const uint64_t entered = atomic_load_explicit(&car_control_lane(lane->control, lane->index, r)->entered,
-                                                      memory_order_acquire);
+        const uint64_t entered = atomic_load_explicit(
+            &car_control_lane(lane->control, lane->index, r)->entered, memory_order_acquire);
         missing |= (uint32_t) (entered < number) << r;
     }
     return missing;
 }
 
-/* --- comparing ------------------------------------------------------------------------------------------------------ */
+/* --- comparing -------------------------------------------------------------------------------- */
 
 static void tell_settled(const car_lane_t *lane)
 {
     const uint64_t settled = lane->decided < lane->compared ? lane->decided : lane->compared;
 
-    atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->settled, settled, memory_order_release);
+    atomic_store_explicit(&car_control_lane(lane->control, lane->index, lane->rank)->settled,
+                          settled, memory_order_release);
 }
 
 static bool all_the_same(const car_lane_t *lane, uint64_t number)
@@ -201,8 +210,8 @@ static bool all_the_same(const car_lane_t *lane, uint64_t number)
 }
 
 /*
- * Whether all ranks have made the same calls, as far as all have entered them; decisions may have come before, where they
- * needed no records. False: they have not, and the communicator is broken.
+ * Whether all ranks have made the same calls, as far as all have entered them; decisions may have
+ * come before, where they needed no records. False: they have not, and the communicator is broken.
  */
 static bool compare(car_lane_t *lane)
 {
@@ -221,7 +230,7 @@ static bool compare(car_lane_t *lane)
     return true;
 }
 
-/* --- hearing -------------------------------------------------------------------------------------------------------- */
+/* --- hearing ---------------------------------------------------------------------------------- */
 
 static bool damaged(car_lane_t *lane, int r, const char *what)
 {
@@ -242,7 +251,8 @@ static bool hear(car_lane_t *lane, const car_call_t *op)
             memcpy(&said->in, &theirs->in, sizeof(said->in) + sizeof(said->out));
         }
         const char *wrong = car_check_export(&said->in, bytes_of(op), op->reduction.alignment);
-        wrong = NULL == wrong ? car_check_export(&said->out, bytes_of(op), op->reduction.alignment) : wrong;
+        wrong = NULL == wrong ? car_check_export(&said->out, bytes_of(op), op->reduction.alignment)
+                              : wrong;
         if (NULL != wrong) {
             return damaged(lane, r, wrong);
         }
@@ -251,7 +261,7 @@ static bool hear(car_lane_t *lane, const car_call_t *op)
     return true;
 }
 
-/* --- the second part ------------------------------------------------------------------------------------------------ */
+/* --- the second part -------------------------------------------------------------------------- */
 
 static void say_second(car_lane_t *lane, car_call_t *op, bool ok, uint64_t offset)
 {
@@ -290,7 +300,7 @@ static bool all_exported(const car_lane_t *lane)
     return true;
 }
 
-/* --- a larger piece for the queue ------------------------------------------------------------------------------------ */
+/* --- a larger piece for the queue ------------------------------------------------------------- */
 
 static uint64_t least_room(const car_lane_t *lane)
 {
@@ -333,7 +343,8 @@ static void give_piece(car_lane_t *lane, size_t *offset)
 static bool pieces_sane(car_lane_t *lane, uint64_t room)
 {
     for (int r = 0; r < lane->size; ++r) {
-        const char *wrong = car_check_piece(lane->piece_said[r], room, lane->comm->peer[r].arena_bytes);
+        const char *wrong =
+            car_check_piece(lane->piece_said[r], room, lane->comm->peer[r].arena_bytes);
         if (NULL != wrong) {
             return damaged(lane, r, wrong);
         }
@@ -355,9 +366,12 @@ static void use_piece(car_lane_t *lane, uint64_t room)
     }
 }
 
-/* --- decisions ------------------------------------------------------------------------------------------------------ */
+/* --- decisions -------------------------------------------------------------------------------- */
 
-/* The same on all ranks for the same call: pauses are counted in calls that would have liked something. */
+/*
+ * The same on all ranks for the same call: pauses are counted in calls that would have liked
+ * something.
+ */
 static void count_pauses(car_lane_t *lane, const car_call_t *op)
 {
     if (NULL == lane->comm) {
@@ -369,7 +383,8 @@ static void count_pauses(car_lane_t *lane, const car_call_t *op)
 static bool decided(car_lane_t *lane, car_call_t *op, car_path_t path)
 {
     count_pauses(lane, op);
-    __atomic_store_n(&op->path, path, __ATOMIC_RELAXED); /* looked at without the lock: look_for_peers */
+    /* looked at without the lock: look_for_peers */
+    __atomic_store_n(&op->path, path, __ATOMIC_RELAXED);
     if (op->read && op->gone > lane->gone_heard) {
         lane->gone_heard = op->gone;
     }
@@ -385,8 +400,8 @@ static bool decided(car_lane_t *lane, car_call_t *op, car_path_t path)
 }
 
 /*
- * What is zero copy for one kernel of one rank may be quicker still without any launch; but packets come from all ranks or
- * from none.
+ * What is zero copy for one kernel of one rank may be quicker still without any launch; but packets
+ * come from all ranks or from none.
  */
 static bool all_quick(const car_lane_t *lane)
 {
@@ -415,7 +430,10 @@ static void read_kinds(const car_lane_t *lane, bool *device, bool *context)
     }
 }
 
-/* What is not mapped yet: a large call repays it at once, and so does one that would take turns on a GPU else. */
+/*
+ * What is not mapped yet: a large call repays it at once, and so does one that would take turns on
+ * a GPU else.
+ */
 static bool wants_mapping(const car_lane_t *lane, const car_call_t *op)
 {
     return bytes_of(op) >= lane->comm->zero_copy_min || lane->comm->takes_turns;
@@ -423,7 +441,10 @@ static bool wants_mapping(const car_lane_t *lane, const car_call_t *op)
 
 typedef enum { ZERO_COPY_NO, ZERO_COPY_YES, ZERO_COPY_WAIT } zero_copy_t;
 
-/* Mapping takes a millisecond: buffers of small calls are mapped when they come for the second time. */
+/*
+ * Mapping takes a millisecond: buffers of small calls are mapped when they come for the second
+ * time.
+ */
 static zero_copy_t decide_zero_copy(car_lane_t *lane, car_call_t *op)
 {
     bool seen;
@@ -477,12 +498,14 @@ static bool decide_growth(car_lane_t *lane, car_call_t *op, uint64_t room)
 }
 
 /*
- * A rank with device memory in a lane that shares some knows at once what becomes of a call that wants nothing more. Where there is
- * zero copy all ranks read all records, as they keep the same sets.
+ * A rank with device memory in a lane that shares some knows at once what becomes of a call that
+ * wants nothing more. Where there is zero copy all ranks read all records, as they keep the same
+ * sets.
  */
 static bool plain(const car_lane_t *lane, const car_call_t *op)
 {
-    return NULL != lane->comm && op->device && 0 == op->call && !may_be_zero_copy(lane) && !may_grow(lane, op);
+    return NULL != lane->comm && op->device && 0 == op->call && !may_be_zero_copy(lane)
+           && !may_grow(lane, op);
 }
 
 static bool decide(car_lane_t *lane)
@@ -555,7 +578,8 @@ static uint32_t second_missing(const car_lane_t *lane, const car_call_t *op)
     uint32_t missing = 0;
 
     for (int r = 0; r < lane->size; ++r) {
-        const uint64_t said = atomic_load_explicit(&record_of(lane, op, r)->second, memory_order_acquire);
+        const uint64_t said =
+            atomic_load_explicit(&record_of(lane, op, r)->second, memory_order_acquire);
         missing |= (uint32_t) (op->number != said) << r;
     }
     return missing;

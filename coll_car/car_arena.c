@@ -61,12 +61,14 @@ size_t car_arena_bytes_at(const car_arena_t *arena, size_t offset)
 static car_extent_t gap_before(const car_arena_t *arena, size_t i)
 {
     const size_t start = 0 == i ? 0 : arena->used[i - 1].offset + arena->used[i - 1].bytes;
-    return (car_extent_t){start, (i < arena->used_count ? arena->used[i].offset : arena->bytes) - start};
+    return (car_extent_t){start,
+                          (i < arena->used_count ? arena->used[i].offset : arena->bytes) - start};
 }
 
 bool car_arena_take(car_arena_t *arena, size_t bytes, car_arena_end_t end, size_t *offset)
 {
-    const size_t wanted = (bytes + CAR_ARENA_ALIGNMENT - 1) / CAR_ARENA_ALIGNMENT * CAR_ARENA_ALIGNMENT;
+    const size_t wanted =
+        (bytes + CAR_ARENA_ALIGNMENT - 1) / CAR_ARENA_ALIGNMENT * CAR_ARENA_ALIGNMENT;
 
     for (size_t n = 0; n <= arena->used_count; ++n) {
         const size_t i = CAR_ARENA_LOW == end ? n : arena->used_count - n;
@@ -76,7 +78,8 @@ bool car_arena_take(car_arena_t *arena, size_t bytes, car_arena_end_t end, size_
                 return false;
             }
             *offset = CAR_ARENA_LOW == end ? gap.offset : gap.offset + gap.bytes - wanted;
-            memmove(&arena->used[i + 1], &arena->used[i], (arena->used_count - i) * sizeof(*arena->used));
+            memmove(&arena->used[i + 1], &arena->used[i],
+                    (arena->used_count - i) * sizeof(*arena->used));
             arena->used[i] = (car_extent_t){*offset, wanted};
             ++arena->used_count;
             return true;
@@ -90,7 +93,8 @@ void car_arena_give(car_arena_t *arena, size_t offset)
     for (size_t i = 0; i < arena->used_count; ++i) {
         if (arena->used[i].offset == offset) {
             --arena->used_count;
-            memmove(&arena->used[i], &arena->used[i + 1], (arena->used_count - i) * sizeof(*arena->used));
+            memmove(&arena->used[i], &arena->used[i + 1],
+                    (arena->used_count - i) * sizeof(*arena->used));
             return;
         }
     }

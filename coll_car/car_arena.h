@@ -7,7 +7,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Pieces begin and end at multiples of this: what a cache line of any link, and any packet, needs. */
+/*
+ * Pieces begin and end at multiples of this: what a cache line of any link, and any packet, needs.
+ */
 #define CAR_ARENA_ALIGNMENT 4096
 
 typedef struct {
@@ -36,10 +38,14 @@ size_t car_arena_used_above(const car_arena_t *arena, size_t bytes);
 
 typedef enum {
     CAR_ARENA_LOW, /* from the first gap, at its start */
-    CAR_ARENA_HIGH /* from the last gap, at its end: pieces of very different size keep out of each other's way */
+    /* from the last gap, at its end: pieces of very different size keep out of each other's way */
+    CAR_ARENA_HIGH
 } car_arena_end_t;
 
-/* Takes `bytes`, rounded up to the alignment, from a gap that has them. False: no such gap, or no memory. */
+/*
+ * Takes `bytes`, rounded up to the alignment, from a gap that has them. False: no such gap, or no
+ * memory.
+ */
 bool car_arena_take(car_arena_t *arena, size_t bytes, car_arena_end_t end, size_t *offset);
 
 /* Gives back what car_arena_take gave at `offset`. */

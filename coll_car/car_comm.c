@@ -14,7 +14,8 @@ CUresult car_comm_clear(car_comm_t *comm)
 {
     const car_cuda_t *cuda = comm->device->cuda;
     const CUdeviceptr piece = comm->peer[comm->rank].piece;
-    CUresult result = cuda->MemsetD8Async(piece, 0, comm->limits.layout.staging_offset, comm->stream);
+    CUresult result =
+        cuda->MemsetD8Async(piece, 0, comm->limits.layout.staging_offset, comm->stream);
     return CUDA_SUCCESS == result ? car_cuda_wait(cuda, comm->stream) : result;
 }
 
@@ -35,14 +36,16 @@ void car_comm_broken(const car_comm_t *comm, const char *what, CUresult result)
 car_import_t *car_comm_hold(car_comm_t *comm, int peer, const car_export_t *told, CUdeviceptr *base)
 {
     const car_control_hooks_t *hooks = car_control_hooks(comm->control);
-    car_import_t *held = car_registry_hold(comm->device, &comm->peer[peer].arena, told, comm->map_max, comm->params->map_bytes, base);
+    car_import_t *held = car_registry_hold(comm->device, &comm->peer[peer].arena, told,
+                                           comm->map_max, comm->params->map_bytes, base);
 
     if (NULL == held && !comm->told_unmapped && hooks->verbose && NULL != hooks->say) {
         char text[CAR_REASON_BYTES];
 
         comm->told_unmapped = true;
         snprintf(text, sizeof(text),
-                 "rank %d cannot map a buffer of rank %d (%" PRIu64 " bytes): calls with it are copied. The driver refuses it, or "
+                 "rank %d cannot map a buffer of rank %d (%" PRIu64
+                 " bytes): calls with it are copied. The driver refuses it, or "
                  "coll_car_map_max or coll_car_map_bytes is too small",
                  comm->rank, peer, told->bytes);
         hooks->say(hooks->owner, text);
@@ -50,7 +53,10 @@ car_import_t *car_comm_hold(car_comm_t *comm, int peer, const car_export_t *told
     return held;
 }
 
-/* Many times coll_car_spin_us for kernels of which the driver says nothing, and time to get a turn on a GPU that is full. */
+/*
+ * Many times coll_car_spin_us for kernels of which the driver says nothing, and time to get a turn
+ * on a GPU that is full.
+ */
 #define CAR_DRAIN_SILENT_NS UINT64_C(100000000)
 #define CAR_DRAIN_NS UINT64_C(10000000000)
 
@@ -73,7 +79,7 @@ bool car_comm_drained(const car_comm_t *comm, CUstream stream, uint64_t *since)
            || now - *since > (CUDA_ERROR_NOT_READY == result ? CAR_DRAIN_NS : CAR_DRAIN_SILENT_NS);
 }
 
-/* --- the end ----------------------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static void destroy_graphs(car_comm_t *comm)
 {
@@ -95,7 +101,10 @@ static void destroy_driver_objects(car_comm_t *comm)
     }
     car_stay_send_away(comm);
     if (NULL != comm->stream) {
-        /* The host's word comes before what kernels have sent to peers has arrived there: that must not meet a closed mapping. */
+        /*
+         * The host's word comes before what kernels have sent to peers has arrived there: that must
+         * not meet a closed mapping.
+         */
         comm->stuck = !car_cuda_drain(cuda, comm->stream) || comm->stuck;
     }
     car_stay_destroy(comm);
@@ -125,7 +134,10 @@ static void release(car_comm_t *comm, bool alive)
 
 void car_comm_retire(car_comm_t *comm, int index, size_t offset)
 {
-    /* There is room: each request's lane has one, and after a fault there are no new ones. Else it is lost, which is safe. */
+    /*
+     * There is room: each request's lane has one, and after a fault there are no new ones. Else it
+     * is lost, which is safe.
+     */
     if (CAR_NO_PIECE != offset && comm->retired_count < CAR_LANES) {
         comm->retired[comm->retired_count++] = (car_retired_t){index, offset};
     }
@@ -140,7 +152,10 @@ void car_comm_destroy(car_comm_t *comm, bool alive, size_t queue_piece)
     car_devices_lock();
     release(comm, alive);
     if (comm->stuck) {
-        /* A kernel of ours may write to any rank's piece: this rank counts as gone when it has died. */
+        /*
+         * A kernel of ours may write to any rank's piece: this rank counts as gone when it has
+         * died.
+         */
         car_control_detach(comm->control);
         car_devices_unlock();
         free(comm);

@@ -12,7 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CAR_CONTROL_MAGIC UINT64_C(0x636f6c6c63617236) /* the last digit is the version of this layout */
+#define CAR_CONTROL_MAGIC                                                                          \
+    UINT64_C(0x636f6c6c63617236) /* the last digit is the version of this layout */
 #define CAR_CONTROL_SLOTS 2
 
 /* Where shm_open has its names, too. */
@@ -63,7 +64,8 @@ typedef struct {
     _Atomic uint32_t spoiled;  /* a call that was left to MPI has an operand that is none */
     _Atomic uint64_t warned;   /* the last wait that somebody has warned of */
     _Atomic uint64_t freed;    /* ids that all ranks have told */
-    car_rank_area_t rank[]; /* then, for each slot, the ranks' payloads, and then the lane's chunks */
+    /* then, for each slot, the ranks' payloads, and then the lane's chunks */
+    car_rank_area_t rank[];
 } car_segment_t;
 
 struct car_control {
@@ -78,14 +80,15 @@ struct car_control {
 
 static size_t segment_bytes(int size)
 {
-    return sizeof(car_segment_t) + (size_t) size * sizeof(car_rank_area_t) + CAR_CONTROL_SLOTS * CAR_CONTROL_ROOM
-           + CAR_CONTROL_CHUNKS * CAR_CONTROL_CHUNK_ROOM;
+    return sizeof(car_segment_t) + (size_t) size * sizeof(car_rank_area_t)
+           + CAR_CONTROL_SLOTS * CAR_CONTROL_ROOM + CAR_CONTROL_CHUNKS * CAR_CONTROL_CHUNK_ROOM;
 }
 
-static void write_name(const car_control_place_t *place, const char *folder, char name[CAR_NAME_BYTES])
+static void write_name(const car_control_place_t *place, const char *folder,
+                       char name[CAR_NAME_BYTES])
 {
-    snprintf(name, CAR_NAME_BYTES, "%s/coll_car.%016llx%016llx", folder, (unsigned long long) place->key[0],
-             (unsigned long long) place->key[1]);
+    snprintf(name, CAR_NAME_BYTES, "%s/coll_car.%016llx%016llx", folder,
+             (unsigned long long) place->key[0], (unsigned long long) place->key[1]);
 }
 
 static int fill_new(int fd, int size, const uint64_t key[2])
@@ -103,7 +106,8 @@ static int fill_new(int fd, int size, const uint64_t key[2])
         return error;
     }
     return sizeof(head) == pwrite(fd, head, sizeof(head), offsetof(car_segment_t, magic))
-                   && sizeof(ranks) == pwrite(fd, &ranks, sizeof(ranks), offsetof(car_segment_t, size))
+                   && sizeof(ranks)
+                          == pwrite(fd, &ranks, sizeof(ranks), offsetof(car_segment_t, size))
                ? 0
                : EIO;
 }
@@ -112,7 +116,8 @@ static int fill_new(int fd, int size, const uint64_t key[2])
 static int open_new(car_control_place_t *place)
 {
     char name[CAR_NAME_BYTES];
-    const int fd = 0 != place->creator.space ? open(CAR_FOLDER, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
+    const int fd =
+        0 != place->creator.space ? open(CAR_FOLDER, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
 
     place->named = fd < 0;
     if (fd >= 0) {
@@ -169,11 +174,15 @@ void car_control_close(car_control_place_t *place)
 /* A file of the user's own that nobody else can open, with no other name. */
 static bool is_private(const struct stat *status, const car_control_place_t *place, size_t bytes)
 {
-    return S_ISREG(status->st_mode) && 0600 == (status->st_mode & 07777) && status->st_uid == geteuid()
-           && (place->named ? 1 : 0) == status->st_nlink && (size_t) status->st_size == bytes;
+    return S_ISREG(status->st_mode) && 0600 == (status->st_mode & 07777)
+           && status->st_uid == geteuid() && (place->named ? 1 : 0) == status->st_nlink
+           && (size_t) status->st_size == bytes;
 }
 
-/* Opens what the creator has open; sets errno. What that is by now is looked at before: to open a device may do something. */
+/*
+ * Opens what the creator has open; sets errno. What that is by now is looked at before: to open a
+ * device may do something.
+ */
 static int open_nameless(const car_control_place_t *place, size_t bytes)
 {
     const car_process_t self = car_process_self();
@@ -210,11 +219,12 @@ static int open_it(const car_control_place_t *place, size_t bytes)
 
 static bool is_ours(const car_segment_t *segment, int size, const uint64_t key[2])
 {
-    return CAR_CONTROL_MAGIC == segment->magic && key[0] == segment->key[0] && key[1] == segment->key[1]
-           && (uint32_t) size == segment->size;
+    return CAR_CONTROL_MAGIC == segment->magic && key[0] == segment->key[0]
+           && key[1] == segment->key[1] && (uint32_t) size == segment->size;
 }
 
-int car_control_attach(const car_control_place_t *place, int rank, int size, car_control_t **control)
+int car_control_attach(const car_control_place_t *place, int rank, int size,
+                       car_control_t **control)
 {
     const size_t bytes = segment_bytes(size);
     struct stat status;
@@ -262,7 +272,8 @@ bool car_control_all_gone(const car_control_t *control)
 {
     for (int r = 0; r < control->size; ++r) {
         if (0 == atomic_load_explicit(&control->segment->rank[r].gone, memory_order_acquire)
-            && (car_control_broken(control) < 0 || CAR_PROCESS_DEAD != car_control_look(control, r))) {
+            && (car_control_broken(control) < 0
+                || CAR_PROCESS_DEAD != car_control_look(control, r))) {
             return false;
         }
     }
@@ -283,7 +294,8 @@ size_t car_control_room(const car_control_t *control)
 void *car_control_payload(const car_control_t *control, uint64_t call, int r)
 {
     char *payloads = (char *) &control->segment->rank[control->size];
-    return payloads + call % CAR_CONTROL_SLOTS * CAR_CONTROL_ROOM + (size_t) r * car_control_room(control);
+    return payloads + call % CAR_CONTROL_SLOTS * CAR_CONTROL_ROOM
+           + (size_t) r * car_control_room(control);
 }
 
 void car_control_post(car_control_t *control, uint64_t call, car_line_t line)
@@ -303,7 +315,7 @@ bool car_control_posted(const car_control_t *control, uint64_t call, int r, car_
     return true;
 }
 
-/* --- faults --------------------------------------------------------------------------------------------------------- */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 /* Milliseconds for who breaks a communicator to tell the user; he may die meanwhile. */
 #define CAR_TELL_MS 1000
@@ -339,7 +351,8 @@ void car_control_break(car_control_t *control, car_fault_t fault, const char *re
 /* The messages that bring the operand to others come later than the word. */
 void car_control_spoil(car_control_t *control, const char *reason)
 {
-    if (0 == atomic_exchange_explicit(&control->segment->spoiled, 1, memory_order_release) && NULL != control->hooks.say) {
+    if (0 == atomic_exchange_explicit(&control->segment->spoiled, 1, memory_order_release)
+        && NULL != control->hooks.say) {
         control->hooks.say(control->hooks.owner, reason);
     }
 }
@@ -353,7 +366,8 @@ bool car_control_damaged(car_control_t *control, int r, const char *what)
 {
     char reason[200];
 
-    snprintf(reason, sizeof(reason), "rank %d told of %s: its memory or the control segment is damaged", r, what);
+    snprintf(reason, sizeof(reason),
+             "rank %d told of %s: its memory or the control segment is damaged", r, what);
     car_control_break(control, CAR_FAULT_DRIVER, reason);
     return false;
 }
@@ -366,13 +380,16 @@ int car_control_broken(const car_control_t *control)
     if (0 == value) {
         return -1;
     }
-    /* What is no rank is no less broken: whose doing it is nobody knows, but it was not this rank. */
+    /*
+     * What is no rank is no less broken: whose doing it is nobody knows, but it was not this rank.
+     */
     return 0 <= r && r < control->size ? r : (control->rank + 1) % control->size;
 }
 
 car_fault_t car_control_fault(const car_control_t *control)
 {
-    const uint32_t value = atomic_load_explicit(&control->segment->broken, memory_order_relaxed), fault = value >> 8;
+    const uint32_t value = atomic_load_explicit(&control->segment->broken, memory_order_relaxed),
+                   fault = value >> 8;
 
     return 0 == value ? CAR_FAULT_NONE
            : CAR_FAULT_NONE < fault && fault <= CAR_FAULT_REVOKED ? (car_fault_t) fault
@@ -402,7 +419,8 @@ car_process_state_t car_control_look(const car_control_t *control, int r)
 
 void car_control_say_waiting(car_control_t *control, uint64_t call)
 {
-    atomic_store_explicit(&control->segment->rank[control->rank].waiting, call, memory_order_relaxed);
+    atomic_store_explicit(&control->segment->rank[control->rank].waiting, call,
+                          memory_order_relaxed);
 }
 
 uint32_t car_control_not_waiting(const car_control_t *control, uint64_t call)
@@ -410,19 +428,21 @@ uint32_t car_control_not_waiting(const car_control_t *control, uint64_t call)
     uint32_t others = 0;
 
     for (int r = 0; r < control->size; ++r) {
-        if (call != atomic_load_explicit(&control->segment->rank[r].waiting, memory_order_relaxed)) {
+        if (call
+            != atomic_load_explicit(&control->segment->rank[r].waiting, memory_order_relaxed)) {
             others |= UINT32_C(1) << r;
         }
     }
     return others;
 }
 
-/* --- exchanges ------------------------------------------------------------------------------------------------------ */
+/* --- exchanges -------------------------------------------------------------------------------- */
 
 void car_control_exchange_begin(car_control_t *control, const void *mine, size_t bytes)
 {
     const uint64_t number = ++control->exchanges;
-    car_record_slot_t *own = &control->segment->rank[control->rank].record[number % CAR_CONTROL_SLOTS];
+    car_record_slot_t *own =
+        &control->segment->rank[control->rank].record[number % CAR_CONTROL_SLOTS];
 
     memcpy(control->mine, mine, bytes);
     memcpy(own->bytes, mine, bytes);
@@ -435,13 +455,17 @@ bool car_control_exchange_test(const car_control_t *control, size_t bytes, void 
     const car_rank_area_t *areas = control->segment->rank;
 
     for (int r = 0; r < control->size; ++r) {
-        if (number != atomic_load_explicit(&areas[r].record[number % CAR_CONTROL_SLOTS].number, memory_order_acquire)) {
+        if (number
+            != atomic_load_explicit(&areas[r].record[number % CAR_CONTROL_SLOTS].number,
+                                    memory_order_acquire)) {
             return false;
         }
     }
     for (int r = 0; r < control->size; ++r) {
         memcpy((char *) all + (size_t) r * bytes,
-               r == control->rank ? control->mine : areas[r].record[number % CAR_CONTROL_SLOTS].bytes, bytes);
+               r == control->rank ? control->mine
+                                  : areas[r].record[number % CAR_CONTROL_SLOTS].bytes,
+               bytes);
     }
     return true;
 }
@@ -457,7 +481,8 @@ uint32_t car_control_exchange_missing(const car_control_t *control)
     uint32_t missing = 0;
 
     for (int r = 0; r < control->size; ++r) {
-        const car_record_slot_t *slot = &control->segment->rank[r].record[number % CAR_CONTROL_SLOTS];
+        const car_record_slot_t *slot =
+            &control->segment->rank[r].record[number % CAR_CONTROL_SLOTS];
         if (number != atomic_load_explicit(&slot->number, memory_order_acquire)) {
             missing |= UINT32_C(1) << r;
         }
@@ -465,7 +490,7 @@ uint32_t car_control_exchange_missing(const car_control_t *control)
     return missing;
 }
 
-/* --- memory that has been freed ------------------------------------------------------------------------------------- */
+/* --- memory that has been freed --------------------------------------------------------------- */
 
 void car_control_tell_freed(car_control_t *control, uint64_t id)
 {
@@ -491,10 +516,12 @@ uint64_t car_control_freed(const car_control_t *control, int r, uint64_t *heard)
     if (count - *heard > CAR_FREED) {
         *heard = count - CAR_FREED;
     }
-    return *heard == count ? 0 : atomic_load_explicit(&theirs->id[(*heard)++ % CAR_FREED], memory_order_relaxed);
+    return *heard == count
+               ? 0
+               : atomic_load_explicit(&theirs->id[(*heard)++ % CAR_FREED], memory_order_relaxed);
 }
 
-/* --- lanes ---------------------------------------------------------------------------------------------------------- */
+/* --- lanes ------------------------------------------------------------------------------------ */
 
 car_lane_words_t *car_control_lane(const car_control_t *control, int lane, int r)
 {
@@ -513,7 +540,9 @@ size_t car_control_chunk_bytes(const car_control_t *control)
 
 void *car_control_chunk(const car_control_t *control, uint64_t step, int r)
 {
-    char *chunks = (char *) &control->segment->rank[control->size] + CAR_CONTROL_SLOTS * CAR_CONTROL_ROOM;
+    char *chunks =
+        (char *) &control->segment->rank[control->size] + CAR_CONTROL_SLOTS * CAR_CONTROL_ROOM;
 
-    return chunks + step % CAR_CONTROL_CHUNKS * CAR_CONTROL_CHUNK_ROOM + (size_t) r * car_control_chunk_bytes(control);
+    return chunks + step % CAR_CONTROL_CHUNKS * CAR_CONTROL_CHUNK_ROOM
+           + (size_t) r * car_control_chunk_bytes(control);
 }

@@ -107,9 +107,12 @@ int car_cuda_in_use(void)
 
 int car_cuda_impossible(void)
 {
-    /* The kernel driver shows itself here on a node and in containers that were given a GPU; /dev/dxg is WSL's. */
-    static const char *const signs[] = {"/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/nvhost-ctrl-gpu",
-                                        "/dev/dxg"};
+    /*
+     * The kernel driver shows itself here on a node and in containers that were given a GPU;
+     * /dev/dxg is WSL's.
+     */
+    static const char *const signs[] = {"/proc/driver/nvidia/version", "/dev/nvidiactl",
+                                        "/dev/nvhost-ctrl-gpu", "/dev/dxg"};
     if (NULL != car_cuda()) {
         return 0;
     }
@@ -128,7 +131,8 @@ static bool ends(const car_cuda_t *cuda, CUstream stream)
     const struct timespec pause = {.tv_nsec = 100000};
     CUresult result = CUDA_ERROR_NOT_READY;
 
-    for (int i = 0; i < TRIES && CUDA_ERROR_NOT_READY == (result = cuda->StreamQuery(stream)); ++i) {
+    for (int i = 0; i < TRIES && CUDA_ERROR_NOT_READY == (result = cuda->StreamQuery(stream));
+         ++i) {
         nanosleep(&pause, NULL);
     }
     return CUDA_SUCCESS == result;

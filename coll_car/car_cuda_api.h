@@ -1,7 +1,8 @@
 /*
- * The part of the CUDA driver API that coll/car, its tests and the simulated driver use, declared here so that all of
- * them build where no CUDA toolkit is. Names, values and layouts are those of cuda.h; never include both in one file.
- * tests/unit/cuda_abi compares the two wherever a toolkit is present.
+ * The part of the CUDA driver API that coll/car, its tests and the simulated driver use, declared
+ * here so that all of them build where no CUDA toolkit is. Names, values and layouts are those of
+ * cuda.h; never include both in one file. tests/unit/cuda_abi compares the two wherever a toolkit
+ * is present.
  *
  * Source: CUDA Driver API reference, 11.8 to 13.0.
  */
@@ -165,7 +166,10 @@ typedef struct {
     unsigned char reserved[64];
 } CUipcEventHandle;
 
-/* CUDA_KERNEL_NODE_PARAMS_v1, which every driver from 11 on takes under the unversioned names of its functions. */
+/*
+ * CUDA_KERNEL_NODE_PARAMS_v1, which every driver from 11 on takes under the unversioned names of
+ * its functions.
+ */
 typedef struct {
     CUfunction func;
     unsigned int gridDimX, gridDimY, gridDimZ;
@@ -200,72 +204,79 @@ typedef struct {
 
 /*
  * The entry points that coll/car calls: X(field of the table, symbol in libcuda, parameters).
- * The first list is needed; what only some drivers have stands in the second, and its field may be NULL.
+ * The first list is needed; what only some drivers have stands in the second, and its field may be
+ * NULL.
  */
-#define CAR_CUDA_NEEDED(X)                                                                                             \
-    X(GetErrorName, cuGetErrorName, (CUresult, const char **))                                                         \
-    X(GetErrorString, cuGetErrorString, (CUresult, const char **))                                                     \
-    X(DriverGetVersion, cuDriverGetVersion, (int *))                                                                   \
-    X(DeviceGet, cuDeviceGet, (CUdevice *, int))                                                                       \
-    X(DeviceGetCount, cuDeviceGetCount, (int *))                                                                       \
-    X(DeviceGetName, cuDeviceGetName, (char *, int, CUdevice))                                                         \
-    X(DeviceGetAttribute, cuDeviceGetAttribute, (int *, CUdevice_attribute, CUdevice))                                 \
-    X(DeviceCanAccessPeer, cuDeviceCanAccessPeer, (int *, CUdevice, CUdevice))                                         \
-    X(DeviceGetP2PAttribute, cuDeviceGetP2PAttribute, (int *, CUdevice_P2PAttribute, CUdevice, CUdevice))              \
-    X(DevicePrimaryCtxGetState, cuDevicePrimaryCtxGetState, (CUdevice, unsigned int *, int *))                         \
-    X(DevicePrimaryCtxRetain, cuDevicePrimaryCtxRetain, (CUcontext *, CUdevice))                                       \
-    X(DevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease_v2, (CUdevice))                                               \
-    X(CtxGetCurrent, cuCtxGetCurrent, (CUcontext *))                                                                   \
-    X(CtxPushCurrent, cuCtxPushCurrent_v2, (CUcontext))                                                                \
-    X(CtxPopCurrent, cuCtxPopCurrent_v2, (CUcontext *))                                                                \
-    X(CtxGetDevice, cuCtxGetDevice, (CUdevice *))                                                                      \
-    X(CtxGetStreamPriorityRange, cuCtxGetStreamPriorityRange, (int *, int *))                                          \
-    X(ThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode, (CUstreamCaptureMode *))                     \
-    X(PointerGetAttribute, cuPointerGetAttribute, (void *, CUpointer_attribute, CUdeviceptr))                          \
-    X(PointerGetAttributes, cuPointerGetAttributes, (unsigned int, CUpointer_attribute *, void **, CUdeviceptr))       \
-    X(PointerSetAttribute, cuPointerSetAttribute, (const void *, CUpointer_attribute, CUdeviceptr))                    \
-    X(MemAlloc, cuMemAlloc_v2, (CUdeviceptr *, size_t))                                                                \
-    X(MemFree, cuMemFree_v2, (CUdeviceptr))                                                                            \
-    X(MemHostAlloc, cuMemHostAlloc, (void **, size_t, unsigned int))                                                   \
-    X(MemFreeHost, cuMemFreeHost, (void *))                                                                            \
-    X(MemHostGetDevicePointer, cuMemHostGetDevicePointer_v2, (CUdeviceptr *, void *, unsigned int))                    \
-    X(MemcpyAsync, cuMemcpyAsync, (CUdeviceptr, CUdeviceptr, size_t, CUstream))                                        \
-    X(MemsetD8Async, cuMemsetD8Async, (CUdeviceptr, unsigned char, size_t, CUstream))                                  \
-    X(IpcGetMemHandle, cuIpcGetMemHandle, (CUipcMemHandle *, CUdeviceptr))                                             \
-    X(IpcOpenMemHandle, cuIpcOpenMemHandle_v2, (CUdeviceptr *, CUipcMemHandle, unsigned int))                          \
-    X(IpcCloseMemHandle, cuIpcCloseMemHandle, (CUdeviceptr))                                                           \
-    X(StreamCreateWithPriority, cuStreamCreateWithPriority, (CUstream *, unsigned int, int))                           \
-    X(StreamDestroy, cuStreamDestroy_v2, (CUstream))                                                                   \
-    X(StreamIsCapturing, cuStreamIsCapturing, (CUstream, CUstreamCaptureStatus *))                                     \
-    X(StreamQuery, cuStreamQuery, (CUstream))                                                                          \
-    X(StreamSynchronize, cuStreamSynchronize, (CUstream))                                                              \
-    X(StreamWaitEvent, cuStreamWaitEvent, (CUstream, CUevent, unsigned int))                                           \
-    X(EventCreate, cuEventCreate, (CUevent *, unsigned int))                                                           \
-    X(EventDestroy, cuEventDestroy_v2, (CUevent))                                                                      \
-    X(EventRecord, cuEventRecord, (CUevent, CUstream))                                                                 \
-    X(ModuleLoadData, cuModuleLoadData, (CUmodule *, const void *))                                                    \
-    X(ModuleUnload, cuModuleUnload, (CUmodule))                                                                        \
-    X(ModuleGetFunction, cuModuleGetFunction, (CUfunction *, CUmodule, const char *))                                  \
-    X(FuncGetAttribute, cuFuncGetAttribute, (int *, CUfunction_attribute, CUfunction))                                 \
-    X(OccupancyMaxActiveBlocksPerMultiprocessor, cuOccupancyMaxActiveBlocksPerMultiprocessor,                          \
-      (int *, CUfunction, int, size_t))                                                                                \
-    X(LaunchKernel, cuLaunchKernel,                                                                                    \
-      (CUfunction, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,   \
-       CUstream, void **, void **))                                                                                    \
-    X(GraphCreate, cuGraphCreate, (CUgraph *, unsigned int))                                                           \
-    X(GraphDestroy, cuGraphDestroy, (CUgraph))                                                                         \
-    X(GraphAddKernelNode, cuGraphAddKernelNode,                                                                        \
-      (CUgraphNode *, CUgraph, const CUgraphNode *, size_t, const CUDA_KERNEL_NODE_PARAMS *))                          \
-    X(GraphInstantiateWithFlags, cuGraphInstantiateWithFlags, (CUgraphExec *, CUgraph, unsigned long long))            \
-    X(GraphExecKernelNodeSetParams, cuGraphExecKernelNodeSetParams,                                                    \
-      (CUgraphExec, CUgraphNode, const CUDA_KERNEL_NODE_PARAMS *))                                                     \
-    X(GraphExecDestroy, cuGraphExecDestroy, (CUgraphExec))                                                             \
-    X(GraphUpload, cuGraphUpload, (CUgraphExec, CUstream))                                                             \
+#define CAR_CUDA_NEEDED(X)                                                                         \
+    X(GetErrorName, cuGetErrorName, (CUresult, const char **) )                                    \
+    X(GetErrorString, cuGetErrorString, (CUresult, const char **) )                                \
+    X(DriverGetVersion, cuDriverGetVersion, (int *) )                                              \
+    X(DeviceGet, cuDeviceGet, (CUdevice *, int) )                                                  \
+    X(DeviceGetCount, cuDeviceGetCount, (int *) )                                                  \
+    X(DeviceGetName, cuDeviceGetName, (char *, int, CUdevice))                                     \
+    X(DeviceGetAttribute, cuDeviceGetAttribute, (int *, CUdevice_attribute, CUdevice))             \
+    X(DeviceCanAccessPeer, cuDeviceCanAccessPeer, (int *, CUdevice, CUdevice))                     \
+    X(DeviceGetP2PAttribute, cuDeviceGetP2PAttribute,                                              \
+      (int *, CUdevice_P2PAttribute, CUdevice, CUdevice))                                          \
+    X(DevicePrimaryCtxGetState, cuDevicePrimaryCtxGetState, (CUdevice, unsigned int *, int *) )    \
+    X(DevicePrimaryCtxRetain, cuDevicePrimaryCtxRetain, (CUcontext *, CUdevice))                   \
+    X(DevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease_v2, (CUdevice))                           \
+    X(CtxGetCurrent, cuCtxGetCurrent, (CUcontext *) )                                              \
+    X(CtxPushCurrent, cuCtxPushCurrent_v2, (CUcontext))                                            \
+    X(CtxPopCurrent, cuCtxPopCurrent_v2, (CUcontext *) )                                           \
+    X(CtxGetDevice, cuCtxGetDevice, (CUdevice *) )                                                 \
+    X(CtxGetStreamPriorityRange, cuCtxGetStreamPriorityRange, (int *, int *) )                     \
+    X(ThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode,                          \
+      (CUstreamCaptureMode *) )                                                                    \
+    X(PointerGetAttribute, cuPointerGetAttribute, (void *, CUpointer_attribute, CUdeviceptr))      \
+    X(PointerGetAttributes, cuPointerGetAttributes,                                                \
+      (unsigned int, CUpointer_attribute *, void **, CUdeviceptr))                                 \
+    X(PointerSetAttribute, cuPointerSetAttribute,                                                  \
+      (const void *, CUpointer_attribute, CUdeviceptr))                                            \
+    X(MemAlloc, cuMemAlloc_v2, (CUdeviceptr *, size_t))                                            \
+    X(MemFree, cuMemFree_v2, (CUdeviceptr))                                                        \
+    X(MemHostAlloc, cuMemHostAlloc, (void **, size_t, unsigned int) )                              \
+    X(MemFreeHost, cuMemFreeHost, (void *) )                                                       \
+    X(MemHostGetDevicePointer, cuMemHostGetDevicePointer_v2,                                       \
+      (CUdeviceptr *, void *, unsigned int) )                                                      \
+    X(MemcpyAsync, cuMemcpyAsync, (CUdeviceptr, CUdeviceptr, size_t, CUstream))                    \
+    X(MemsetD8Async, cuMemsetD8Async, (CUdeviceptr, unsigned char, size_t, CUstream))              \
+    X(IpcGetMemHandle, cuIpcGetMemHandle, (CUipcMemHandle *, CUdeviceptr))                         \
+    X(IpcOpenMemHandle, cuIpcOpenMemHandle_v2, (CUdeviceptr *, CUipcMemHandle, unsigned int) )     \
+    X(IpcCloseMemHandle, cuIpcCloseMemHandle, (CUdeviceptr))                                       \
+    X(StreamCreateWithPriority, cuStreamCreateWithPriority, (CUstream *, unsigned int, int) )      \
+    X(StreamDestroy, cuStreamDestroy_v2, (CUstream))                                               \
+    X(StreamIsCapturing, cuStreamIsCapturing, (CUstream, CUstreamCaptureStatus *) )                \
+    X(StreamQuery, cuStreamQuery, (CUstream))                                                      \
+    X(StreamSynchronize, cuStreamSynchronize, (CUstream))                                          \
+    X(StreamWaitEvent, cuStreamWaitEvent, (CUstream, CUevent, unsigned int) )                      \
+    X(EventCreate, cuEventCreate, (CUevent *, unsigned int) )                                      \
+    X(EventDestroy, cuEventDestroy_v2, (CUevent))                                                  \
+    X(EventRecord, cuEventRecord, (CUevent, CUstream))                                             \
+    X(ModuleLoadData, cuModuleLoadData, (CUmodule *, const void *) )                               \
+    X(ModuleUnload, cuModuleUnload, (CUmodule))                                                    \
+    X(ModuleGetFunction, cuModuleGetFunction, (CUfunction *, CUmodule, const char *) )             \
+    X(FuncGetAttribute, cuFuncGetAttribute, (int *, CUfunction_attribute, CUfunction))             \
+    X(OccupancyMaxActiveBlocksPerMultiprocessor, cuOccupancyMaxActiveBlocksPerMultiprocessor,      \
+      (int *, CUfunction, int, size_t))                                                            \
+    X(LaunchKernel, cuLaunchKernel,                                                                \
+      (CUfunction, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,           \
+       unsigned int, unsigned int, CUstream, void **, void **) )                                   \
+    X(GraphCreate, cuGraphCreate, (CUgraph *, unsigned int) )                                      \
+    X(GraphDestroy, cuGraphDestroy, (CUgraph))                                                     \
+    X(GraphAddKernelNode, cuGraphAddKernelNode,                                                    \
+      (CUgraphNode *, CUgraph, const CUgraphNode *, size_t, const CUDA_KERNEL_NODE_PARAMS *) )     \
+    X(GraphInstantiateWithFlags, cuGraphInstantiateWithFlags,                                      \
+      (CUgraphExec *, CUgraph, unsigned long long) )                                               \
+    X(GraphExecKernelNodeSetParams, cuGraphExecKernelNodeSetParams,                                \
+      (CUgraphExec, CUgraphNode, const CUDA_KERNEL_NODE_PARAMS *) )                                \
+    X(GraphExecDestroy, cuGraphExecDestroy, (CUgraphExec))                                         \
+    X(GraphUpload, cuGraphUpload, (CUgraphExec, CUstream))                                         \
     X(GraphLaunch, cuGraphLaunch, (CUgraphExec, CUstream))
 
-#define CAR_CUDA_OPTIONAL(X)                                                                                           \
-    X(DeviceGetUuid, cuDeviceGetUuid, (CUuuid *, CUdevice))                                                            \
-    X(DeviceGetUuid_v2, cuDeviceGetUuid_v2, (CUuuid *, CUdevice))                                                      \
-    X(CtxGetId, cuCtxGetId, (CUcontext, unsigned long long *))
+#define CAR_CUDA_OPTIONAL(X)                                                                       \
+    X(DeviceGetUuid, cuDeviceGetUuid, (CUuuid *, CUdevice))                                        \
+    X(DeviceGetUuid_v2, cuDeviceGetUuid_v2, (CUuuid *, CUdevice))                                  \
+    X(CtxGetId, cuCtxGetId, (CUcontext, unsigned long long *) )
 
 #endif /* CAR_CUDA_API_H */

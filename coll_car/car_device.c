@@ -31,16 +31,19 @@ static bool load_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
     for (int a = 0; a < CAR_FILES; ++a) {
         const CUresult result = d->cuda->ModuleLoadData(&d->modules[a], car_images[a].data);
         if (CUDA_SUCCESS != result) {
-            snprintf(reason, CAR_REASON_BYTES,
-                     "the kernels do not load on %s (sm_%d): %s; %s", d->name, d->generation, car_cuda_error(result),
-                     0 == car_images[a].size ? "this build has none, as there was no nvcc: rebuild with a CUDA toolkit"
-                                             : "rebuild with --with-cuda-arch naming this GPU");
+            snprintf(reason, CAR_REASON_BYTES, "the kernels do not load on %s (sm_%d): %s; %s",
+                     d->name, d->generation, car_cuda_error(result),
+                     0 == car_images[a].size
+                         ? "this build has none, as there was no nvcc: rebuild with a CUDA toolkit"
+                         : "rebuild with --with-cuda-arch naming this GPU");
             return false;
         }
         for (int k = 0; k < CAR_KERNELS; ++k) {
             char name[64];
-            snprintf(name, sizeof(name), "car_%s_%s", car_images[a].name, car_kernel_name((car_kernel_t) k));
-            if (failed(d->cuda->ModuleGetFunction(&d->functions[a][k], d->modules[a], name), name, reason)) {
+            snprintf(name, sizeof(name), "car_%s_%s", car_images[a].name,
+                     car_kernel_name((car_kernel_t) k));
+            if (failed(d->cuda->ModuleGetFunction(&d->functions[a][k], d->modules[a], name), name,
+                       reason)) {
                 return false;
             }
         }
@@ -48,10 +51,14 @@ static bool load_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
     return true;
 }
 
-/* The largest block that every kernel takes, and how many such blocks fit the GPU, or this context's share of it. */
+/*
+ * The largest block that every kernel takes, and how many such blocks fit the GPU, or this
+ * context's share of it.
+ */
 static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
 {
-    int threads = CAR_MAX_THREADS, stay_threads = CAR_MAX_THREADS + CAR_LISTENERS * CAR_WARP, fit = 0, least = 0;
+    int threads = CAR_MAX_THREADS, stay_threads = CAR_MAX_THREADS + CAR_LISTENERS * CAR_WARP,
+        fit = 0, least = 0;
 
     for (int pass = 0; pass < 2; ++pass) {
         for (int a = 0; a < CAR_FILES; ++a) {
@@ -60,15 +67,17 @@ static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
                 int most = 0;
                 CUfunction f = d->functions[a][k];
                 if (0 == pass) {
-                    if (failed(d->cuda->FuncGetAttribute(&most, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, f),
+                    if (failed(d->cuda->FuncGetAttribute(
+                                   &most, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, f),
                                "cuFuncGetAttribute", reason)) {
                         return false;
                     }
                     threads = most < threads ? most : threads;
                     stay_threads = CAR_STAY == a && most < stay_threads ? most : stay_threads;
                 } else {
-                    if (failed(d->cuda->OccupancyMaxActiveBlocksPerMultiprocessor(&fit, f, threads, 0),
-                               "cuOccupancyMaxActiveBlocksPerMultiprocessor", reason)) {
+                    if (failed(
+                            d->cuda->OccupancyMaxActiveBlocksPerMultiprocessor(&fit, f, threads, 0),
+                            "cuOccupancyMaxActiveBlocksPerMultiprocessor", reason)) {
                         return false;
                     }
                     least = 0 == least || fit < least ? fit : least;
@@ -86,7 +95,9 @@ static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
     return true;
 }
 
-/* As much of `memory` as there is, halving down to an eighth; exported, so that peers can map it. */
+/*
+ * As much of `memory` as there is, halving down to an eighth; exported, so that peers can map it.
+ */
 static bool allocate_arena(car_device_t *d, size_t memory, char reason[CAR_REASON_BYTES])
 {
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
@@ -121,13 +132,13 @@ static bool allocate_words(car_device_t *d, char reason[CAR_REASON_BYTES])
     d->host_words = words;
     memset(words, 0, CAR_HOST_WORDS * sizeof(car_host_word_t));
     d->host_words_used[CAR_GONE_WORD / 64] |= UINT64_C(1) << CAR_GONE_WORD % 64;
-    return !failed(d->cuda->MemHostGetDevicePointer(&d->host_words_on_device, words, 0), "cuMemHostGetDevicePointer",
-                   reason);
+    return !failed(d->cuda->MemHostGetDevicePointer(&d->host_words_on_device, words, 0),
+                   "cuMemHostGetDevicePointer", reason);
 }
 
 /*
- * The driver says whether contexts here share the GPU through MPS since CUDA 12; before, a control daemon at the place where
- * the driver looks for one is a sign of it.
+ * The driver says whether contexts here share the GPU through MPS since CUDA 12; before, a control
+ * daemon at the place where the driver looks for one is a sign of it.
  */
 static bool has_mps(const car_device_t *d)
 {
@@ -135,14 +146,18 @@ static bool has_mps(const car_device_t *d)
     char control[512];
     int enabled = 0;
 
-    if (CUDA_SUCCESS == d->cuda->DeviceGetAttribute(&enabled, CU_DEVICE_ATTRIBUTE_MPS_ENABLED, d->ordinal)) {
+    if (CUDA_SUCCESS
+        == d->cuda->DeviceGetAttribute(&enabled, CU_DEVICE_ATTRIBUTE_MPS_ENABLED, d->ordinal)) {
         return 0 != enabled;
     }
     snprintf(control, sizeof(control), "%s/control", NULL != folder ? folder : "/tmp/nvidia-mps");
     return 0 == access(control, F_OK);
 }
 
-/* A constant of the driver's: this GPU's kernels see in order what others, such as network cards, have written to its memory. */
+/*
+ * A constant of the driver's: this GPU's kernels see in order what others, such as network cards,
+ * have written to its memory.
+ */
 #define CAR_WRITES_ORDERED_FOR_OWNER 100
 
 /* True, too, where nothing but GPUs and the driver writes there. */
@@ -150,8 +165,10 @@ static bool sees_writes_of_others(const car_device_t *d)
 {
     int possible = 1, ordering = 0;
 
-    (void) d->cuda->DeviceGetAttribute(&possible, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED, d->ordinal);
-    (void) d->cuda->DeviceGetAttribute(&ordering, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING, d->ordinal);
+    (void) d->cuda->DeviceGetAttribute(&possible, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED,
+                                       d->ordinal);
+    (void) d->cuda->DeviceGetAttribute(
+        &ordering, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING, d->ordinal);
     return 0 == possible || ordering >= CAR_WRITES_ORDERED_FOR_OWNER;
 }
 
@@ -161,14 +178,19 @@ static bool identify(car_device_t *d, char reason[CAR_REASON_BYTES])
     const car_cuda_t *cuda = d->cuda;
 
     if (failed(cuda->CtxGetDevice(&d->ordinal), "cuCtxGetDevice", reason)
-        || failed(cuda->DeviceGetName(d->name, sizeof(d->name), d->ordinal), "cuDeviceGetName", reason)
-        || failed(cuda->DeviceGetAttribute(&d->multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, d->ordinal),
+        || failed(cuda->DeviceGetName(d->name, sizeof(d->name), d->ordinal), "cuDeviceGetName",
+                  reason)
+        || failed(cuda->DeviceGetAttribute(&d->multiprocessors,
+                                           CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, d->ordinal),
                   "cuDeviceGetAttribute", reason)
-        || failed(cuda->DeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, d->ordinal),
+        || failed(cuda->DeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+                                           d->ordinal),
                   "cuDeviceGetAttribute", reason)
-        || failed(cuda->DeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, d->ordinal),
+        || failed(cuda->DeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+                                           d->ordinal),
                   "cuDeviceGetAttribute", reason)
-        || failed(cuda->CtxGetStreamPriorityRange(&least, &d->priority), "cuCtxGetStreamPriorityRange", reason)) {
+        || failed(cuda->CtxGetStreamPriorityRange(&least, &d->priority),
+                  "cuCtxGetStreamPriorityRange", reason)) {
         return false;
     }
     d->generation = 10 * major + minor;
@@ -198,7 +220,8 @@ static void release(car_device_t *d)
     free(d);
 }
 
-car_device_t *car_device_get(const car_cuda_t *cuda, CUcontext context, size_t memory, char reason[CAR_REASON_BYTES])
+car_device_t *car_device_get(const car_cuda_t *cuda, CUcontext context, size_t memory,
+                             char reason[CAR_REASON_BYTES])
 {
     car_cuda_guard_t guard;
     car_device_t *d;
@@ -207,7 +230,10 @@ car_device_t *car_device_get(const car_cuda_t *cuda, CUcontext context, size_t m
     if (NULL != cuda->CtxGetId) {
         (void) cuda->CtxGetId(context, &id);
     }
-    /* What was held in a context that has been reset is gone with it; its entry stays, and matches nothing any more. */
+    /*
+     * What was held in a context that has been reset is gone with it; its entry stays, and matches
+     * nothing any more.
+     */
     for (d = devices; NULL != d; d = d->next) {
         if (d->context == context && d->context_id == id) {
             return d;
@@ -242,10 +268,13 @@ bool car_device_lost(const car_device_t *device)
     unsigned long long id = 0;
 
     return NULL != device->cuda->CtxGetId
-           && (CUDA_SUCCESS != device->cuda->CtxGetId(device->context, &id) || device->context_id != id);
+           && (CUDA_SUCCESS != device->cuda->CtxGetId(device->context, &id)
+               || device->context_id != id);
 }
 
-/* The primary context of a device that the process uses already; coll/car makes none come to life. */
+/*
+ * The primary context of a device that the process uses already; coll/car makes none come to life.
+ */
 static bool primary_context(const car_cuda_t *cuda, CUdevice ordinal, CUcontext *context)
 {
     unsigned int flags;
@@ -270,8 +299,10 @@ bool car_device_find_context(const car_cuda_t *cuda, CUdeviceptr address, CUcont
         CUdevice on = -1;
         /* Memory from pools and from cuMemCreate belongs to no context, only to a device. */
         (void) cuda->PointerGetAttribute(context, CU_POINTER_ATTRIBUTE_CONTEXT, address);
-        if (NULL == *context && CUDA_SUCCESS == cuda->PointerGetAttribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
-                                                                          address)) {
+        if (NULL == *context
+            && CUDA_SUCCESS
+                   == cuda->PointerGetAttribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
+                                                address)) {
             if (CUDA_SUCCESS == cuda->CtxGetCurrent(context) && NULL != *context
                 && (CUDA_SUCCESS != cuda->CtxGetDevice(&on) || on != ordinal)) {
                 *context = NULL;
@@ -297,7 +328,8 @@ bool car_device_find_context(const car_cuda_t *cuda, CUdeviceptr address, CUcont
     if (1 != active) {
         snprintf(reason, CAR_REASON_BYTES,
                  0 == active ? "this rank has no CUDA context"
-                             : "this rank passed host memory, has no current context and uses several GPUs: make one "
+                             : "this rank passed host memory, has no current context and uses "
+                               "several GPUs: make one "
                                "current (cudaSetDevice) before the first MPI_Allreduce");
         return false;
     }
@@ -321,7 +353,8 @@ void car_device_give_word(car_device_t *device, int word)
     device->host_words_used[word / 64] &= ~(UINT64_C(1) << word % 64);
 }
 
-CUresult car_device_map(car_device_t *device, const car_id_t *id, const CUipcMemHandle *handle, CUdeviceptr *address)
+CUresult car_device_map(car_device_t *device, const car_id_t *id, const CUipcMemHandle *handle,
+                        CUdeviceptr *address)
 {
     for (car_peer_arena_t *p = device->peers; NULL != p; p = p->next) {
         if (0 == memcmp(&p->id, id, sizeof(*id))) {
@@ -337,7 +370,8 @@ CUresult car_device_map(car_device_t *device, const car_id_t *id, const CUipcMem
     car_cuda_guard_t guard;
     CUresult result = car_cuda_enter(device->cuda, device->context, &guard);
     if (CUDA_SUCCESS == result) {
-        result = device->cuda->IpcOpenMemHandle(&p->address, *handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
+        result = device->cuda->IpcOpenMemHandle(&p->address, *handle,
+                                                CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
         car_cuda_leave(device->cuda, &guard);
     }
     if (CUDA_SUCCESS != result) {

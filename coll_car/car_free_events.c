@@ -18,11 +18,12 @@ typedef struct car_watched {
 
 static car_watched_t *_Atomic watches;
 
-/* --- events: from anywhere, so nothing is waited for --------------------------------------------------------------- */
+/* --- events: from anywhere, so nothing is waited for ------------------------------------------ */
 
 /*
- * Ranges that are about to be freed, until somebody has the lock: no more are under way than threads that free. One that finds no
- * place is forgotten, and the records of a later call tell of it.
+ * Ranges that are about to be freed, until somebody has the lock: no more are under way than
+ * threads that free. One that finds no place is forgotten, and the records of a later call tell of
+ * it.
  */
 #define RANGES 64
 
@@ -45,7 +46,10 @@ static void put_range(uint64_t from, uint64_t end)
     }
 }
 
-/* Under the lock: all communicators of the device are told of what this process had told its peers of, and is in the range. */
+/*
+ * Under the lock: all communicators of the device are told of what this process had told its peers
+ * of, and is in the range.
+ */
 static void tell(car_device_t *device, uint64_t from, uint64_t end)
 {
     for (uint64_t id; 0 != (id = car_registry_forget_range(device, from, end));) {
@@ -72,8 +76,8 @@ static void take_ranges(void)
 }
 
 /*
- * Who has put a range and does not get the lock leaves it to whoever has that, who looks here after giving it back. The fence is the
- * same on both sides: one of the two sees what the other has done.
+ * Who has put a range and does not get the lock leaves it to whoever has that, who looks here after
+ * giving it back. The fence is the same on both sides: one of the two sees what the other has done.
  */
 static void settle(void)
 {
@@ -97,7 +101,10 @@ static void freed(int type, const car_ucm_freed_t *event, void *arg)
     }
 }
 
-/* Once for the process: hooks cannot be taken out safely, so what could not be had is not tried again. */
+/*
+ * Once for the process: hooks cannot be taken out safely, so what could not be had is not tried
+ * again.
+ */
 static bool start(const char *library)
 {
     static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
@@ -116,7 +123,7 @@ static bool start(const char *library)
     return answer;
 }
 
-/* --- who is told ---------------------------------------------------------------------------------------------------- */
+/* --- who is told ------------------------------------------------------------------------------ */
 
 bool car_free_events_watch(car_comm_t *comm, car_lane_t *queue, car_lane_t *calls)
 {
@@ -176,7 +183,8 @@ static void hear(car_watched_t *w)
         return;
     }
     w->bell = bell;
-    if (car_device_lost(device) || CUDA_SUCCESS != car_cuda_enter(device->cuda, device->context, &guard)) {
+    if (car_device_lost(device)
+        || CUDA_SUCCESS != car_cuda_enter(device->cuda, device->context, &guard)) {
         return;
     }
     for (int r = 0; r < w->comm->size; ++r) {

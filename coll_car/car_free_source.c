@@ -11,10 +11,11 @@
 #include <string.h>
 
 /*
- * One that is in the process already, as MPI's own UCX, is the one whose hooks are in place: a second would hook what the first has
- * hooked. It is libucs that is opened: libucm needs it and does not say so, and finds it as it comes along. All symbols are looked up
- * now, as one that is missing would end the process later. The references that dlopen counts are kept: the hooks must not outlive
- * the library.
+ * One that is in the process already, as MPI's own UCX, is the one whose hooks are in place: a
+ * second would hook what the first has hooked. It is libucs that is opened: libucm needs it and
+ * does not say so, and finds it as it comes along. All symbols are looked up now, as one that is
+ * missing would end the process later. The references that dlopen counts are kept: the hooks must
+ * not outlive the library.
  */
 static void *open_ucx(const char *library)
 {
@@ -25,8 +26,8 @@ static void *open_ucx(const char *library)
 }
 
 /*
- * The hooks on CUDA are a module beside libucm, which the rest of UCX loads, and so do we where nobody uses UCX. It registers
- * itself with that, so it comes before the handler.
+ * The hooks on CUDA are a module beside libucm, which the rest of UCX loads, and so do we where
+ * nobody uses UCX. It registers itself with that, so it comes before the handler.
  */
 static bool open_cuda_hooks(const void *symbol)
 {
@@ -38,7 +39,8 @@ static bool open_cuda_hooks(const void *symbol)
     }
     const char *slash = strrchr(where.dli_fname, '/');
     const int folder = NULL == slash ? 0 : (int) (slash + 1 - where.dli_fname);
-    const int length = snprintf(path, sizeof(path), "%.*sucx/libucm_cuda.so.0", folder, where.dli_fname);
+    const int length =
+        snprintf(path, sizeof(path), "%.*sucx/libucm_cuda.so.0", folder, where.dli_fname);
     return length > 0 && (size_t) length < sizeof(path) && NULL != dlopen(path, RTLD_NOW);
 }
 

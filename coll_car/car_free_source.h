@@ -9,8 +9,9 @@
 #include "car_ucm_api.h"
 
 /*
- * Has `callback` called whenever device memory is about to be freed, by any thread, from within whatever the process is doing: it
- * must not allocate, wait or call the driver. `library`: libucs, which brings UCM along, by name or path. False without UCM or its part for CUDA.
+ * Has `callback` called whenever device memory is about to be freed, by any thread, from within
+ * whatever the process is doing: it must not allocate, wait or call the driver. `library`: libucs,
+ * which brings UCM along, by name or path. False without UCM or its part for CUDA.
  */
 bool car_free_source_open(const char *library, car_ucm_callback_t callback);
 

@@ -12,24 +12,31 @@ typedef struct {
 } car_growth_t;
 
 /*
- * Three eighths of the arena are for pieces that have grown, the rest for those that begin: with the default of 64 MB, 106
- * of them. Of what others leave of the three eighths a communicator gets two thirds, so something is left for the next.
+ * Three eighths of the arena are for pieces that have grown, the rest for those that begin: with
+ * the default of 64 MB, 106 of them. Of what others leave of the three eighths a communicator gets
+ * two thirds, so something is left for the next.
  */
 size_t car_grow_offered(const car_comm_t *comm, size_t present, size_t wanted)
 {
     const car_arena_t *arena = &comm->device->arena;
     const size_t own = CAR_NO_PIECE == present ? 0 : car_arena_bytes_at(arena, present);
     const size_t grown = own > CAR_PIECE_MIN ? own : 0;
-    const size_t others = car_arena_used_above(arena, CAR_PIECE_MIN) - grown, most = arena->bytes / 8 * 3;
+    const size_t others = car_arena_used_above(arena, CAR_PIECE_MIN) - grown,
+                 most = arena->bytes / 8 * 3;
     const size_t share = others < most ? (most - others) / 3 * 2 : 0;
 
     return share < wanted ? share / CAR_PIECE_MIN * CAR_PIECE_MIN : wanted;
 }
 
-/* The piece is smaller than the calls would like: after a while, and then after twice that, it is tried again. */
+/*
+ * The piece is smaller than the calls would like: after a while, and then after twice that, it is
+ * tried again.
+ */
 static void try_later(car_comm_t *comm)
 {
-    comm->grow_pause = 0 == comm->grow_pause ? 64 : comm->grow_pause < 4096 ? 2 * comm->grow_pause : 4096;
+    comm->grow_pause = 0 == comm->grow_pause     ? 64
+                       : comm->grow_pause < 4096 ? 2 * comm->grow_pause
+                                                 : 4096;
     comm->grow_wait = comm->grow_pause;
 }
 
@@ -43,12 +50,16 @@ static uint64_t least_bytes(const car_growth_t *all, int size)
     return least;
 }
 
-/* Whether all have taken what they were to take; false, with a broken communicator, where that cannot be. */
+/*
+ * Whether all have taken what they were to take; false, with a broken communicator, where that
+ * cannot be.
+ */
 static bool sane(car_comm_t *comm, const car_growth_t *all, uint64_t bytes)
 {
     for (int r = 0; r < comm->size; ++r) {
-        const char *wrong = bytes != all[r].bytes ? "a piece of another size"
-                                                  : car_check_piece(all[r].offset, bytes, comm->peer[r].arena_bytes);
+        const char *wrong = bytes != all[r].bytes
+                                ? "a piece of another size"
+                                : car_check_piece(all[r].offset, bytes, comm->peer[r].arena_bytes);
         if (NULL != wrong) {
             return car_control_damaged(comm->control, r, wrong);
         }
@@ -84,7 +95,8 @@ static void keep(car_comm_t *comm, size_t offset)
 /* Brings one step to all ranks; false if the communicator has broken meanwhile. */
 static bool together(car_comm_t *comm, const car_growth_t *mine, car_growth_t *all)
 {
-    return car_watch_exchange(comm->control, mine, sizeof(*mine), all, comm->progress, "a larger piece of device memory");
+    return car_watch_exchange(comm->control, mine, sizeof(*mine), all, comm->progress,
+                              "a larger piece of device memory");
 }
 
 bool car_comm_grow(car_comm_t *comm, size_t bytes)

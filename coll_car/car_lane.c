@@ -13,7 +13,8 @@
 #define CAR_LOOK_POLLS 64
 #define CAR_LOOK_NS 1000000
 
-void car_lane_init(car_lane_t *lane, int index, bool records, car_control_t *control, int rank, int size, car_comm_t *comm)
+void car_lane_init(car_lane_t *lane, int index, bool records, car_control_t *control, int rank,
+                   int size, car_comm_t *comm)
 {
     memset(lane, 0, sizeof(*lane));
     lane->index = index;
@@ -30,7 +31,8 @@ void car_lane_init(car_lane_t *lane, int index, bool records, car_control_t *con
 void car_lane_use_home(car_lane_t *lane)
 {
     for (int r = 0; r < lane->size; ++r) {
-        lane->staging[r] = lane->comm->home[r] + lane->comm->queue_offset + CAR_LANES * sizeof(uint32_t);
+        lane->staging[r] =
+            lane->comm->home[r] + lane->comm->queue_offset + CAR_LANES * sizeof(uint32_t);
     }
     lane->slot_bytes = lane->comm->queue_slot;
     lane->shares = false;
@@ -80,7 +82,7 @@ void car_lane_enter(car_lane_t *lane, car_call_t *op)
     }
 }
 
-/* --- the driver ----------------------------------------------------------------------------------------------------- */
+/* --- the driver ------------------------------------------------------------------------------- */
 
 bool car_lane_broken(car_lane_t *lane, const char *what, CUresult result)
 {
@@ -99,7 +101,8 @@ static CUresult make_stream(car_lane_t *lane)
     lane->word = car_device_take_word(device);
     car_devices_unlock();
     return lane->word < 0 ? CUDA_ERROR_OUT_OF_MEMORY
-                          : device->cuda->StreamCreateWithPriority(&lane->stream, CU_STREAM_NON_BLOCKING, device->priority);
+                          : device->cuda->StreamCreateWithPriority(
+                              &lane->stream, CU_STREAM_NON_BLOCKING, device->priority);
 }
 
 bool car_lane_driver(car_lane_t *lane)
@@ -109,7 +112,8 @@ bool car_lane_driver(car_lane_t *lane)
 
     if (!lane->inside) {
         if (car_device_lost(comm->device)) {
-            return car_lane_broken(lane, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+            return car_lane_broken(lane, "the CUDA context was destroyed or reset",
+                                   CUDA_ERROR_CONTEXT_IS_DESTROYED);
         }
         result = car_cuda_enter(comm->device->cuda, comm->device->context, &lane->guard);
         if (CUDA_SUCCESS != result) {
@@ -161,7 +165,7 @@ bool car_lane_reached(const car_lane_t *lane, uint32_t ticket)
     return true;
 }
 
-/* --- ends ------------------------------------------------------------------------------------------------------------ */
+/* --- ends ------------------------------------------------------------------------------------- */
 
 static void release_mappings(car_call_t *op)
 {
@@ -202,7 +206,8 @@ void car_lane_remove_first(car_lane_t *lane)
 
 static bool drained(car_lane_t *lane)
 {
-    return NULL == lane->stream || car_device_lost(lane->comm->device) || car_lane_reached(lane, lane->ticket)
+    return NULL == lane->stream || car_device_lost(lane->comm->device)
+           || car_lane_reached(lane, lane->ticket)
            || car_comm_drained(lane->comm, lane->stream, &lane->draining_ns);
 }
 
@@ -233,14 +238,15 @@ static void watch(car_lane_t *lane)
 }
 
 /*
- * The application may have reset the device since the last poll: then the word that the kernels of calls under way tell their end
- * in is gone. (In a blocking call it has not.)
+ * The application may have reset the device since the last poll: then the word that the kernels of
+ * calls under way tell their end in is gone. (In a blocking call it has not.)
  */
 static void look_for_device(car_lane_t *lane)
 {
     if (CAR_LANE_CALL != lane->index && NULL != lane->first && NULL != lane->stream && !lane->broken
         && car_device_lost(lane->comm->device)) {
-        (void) car_lane_broken(lane, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+        (void) car_lane_broken(lane, "the CUDA context was destroyed or reset",
+                               CUDA_ERROR_CONTEXT_IS_DESTROYED);
     }
 }
 

@@ -1,5 +1,6 @@
 /*
- * What the files of a lane have of each other: car_lane.c moves it, car_agree.c decides on calls, car_step.c does their steps.
+ * What the files of a lane have of each other: car_lane.c moves it, car_agree.c decides on calls,
+ * car_step.c does their steps.
  */
 #ifndef CAR_LANE_PARTS_H
 #define CAR_LANE_PARTS_H
@@ -16,7 +17,10 @@ uint32_t car_lane_step_missing(const car_lane_t *lane, const char **phase);
 /* At the lane's end: what it has kept mapped may go. */
 void car_lane_forget_sets(car_lane_t *lane, bool alive);
 
-/* Under the lock of car_pending.h: rank r is freeing that allocation, so what holds mappings for its sake need not any more. */
+/*
+ * Under the lock of car_pending.h: rank r is freeing that allocation, so what holds mappings for
+ * its sake need not any more.
+ */
 void car_lane_let_go(car_lane_t *lane, int r, uint64_t id);
 
 /* Takes steps of decided calls on. True if anything moved. */
@@ -35,13 +39,17 @@ bool car_lane_reached(const car_lane_t *lane, uint32_t ticket);
 /* Breaks the communicator: something has failed here. Returns false. */
 bool car_lane_broken(car_lane_t *lane, const char *what, CUresult result);
 
-/* Makes the device's context current, until car_lane_leave, and the lane's stream exist. False: broken. */
+/*
+ * Makes the device's context current, until car_lane_leave, and the lane's stream exist. False:
+ * broken.
+ */
 bool car_lane_driver(car_lane_t *lane);
 void car_lane_leave(car_lane_t *lane);
 
 /*
- * Peers read and write a call's buffers as soon as they know of them: what the application has copied there must be complete
- * by then, not only ordered before kernels of ours. False: that could not be waited for.
+ * Peers read and write a call's buffers as soon as they know of them: what the application has
+ * copied there must be complete by then, not only ordered before kernels of ours. False: that could
+ * not be waited for.
  */
 bool car_lane_settle_for_peers(const car_lane_t *lane, car_call_t *op);
 

@@ -5,7 +5,8 @@
 #include "car_clock.h"
 #include "car_kernel_args.h"
 
-static CUresult make_graph(const car_cuda_t *cuda, car_graph_t *g, const CUDA_KERNEL_NODE_PARAMS *node, CUstream stream)
+static CUresult make_graph(const car_cuda_t *cuda, car_graph_t *g,
+                           const CUDA_KERNEL_NODE_PARAMS *node, CUstream stream)
 {
     CUresult result = cuda->GraphCreate(&g->graph, 0);
     if (CUDA_SUCCESS == result) {
@@ -23,14 +24,19 @@ static CUresult make_graph(const car_cuda_t *cuda, car_graph_t *g, const CUDA_KE
     return result;
 }
 
-/* A graph of one node costs less to launch than a kernel: 5.6 for 7.3 us on two H100 (reference measurements). */
-CUresult car_launch(const car_cuda_t *cuda, car_launch_how_t how, car_graph_t *graph, CUfunction function, uint32_t blocks,
-                    uint32_t threads, CUstream stream, void *argument)
+/*
+ * A graph of one node costs less to launch than a kernel: 5.6 for 7.3 us on two H100 (reference
+ * measurements).
+ */
+CUresult car_launch(const car_cuda_t *cuda, car_launch_how_t how, car_graph_t *graph,
+                    CUfunction function, uint32_t blocks, uint32_t threads, CUstream stream,
+                    void *argument)
 {
     void *parameters[] = {argument};
 
     if (CAR_LAUNCH_PLAIN == how) {
-        return cuda->LaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, stream, parameters, NULL);
+        return cuda->LaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, stream, parameters,
+                                  NULL);
     }
     const CUDA_KERNEL_NODE_PARAMS node = {.func = function,
                                           .gridDimX = blocks,
@@ -40,8 +46,9 @@ CUresult car_launch(const car_cuda_t *cuda, car_launch_how_t how, car_graph_t *g
                                           .blockDimY = 1,
                                           .blockDimZ = 1,
                                           .kernelParams = parameters};
-    CUresult result = NULL == graph->exec ? make_graph(cuda, graph, &node, stream)
-                                          : cuda->GraphExecKernelNodeSetParams(graph->exec, graph->node, &node);
+    CUresult result = NULL == graph->exec
+                          ? make_graph(cuda, graph, &node, stream)
+                          : cuda->GraphExecKernelNodeSetParams(graph->exec, graph->node, &node);
     return CUDA_SUCCESS == result ? cuda->GraphLaunch(graph->exec, stream) : result;
 }
 
@@ -56,31 +63,43 @@ void car_graph_destroy(const car_cuda_t *cuda, car_graph_t *graph)
     *graph = (car_graph_t){0};
 }
 
-/* --- which way is quicker --------------------------------------------------------------------------------------------- */
+/* --- which way is quicker --------------------------------------------------------------------- */
 
-/* So many launches of each way are timed, an odd number; the first of each, which makes the graph and loads the kernel, is not. */
+/*
+ * So many launches of each way are timed, an odd number; the first of each, which makes the graph
+ * and loads the kernel, is not.
+ */
 #define CAR_TRIES 9
 
-/* A launch that is not heard of in time is no measure of launching: others use the GPU. Loading takes longer. */
+/*
+ * A launch that is not heard of in time is no measure of launching: others use the GPU. Loading
+ * takes longer.
+ */
 #define CAR_TRY_NS 1000000
 #define CAR_LOAD_NS 20000000
 
 /* Plain launches have to be quicker by one part in so many. */
 #define CAR_PLAIN_GAIN 10
 
-/* Nanoseconds until the host has heard of the end; 0 where the launch fails, and *ended false where it is not heard of in time. */
-static uint64_t try_once(car_device_t *device, car_launch_how_t how, car_graph_t *graph, CUstream stream, int word,
-                         uint32_t ticket, uint64_t patience, bool *ended)
+/*
+ * Nanoseconds until the host has heard of the end; 0 where the launch fails, and *ended false where
+ * it is not heard of in time.
+ */
+static uint64_t try_once(car_device_t *device, car_launch_how_t how, car_graph_t *graph,
+                         CUstream stream, int word, uint32_t ticket, uint64_t patience, bool *ended)
 {
     const car_host_word_t *line = &device->host_words[word];
     const uint64_t start = car_now();
     uint64_t now;
     uint32_t left;
-    car_fold_args_t nothing = {.done = (uint64_t *) (uintptr_t) (device->host_words_on_device + (size_t) word * sizeof(*line)),
+    car_fold_args_t nothing = {.done = (uint64_t *) (uintptr_t) (device->host_words_on_device
+                                                                 + (size_t) word * sizeof(*line)),
                                .ticket = ticket,
                                .sources = 1};
 
-    if (CUDA_SUCCESS != car_launch(device->cuda, how, graph, device->functions[CAR_FOLD][0], 1, 32, stream, &nothing)) {
+    if (CUDA_SUCCESS
+        != car_launch(device->cuda, how, graph, device->functions[CAR_FOLD][0], 1, 32, stream,
+                      &nothing)) {
         return 0;
     }
     do {
@@ -108,7 +127,8 @@ car_launch_how_t car_launch_choose(car_device_t *device, CUstream stream, int wo
     for (int i = -1; i < CAR_TRIES && *ended; ++i) {
         for (int how = 0; how < WAYS && *ended; ++how) {
             const uint64_t patience = i < 0 ? CAR_LOAD_NS : CAR_TRY_NS;
-            const uint64_t time = works[how] ? try_once(device, (car_launch_how_t) how, &graph, stream, word, ++ticket, patience, ended)
+            const uint64_t time = works[how] ? try_once(device, (car_launch_how_t) how, &graph,
+                                                        stream, word, ++ticket, patience, ended)
                                              : 0;
             works[how] = works[how] && 0 != time;
             if (i >= 0) {
@@ -120,11 +140,13 @@ car_launch_how_t car_launch_choose(car_device_t *device, CUstream stream, int wo
         car_graph_destroy(device->cuda, &graph); /* else the driver may still need it */
     }
     if (!works[CAR_LAUNCH_GRAPH] || !works[CAR_LAUNCH_PLAIN] || !*ended) {
-        return works[CAR_LAUNCH_PLAIN] && !works[CAR_LAUNCH_GRAPH] ? CAR_LAUNCH_PLAIN : CAR_LAUNCH_GRAPH;
+        return works[CAR_LAUNCH_PLAIN] && !works[CAR_LAUNCH_GRAPH] ? CAR_LAUNCH_PLAIN
+                                                                   : CAR_LAUNCH_GRAPH;
     }
     for (int how = 0; how < WAYS; ++how) {
         qsort(times[how], CAR_TRIES, sizeof(times[how][0]), by_size);
     }
-    const uint64_t by_graph = times[CAR_LAUNCH_GRAPH][CAR_TRIES / 2], plain = times[CAR_LAUNCH_PLAIN][CAR_TRIES / 2];
+    const uint64_t by_graph = times[CAR_LAUNCH_GRAPH][CAR_TRIES / 2],
+                   plain = times[CAR_LAUNCH_PLAIN][CAR_TRIES / 2];
     return plain + plain / CAR_PLAIN_GAIN < by_graph ? CAR_LAUNCH_PLAIN : CAR_LAUNCH_GRAPH;
 }

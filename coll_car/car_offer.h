@@ -28,7 +28,8 @@ typedef struct {
     int algorithm;
     int two_shot_push_max;
     int generation; /* compute capability of this rank's GPU, 10 x major + minor */
-    car_thresholds_t thresholds[CAR_SHARINGS]; /* for both: who shares a GPU is known when all offers are */
+    /* for both: who shares a GPU is known when all offers are */
+    car_thresholds_t thresholds[CAR_SHARINGS];
     uint32_t blocks_wanted, threads_wanted, first_epoch;
     int side_by_side; /* kernels of processes that share this rank's GPU run at the same time */
     int two_phase;

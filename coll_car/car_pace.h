@@ -1,13 +1,15 @@
 /*
- * Whether small calls follow each other so quickly that a kernel which stays for the next one is worth it, and whether
- * that has worked out. One rank's own business: pure bookkeeping on times that the caller brings, no driver, no peers.
+ * Whether small calls follow each other so quickly that a kernel which stays for the next one is
+ * worth it, and whether that has worked out. One rank's own business: pure bookkeeping on times
+ * that the caller brings, no driver, no peers.
  *
- * What is compared is the time from the return of one small call to the return of the next, with a kernel that stayed
- * when it began and without. So all that the program does or waits for between its calls counts, whatever the reason.
+ * What is compared is the time from the return of one small call to the return of the next, with a
+ * kernel that stayed when it began and without. So all that the program does or waits for between
+ * its calls counts, whatever the reason.
  *
- * A call is no quicker than its slowest rank, so a stay pays only where all ranks have one. Nobody tells the others,
- * but all pauses end at a call whose number is a multiple of a power of two, whenever they began: ranks whose last
- * tries did not meet double their pauses until they do.
+ * A call is no quicker than its slowest rank, so a stay pays only where all ranks have one. Nobody
+ * tells the others, but all pauses end at a call whose number is a multiple of a power of two,
+ * whenever they began: ranks whose last tries did not meet double their pauses until they do.
  */
 #ifndef CAR_PACE_H
 #define CAR_PACE_H
@@ -36,7 +38,10 @@ typedef struct {
     bool doubt;      /* it did not pay, when last looked at */
 } car_pace_t;
 
-/* So many calls in a row that are late are a program that calls seldom, not one that hesitates: no stay, no periods. */
+/*
+ * So many calls in a row that are late are a program that calls seldom, not one that hesitates: no
+ * stay, no periods.
+ */
 #define CAR_PACE_LATE 2
 
 /* A longer period counts as one of so many times the stay, so that rare ones do not decide. */
@@ -61,13 +66,16 @@ typedef struct {
 #define CAR_PACE_FRESH 4096
 
 /*
- * A stay that has served fewer calls was short. Each that was not pays for one that is, and so many are forgiven where
- * stays pay: some calls may come late.
+ * A stay that has served fewer calls was short. Each that was not pays for one that is, and so many
+ * are forgiven where stays pay: some calls may come late.
  */
 #define CAR_PACE_FEW 4
 #define CAR_PACE_CREDIT 3
 
-/* In which a try that has to wait for the whole stay, 30 us, costs about 1 % of calls that take 10; half of that with each more. */
+/*
+ * In which a try that has to wait for the whole stay, 30 us, costs about 1 % of calls that take 10;
+ * half of that with each more.
+ */
 #define CAR_PACE_PAUSE_LEAST 256
 #define CAR_PACE_PAUSE_MOST 65536
 
@@ -125,7 +133,10 @@ static inline void car_pace_pause(car_pace_t *p)
     car_pace_launch_until(p, (p->number / p->pause + 1) * p->pause);
 }
 
-/* The kernel has gone, or been sent away. In a pause that is its consequence, and says nothing more. */
+/*
+ * The kernel has gone, or been sent away. In a pause that is its consequence, and says nothing
+ * more.
+ */
 static inline void car_pace_gone(car_pace_t *p)
 {
     if (car_pace_pauses(p)) {
@@ -156,7 +167,10 @@ static inline void car_pace_charge(car_pace_t *p, uint64_t period)
     }
 }
 
-/* Enough periods with: false if the second time in a row they are not shorter, as once may be one long period. */
+/*
+ * Enough periods with: false if the second time in a row they are not shorter, as once may be one
+ * long period.
+ */
 static inline bool car_pace_pays(car_pace_t *p)
 {
     const uint64_t with = p->with.sum * p->without.count, without = p->without.sum * p->with.count;
@@ -175,8 +189,8 @@ static inline bool car_pace_pays(car_pace_t *p)
 }
 
 /*
- * The call returns at `now`, and a kernel stays, or none. False: it is to be sent away, as it does not pay, or to see
- * whether it still does.
+ * The call returns at `now`, and a kernel stays, or none. False: it is to be sent away, as it does
+ * not pay, or to see whether it still does.
  */
 static inline bool car_pace_end(car_pace_t *p, uint64_t now, bool stays, uint64_t stay_ns)
 {

@@ -1,6 +1,7 @@
 /*
- * Pieces whose communicator this rank has freed: they stay taken until all its ranks have (docs/protocol.md, "Freeing").
- * And the one lock over the devices of this process with all that hangs on them: set-up and tear-down are rare.
+ * Pieces whose communicator this rank has freed: they stay taken until all its ranks have
+ * (docs/protocol.md, "Freeing"). And the one lock over the devices of this process with all that
+ * hangs on them: set-up and tear-down are rare.
  */
 #ifndef CAR_PENDING_H
 #define CAR_PENDING_H
@@ -16,14 +17,18 @@
 void car_devices_lock(void);
 void car_devices_unlock(void);
 
-/* For events that may come from within anything, the lock held included: they never wait, and what they leave is looked at by who unlocks. */
+/*
+ * For events that may come from within anything, the lock held included: they never wait, and what
+ * they leave is looked at by who unlocks.
+ */
 bool car_devices_trylock(void);
 void car_devices_unlock_only(void);
 void car_devices_after_unlock(void (*look)(void));
 
 /*
- * Under the lock: pieces of the device's arena, by their offsets; CAR_NO_PIECE and what stands twice count once or not at all.
- * The control segment goes along. False, and nothing has happened, without memory for the entry.
+ * Under the lock: pieces of the device's arena, by their offsets; CAR_NO_PIECE and what stands
+ * twice count once or not at all. The control segment goes along. False, and nothing has happened,
+ * without memory for the entry.
  */
 #define CAR_NO_PIECE SIZE_MAX
 bool car_pending_add(car_device_t *device, const size_t *pieces, int count, car_control_t *control);

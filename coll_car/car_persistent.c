@@ -1,6 +1,6 @@
 /*
- * Persistent requests: how all ranks agree on a way to do one, what it takes, and its end. Those by kernels run in
- * car_persistent_kernels.c, the others in a lane.
+ * Persistent requests: how all ranks agree on a way to do one, what it takes, and its end. Those by
+ * kernels run in car_persistent_kernels.c, the others in a lane.
  */
 #include "car_persistent_parts.h"
 
@@ -15,7 +15,7 @@
 #define CAR_STAGING_LEAST ((size_t) 4 * 4096)
 #define CAR_STAGING_MOST ((size_t) 4 << 20)
 
-/* --- what the ranks tell each other ---------------------------------------------------------------------------------- */
+/* --- what the ranks tell each other ----------------------------------------------------------- */
 
 typedef struct {
     uint64_t free_lanes[CAR_LANES / 64];
@@ -31,7 +31,10 @@ _Static_assert(sizeof(offer_t) <= CAR_RECORD_BYTES, "an offer fits a record");
 static bool lane_free(const car_comm_t *comm, int index)
 {
     for (int r = 0; r < comm->size; ++r) {
-        if (0 != atomic_load_explicit(&car_control_lane(comm->control, index, r)->used, memory_order_acquire) % 2) {
+        if (0
+            != atomic_load_explicit(&car_control_lane(comm->control, index, r)->used,
+                                    memory_order_acquire)
+                   % 2) {
             return false;
         }
     }
@@ -39,8 +42,8 @@ static bool lane_free(const car_comm_t *comm, int index)
 }
 
 /*
- * Pieces of requests that all ranks have freed go back; under the lock. A lane that is offered for the next request is one
- * of `free_lanes`, so what was retired under its number has gone by then.
+ * Pieces of requests that all ranks have freed go back; under the lock. A lane that is offered for
+ * the next request is one of `free_lanes`, so what was retired under its number has gone by then.
  */
 static void reclaim(car_comm_t *comm, const uint64_t *free_lanes)
 {
@@ -60,7 +63,7 @@ static size_t bytes_of(const car_persistent_t *p)
     return p->call.count * p->call.reduction.element;
 }
 
-/* --- by a lane ------------------------------------------------------------------------------------------------------- */
+/* --- by a lane -------------------------------------------------------------------------------- */
 
 static bool map_buffers(car_persistent_t *p, const offer_t *offers)
 {
@@ -73,7 +76,8 @@ static bool map_buffers(car_persistent_t *p, const offer_t *offers)
         CUdeviceptr *address[2] = {&p->call.source[r], &p->call.dest[r]};
         for (int i = 0; i < 2 && mapped; ++i) {
             if (r == comm->rank) {
-                *address[i] = (CUdeviceptr) (uintptr_t) (0 == i ? p->call.input : p->call.output).address;
+                *address[i] =
+                    (CUdeviceptr) (uintptr_t) (0 == i ? p->call.input : p->call.output).address;
                 continue;
             }
             car_import_t **held = &p->call.held[2 * r + i];
@@ -119,7 +123,7 @@ static void finish_lane(car_persistent_t *p, uint64_t room, const car_persistent
     }
 }
 
-/* --- making one ------------------------------------------------------------------------------------------------------ */
+/* --- making one ------------------------------------------------------------------------------- */
 
 static void make_offer(car_persistent_t *p, offer_t *offer)
 {
@@ -130,7 +134,9 @@ static void make_offer(car_persistent_t *p, offer_t *offer)
     memset(offer, 0, sizeof(*offer));
     offer->usable = car_comm_usable(comm, &call->input, call->reduction.alignment)
                     && car_comm_usable(comm, &call->output, call->reduction.alignment);
-    staging = staging < CAR_STAGING_LEAST ? CAR_STAGING_LEAST : staging > CAR_STAGING_MOST ? CAR_STAGING_MOST : staging;
+    staging = staging < CAR_STAGING_LEAST  ? CAR_STAGING_LEAST
+              : staging > CAR_STAGING_MOST ? CAR_STAGING_MOST
+                                           : staging;
     for (int i = CAR_LANES_WITH_RECORDS; i < CAR_LANES; ++i) {
         offer->free_lanes[i / 64] |= (uint64_t) lane_free(comm, i) << i % 64;
     }
@@ -203,7 +209,8 @@ static car_persistent_how_t first_way(const car_persistent_t *p, const agreed_t 
 {
     const car_comm_t *comm = p->comm;
     const bool kernels = a->usable && !comm->takes_turns;
-    const car_plan_t plan = car_plan_make(&comm->limits, p->call.count, p->call.reduction.element, p->call.reduction.unit);
+    const car_plan_t plan = car_plan_make(&comm->limits, p->call.count, p->call.reduction.element,
+                                          p->call.reduction.unit);
 
     if (a->index < 0) {
         return BY_NONE;
@@ -213,7 +220,9 @@ static car_persistent_how_t first_way(const car_persistent_t *p, const agreed_t 
     if (kernels && (forced || (small && CAR_ONE_SHOT_PUSH == plan.algorithm))) {
         return BY_KERNELS;
     }
-    return a->exported && 0 != comm->zero_copy_min ? BY_ZERO_COPY : kernels ? BY_KERNELS : BY_STAGING;
+    return a->exported && 0 != comm->zero_copy_min ? BY_ZERO_COPY
+           : kernels                               ? BY_KERNELS
+                                                   : BY_STAGING;
 }
 
 static car_persistent_how_t next_way(const car_persistent_t *p, const agreed_t *a)
@@ -244,8 +253,8 @@ static void close_stream(car_persistent_t *p)
 }
 
 /*
- * Gives back what a way has taken; the piece at once where no peer has learned of it, else when all have freed theirs. What is
- * stuck is not given back.
+ * Gives back what a way has taken; the piece at once where no peer has learned of it, else when all
+ * have freed theirs. What is stuck is not given back.
  */
 static void undo(car_persistent_t *p, bool alive, bool known)
 {
@@ -309,7 +318,8 @@ static void use_lane(car_persistent_t *p)
 static void leave_lane(car_persistent_t *p)
 {
     if (!p->comm->stuck) {
-        atomic_fetch_add_explicit(&car_persistent_words(p, p->comm->rank)->used, 1, memory_order_release);
+        atomic_fetch_add_explicit(&car_persistent_words(p, p->comm->rank)->used, 1,
+                                  memory_order_release);
     }
 }
 
@@ -328,9 +338,12 @@ static bool offers_sane(const car_persistent_t *p, const offer_t *offers)
     return true;
 }
 
-static bool pieces_sane(const car_persistent_t *p, const agreed_t *a, const car_persistent_verdict_t *all)
+static bool pieces_sane(const car_persistent_t *p, const agreed_t *a,
+                        const car_persistent_verdict_t *all)
 {
-    const uint64_t bytes = BY_KERNELS == p->how ? p->branch.piece_bytes : BY_STAGING == p->how ? a->room : 0;
+    const uint64_t bytes = BY_KERNELS == p->how   ? p->branch.piece_bytes
+                           : BY_STAGING == p->how ? a->room
+                                                  : 0;
 
     for (int r = 0; r < p->comm->size; ++r) {
         const char *wrong = car_check_piece(all[r].offset, bytes, p->comm->peer[r].arena_bytes);
@@ -341,7 +354,10 @@ static bool pieces_sane(const car_persistent_t *p, const agreed_t *a, const car_
     return true;
 }
 
-/* Tries the ways one after the other until all ranks have one; false if the communicator has broken. */
+/*
+ * Tries the ways one after the other until all ranks have one; false if the communicator has
+ * broken.
+ */
 static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offers)
 {
     car_comm_t *comm = p->comm;
@@ -350,7 +366,8 @@ static bool find_way(car_persistent_t *p, const agreed_t *a, const offer_t *offe
     for (p->how = first_way(p, a); BY_NONE != p->how; p->how = next_way(p, a)) {
         mine.ok = prepare(p, a, offers);
         mine.offset = CAR_NO_PIECE == p->piece ? 0 : p->piece;
-        if (!car_watch_exchange(comm->control, &mine, sizeof(mine), all, comm->progress, "MPI_Allreduce_init")) {
+        if (!car_watch_exchange(comm->control, &mine, sizeof(mine), all, comm->progress,
+                                "MPI_Allreduce_init")) {
             /* Some rank may have heard of the piece. */
             undo(p, true, true);
             return false;
@@ -383,10 +400,12 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
     offer_t mine, offers[CAR_MAX_RANKS];
 
     if (car_device_lost(comm->device)) {
-        car_comm_broken(comm, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+        car_comm_broken(comm, "the CUDA context was destroyed or reset",
+                        CUDA_ERROR_CONTEXT_IS_DESTROYED);
     }
     /* Without memory on one rank there is no request on any. */
-    bool together = car_watch_exchange(comm->control, &no_memory, 1, any, comm->progress, "MPI_Allreduce_init");
+    bool together =
+        car_watch_exchange(comm->control, &no_memory, 1, any, comm->progress, "MPI_Allreduce_init");
     for (int r = 0; r < comm->size && together; ++r) {
         no_memory |= any[r];
     }
@@ -399,7 +418,8 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
     p->piece = CAR_NO_PIECE;
     p->branch.word = -1;
     make_offer(p, &mine);
-    together = car_watch_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress, "MPI_Allreduce_init")
+    together = car_watch_exchange(comm->control, &mine, sizeof(mine), offers, comm->progress,
+                                  "MPI_Allreduce_init")
                && offers_sane(p, offers);
     if (together) {
         const agreed_t agreed = read_offers(p, offers);
@@ -420,7 +440,7 @@ car_persistent_t *car_persistent_create(car_comm_t *comm, const car_call_t *call
     return p;
 }
 
-/* --- its life ---------------------------------------------------------------------------------------------------------- */
+/* --- its life --------------------------------------------------------------------------------- */
 
 void car_persistent_start(car_persistent_t *p)
 {
@@ -429,7 +449,8 @@ void car_persistent_start(car_persistent_t *p)
     if (BY_KERNELS == p->how && (p->failed || car_control_broken(p->comm->control) >= 0)) {
         p->state = LEFT; /* nothing is under way */
     } else if (BY_KERNELS == p->how) {
-        atomic_store_explicit(&car_persistent_words(p, p->comm->rank)->entered, p->starts, memory_order_release);
+        atomic_store_explicit(&car_persistent_words(p, p->comm->rank)->entered, p->starts,
+                              memory_order_release);
         car_persistent_start_kernels(p);
     } else {
         car_lane_enter(&p->lane, &p->call);
@@ -445,9 +466,11 @@ bool car_persistent_poll(car_persistent_t *p, bool *failed)
         p->failed = p->failed || car_control_broken(p->comm->control) >= 0;
         if (!p->failed && car_device_lost(p->comm->device)) {
             /* Its word is gone. */
-            (void) car_persistent_broken(p, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+            (void) car_persistent_broken(p, "the CUDA context was destroyed or reset",
+                                         CUDA_ERROR_CONTEXT_IS_DESTROYED);
         }
-        ended = p->failed ? LEFT == p->state || car_comm_drained(&p->branch, p->branch.stream, &p->draining_ns)
+        ended = p->failed ? LEFT == p->state
+                                || car_comm_drained(&p->branch, p->branch.stream, &p->draining_ns)
                           : car_persistent_poll_kernels(p);
     } else {
         (void) car_lane_poll(&p->lane);

@@ -1,6 +1,6 @@
 /*
- * Persistent requests that kernels do which wait for each other: launched at each start, again for late peers, and from the
- * first epoch when the last has come.
+ * Persistent requests that kernels do which wait for each other: launched at each start, again for
+ * late peers, and from the first epoch when the last has come.
  */
 #include "car_persistent_parts.h"
 
@@ -32,16 +32,20 @@ bool car_persistent_prepare_kernels(car_persistent_t *p)
     branch->word = -1;
     branch->epoch = branch->params->first_epoch;
     branch->ticket = 0;
-    branch->piece_bytes = car_layout_for(&branch->limits, p->call.count, reduction->element, reduction->unit);
+    branch->piece_bytes =
+        car_layout_for(&branch->limits, p->call.count, reduction->element, reduction->unit);
     car_devices_lock();
     if (branch->piece_bytes <= car_grow_offered(branch, CAR_NO_PIECE, branch->piece_bytes)
-        && car_arena_take(&branch->device->arena, branch->piece_bytes, CAR_ARENA_HIGH, &branch->piece_offset)) {
+        && car_arena_take(&branch->device->arena, branch->piece_bytes, CAR_ARENA_HIGH,
+                          &branch->piece_offset)) {
         p->piece = branch->piece_offset;
         branch->word = car_device_take_word(branch->device);
     }
     car_devices_unlock();
     if (branch->word < 0
-        || CUDA_SUCCESS != cuda->StreamCreateWithPriority(&branch->stream, CU_STREAM_NON_BLOCKING, branch->device->priority)) {
+        || CUDA_SUCCESS
+               != cuda->StreamCreateWithPriority(&branch->stream, CU_STREAM_NON_BLOCKING,
+                                                 branch->device->priority)) {
         return false;
     }
     branch->peer[branch->rank].piece = branch->device->memory + branch->piece_offset;
@@ -55,22 +59,26 @@ void car_persistent_finish_kernels(car_persistent_t *p, const car_persistent_ver
     for (int r = 0; r < p->branch.size; ++r) {
         p->branch.peer[r].piece = p->branch.peer[r].memory + all[r].offset;
     }
-    p->plan = car_plan_make(&p->branch.limits, call->count, call->reduction.element, call->reduction.unit);
-    car_comm_fill_args(&p->branch, &p->plan, &call->input, &call->output, call->count, &call->reduction, &p->args);
+    p->plan = car_plan_make(&p->branch.limits, call->count, call->reduction.element,
+                            call->reduction.unit);
+    car_comm_fill_args(&p->branch, &p->plan, &call->input, &call->output, call->count,
+                       &call->reduction, &p->args);
 }
 
 static bool launch(car_persistent_t *p, bool again)
 {
     car_comm_t *branch = &p->branch;
     car_cuda_guard_t guard;
-    CUresult result = car_device_lost(branch->device) ? CUDA_ERROR_CONTEXT_IS_DESTROYED
-                                                      : car_cuda_enter(branch->device->cuda, branch->device->context, &guard);
+    CUresult result = car_device_lost(branch->device)
+                          ? CUDA_ERROR_CONTEXT_IS_DESTROYED
+                          : car_cuda_enter(branch->device->cuda, branch->device->context, &guard);
 
     if (CUDA_SUCCESS != result) {
         return car_persistent_broken(p, "making the communicator's context current", result);
     }
     if (!again) {
-        result = car_comm_settle(branch, branch->stream, &p->call.input, &p->call.output, false, false);
+        result =
+            car_comm_settle(branch, branch->stream, &p->call.input, &p->call.output, false, false);
         p->args.epoch = p->args.first = branch->epoch;
         p->args.end = branch->epoch += (uint32_t) p->plan.rounds;
     } else {
@@ -82,16 +90,18 @@ static bool launch(car_persistent_t *p, bool again)
     if (CUDA_SUCCESS == result) {
         const car_kernel_t kernel = p->call.reduction.kernel;
         result = car_launch(branch->device->cuda, branch->launch, &p->graph,
-                            branch->device->functions[p->plan.algorithm][kernel], p->plan.blocks, p->plan.threads,
-                            branch->stream, &p->args);
+                            branch->device->functions[p->plan.algorithm][kernel], p->plan.blocks,
+                            p->plan.threads, branch->stream, &p->args);
     }
     car_cuda_leave(branch->device->cuda, &guard);
-    return CUDA_SUCCESS == result || car_persistent_broken(p, "launching the allreduce kernel", result);
+    return CUDA_SUCCESS == result
+           || car_persistent_broken(p, "launching the allreduce kernel", result);
 }
 
 /*
- * The last epochs, as in docs/protocol.md, but nobody waits: a rank that has ended all starts before says so (staged), and when
- * all have, clears its memory and says that (reduced); when all have, exchanges begin again at 1.
+ * The last epochs, as in docs/protocol.md, but nobody waits: a rank that has ended all starts
+ * before says so (staged), and when all have, clears its memory and says that (reduced); when all
+ * have, exchanges begin again at 1.
  */
 static bool renew(car_persistent_t *p)
 {
@@ -99,7 +109,8 @@ static bool renew(car_persistent_t *p)
 
     if (CLEARING == p->state) {
         for (int r = 0; r < p->branch.size; ++r) {
-            if (atomic_load_explicit(&car_persistent_words(p, r)->staged, memory_order_acquire) < p->renewals) {
+            if (atomic_load_explicit(&car_persistent_words(p, r)->staged, memory_order_acquire)
+                < p->renewals) {
                 return false;
             }
         }
@@ -113,10 +124,12 @@ static bool renew(car_persistent_t *p)
             return car_persistent_broken(p, "clearing device memory", result);
         }
         p->state = CLEARED;
-        atomic_store_explicit(&car_persistent_words(p, p->branch.rank)->reduced, p->renewals, memory_order_release);
+        atomic_store_explicit(&car_persistent_words(p, p->branch.rank)->reduced, p->renewals,
+                              memory_order_release);
     }
     for (int r = 0; r < p->branch.size; ++r) {
-        if (atomic_load_explicit(&car_persistent_words(p, r)->reduced, memory_order_acquire) < p->renewals) {
+        if (atomic_load_explicit(&car_persistent_words(p, r)->reduced, memory_order_acquire)
+            < p->renewals) {
             return false;
         }
     }
@@ -129,7 +142,8 @@ void car_persistent_start_kernels(car_persistent_t *p)
     if (p->branch.epoch + p->plan.rounds > UINT32_MAX) {
         p->state = CLEARING;
         ++p->renewals;
-        atomic_store_explicit(&car_persistent_words(p, p->branch.rank)->staged, p->renewals, memory_order_release);
+        atomic_store_explicit(&car_persistent_words(p, p->branch.rank)->staged, p->renewals,
+                              memory_order_release);
         return;
     }
     (void) launch(p, false);
@@ -144,7 +158,8 @@ static void look(car_persistent_t *p)
         return;
     }
     const uint64_t now = car_now();
-    if (now - p->looked_ns < CAR_LOOK_NS || CUDA_SUCCESS != car_cuda_enter(cuda, p->branch.device->context, &guard)) {
+    if (now - p->looked_ns < CAR_LOOK_NS
+        || CUDA_SUCCESS != car_cuda_enter(cuda, p->branch.device->context, &guard)) {
         return;
     }
     p->looked_ns = now;
@@ -161,19 +176,25 @@ static uint32_t not_started(const car_persistent_t *p)
     uint32_t missing = 0;
 
     for (int r = 0; r < p->branch.size; ++r) {
-        const uint64_t entered = atomic_load_explicit(&car_persistent_words(p, r)->entered, memory_order_acquire);
+        const uint64_t entered =
+            atomic_load_explicit(&car_persistent_words(p, r)->entered, memory_order_acquire);
         missing |= (uint32_t) (entered < p->starts) << r;
     }
     return missing;
 }
 
-/* This start waits for others: whether those are still there. Kernels do not say whose data they lack. */
+/*
+ * This start waits for others: whether those are still there. Kernels do not say whose data they
+ * lack.
+ */
 static void watch(car_persistent_t *p)
 {
-    const uint32_t late = not_started(p), others = ((UINT32_C(1) << p->branch.size) - 1) & ~(UINT32_C(1) << p->branch.rank);
+    const uint32_t late = not_started(p), others = ((UINT32_C(1) << p->branch.size) - 1)
+                                                   & ~(UINT32_C(1) << p->branch.rank);
     const car_wait_t wait = {.kind = CAR_WAIT_START,
                              .number = p->starts,
-                             .phase = 0 != late ? "before all have started it" : "after all have started it",
+                             .phase = 0 != late ? "before all have started it"
+                                                : "after all have started it",
                              .missing = 0 != late ? late : others};
 
     (void) car_watch_ask(&p->watch, p->comm->control, &wait);
@@ -197,7 +218,8 @@ bool car_persistent_poll_kernels(car_persistent_t *p)
         return false;
     }
     uint32_t left;
-    if (!car_host_word_reached(&p->branch.device->host_words[p->branch.word], p->args.ticket, p->plan.blocks, &left)) {
+    if (!car_host_word_reached(&p->branch.device->host_words[p->branch.word], p->args.ticket,
+                               p->plan.blocks, &left)) {
         look(p);
         return false;
     }

@@ -1,6 +1,7 @@
 /*
- * What the two files of persistent requests share: car_persistent.c makes them with all ranks, and gives back what they had;
- * car_persistent_kernels.c runs those that are done by kernels which wait for each other. The others run in a lane.
+ * What the two files of persistent requests share: car_persistent.c makes them with all ranks, and
+ * gives back what they had; car_persistent_kernels.c runs those that are done by kernels which wait
+ * for each other. The others run in a lane.
  */
 #ifndef CAR_PERSISTENT_PARTS_H
 #define CAR_PERSISTENT_PARTS_H
@@ -54,15 +55,19 @@ static inline car_lane_words_t *car_persistent_words(const car_persistent_t *p, 
 bool car_persistent_broken(car_persistent_t *p, const char *what, CUresult result);
 
 /*
- * What a request by kernels needs: a piece, a stream, a word, cleared memory, with the context current. False if something is
- * not to be had; what was taken stands in the request and is given back by who called.
+ * What a request by kernels needs: a piece, a stream, a word, cleared memory, with the context
+ * current. False if something is not to be had; what was taken stands in the request and is given
+ * back by who called.
  */
 bool car_persistent_prepare_kernels(car_persistent_t *p);
 
 /* When all ranks have that: where everybody's piece is. */
 void car_persistent_finish_kernels(car_persistent_t *p, const car_persistent_verdict_t *all);
 
-/* Begins a start; moves it on, and tells whether it has ended. Where the driver fails, p->failed is set. */
+/*
+ * Begins a start; moves it on, and tells whether it has ended. Where the driver fails, p->failed is
+ * set.
+ */
 void car_persistent_start_kernels(car_persistent_t *p);
 bool car_persistent_poll_kernels(car_persistent_t *p);
 

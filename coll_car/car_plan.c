@@ -40,15 +40,20 @@ void car_layout_make(size_t piece, int ranks, car_layout_t *layout)
 {
     const size_t page = 4096, rest = piece - CAR_FLAGS_BYTES - CAR_QUEUE_BYTES;
     /*
-     * Small messages need their inbox at full size from the start; later it has what is left of a quarter, so that the slots of
-     * staging, and what is local, are whole quarters: powers of two, as many messages are.
+     * Small messages need their inbox at full size from the start; later it has what is left of a
+     * quarter, so that the slots of staging, and what is local, are whole quarters: powers of two,
+     * as many messages are.
      */
     const size_t quarter = piece / 4 / page * page;
-    const size_t push = larger(rest > 3 * quarter ? (rest - 3 * quarter) / page * page : 0, CAR_PUSH_MIN);
-    /* Holds a round of any algorithm: of one_shot_push an eighth of its inbox at most, with two ranks, of
-     * two_shot_push always. */
+    const size_t push =
+        larger(rest > 3 * quarter ? (rest - 3 * quarter) / page * page : 0, CAR_PUSH_MIN);
+    /*
+     * Holds a round of any algorithm: of one_shot_push an eighth of its inbox at most, with two
+     * ranks, of two_shot_push always.
+     */
     const size_t local_least = push / 8;
-    const size_t staging = smaller((rest - push) / 3, (rest - push - local_least) / 2) / page * page;
+    const size_t staging =
+        smaller((rest - push) / 3, (rest - push - local_least) / 2) / page * page;
 
     layout->own_offset = (sizeof(car_flags_t) + 127) / 128 * 128;
     layout->push_offset = CAR_FLAGS_BYTES;
@@ -62,7 +67,8 @@ void car_layout_make(size_t piece, int ranks, car_layout_t *layout)
     layout->queue_slot = slot(CAR_QUEUE_BYTES - CAR_QUEUE_WORDS, 2 * CAR_SLOTS);
 }
 
-_Static_assert(sizeof(car_flags_t) + 128 + sizeof(car_own_words_t) <= CAR_FLAGS_BYTES, "flags and own words fit");
+_Static_assert(sizeof(car_flags_t) + 128 + sizeof(car_own_words_t) <= CAR_FLAGS_BYTES,
+               "flags and own words fit");
 
 static car_algorithm_t choose(const car_limits_t *limits, uint64_t bytes)
 {
@@ -79,16 +85,17 @@ static car_algorithm_t choose(const car_limits_t *limits, uint64_t bytes)
 }
 
 /*
- * Cuts `count` elements into rounds. A block takes tiles of whole accesses of `access` elements in `shares` shares;
- * `room` is how many accesses of one share all blocks may have in a round.
+ * Cuts `count` elements into rounds. A block takes tiles of whole accesses of `access` elements in
+ * `shares` shares; `room` is how many accesses of one share all blocks may have in a round.
  */
-static void cut(car_plan_t *plan, const car_limits_t *limits, uint64_t count, uint64_t access, uint64_t shares,
-                uint64_t room, uint64_t per_thread_max)
+static void cut(car_plan_t *plan, const car_limits_t *limits, uint64_t count, uint64_t access,
+                uint64_t shares, uint64_t room, uint64_t per_thread_max)
 {
     const uint64_t accesses = divide_up(count, access * shares); /* of each share */
     uint64_t threads = smaller(limits->threads, round_up(accesses, 32));
     threads = larger(smaller(threads, room), 1);
-    const uint64_t blocks = larger(1, smaller(smaller(limits->blocks, divide_up(accesses, threads)), room / threads));
+    const uint64_t blocks =
+        larger(1, smaller(smaller(limits->blocks, divide_up(accesses, threads)), room / threads));
     const uint64_t tile_room = larger(1, smaller(room / blocks, threads * per_thread_max));
     const uint64_t rounds = larger(1, divide_up(divide_up(accesses, blocks), tile_room));
     const uint64_t tile = larger(1, divide_up(divide_up(accesses, blocks), rounds));
@@ -107,14 +114,16 @@ car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t elem
 
     switch (plan.algorithm) {
     case CAR_ONE_SHOT_PUSH:
-        cut(&plan, limits, count, unit / element, 1, layout->push_slot / (CAR_PACK_BYTES * unit / CAR_PACKET_PAYLOAD), 1);
+        cut(&plan, limits, count, unit / element, 1,
+            layout->push_slot / (CAR_PACK_BYTES * unit / CAR_PACKET_PAYLOAD), 1);
         break;
     case CAR_TWO_SHOT_PUSH:
         cut(&plan, limits, count, unit / element, (uint64_t) limits->ranks,
             layout->push_slot / 2 / (CAR_PACK_BYTES * unit / CAR_PACKET_PAYLOAD), 1);
         break;
     case CAR_ONE_SHOT_PULL:
-        cut(&plan, limits, count, CAR_PACK_BYTES / element, 1, layout->staging_slot / CAR_PULL_HALVES / CAR_PACK_BYTES, 64);
+        cut(&plan, limits, count, CAR_PACK_BYTES / element, 1,
+            layout->staging_slot / CAR_PULL_HALVES / CAR_PACK_BYTES, 64);
         break;
     default:
         cut(&plan, limits, count, CAR_PACK_BYTES / element, (uint64_t) limits->ranks,
@@ -135,8 +144,8 @@ static size_t next_piece(size_t piece)
     return next;
 }
 
-static uint64_t rounds_with(const car_limits_t *limits, size_t piece, uint64_t count, size_t element,
-                            size_t unit)
+static uint64_t rounds_with(const car_limits_t *limits, size_t piece, uint64_t count,
+                            size_t element, size_t unit)
 {
     car_limits_t with = *limits;
 
@@ -171,12 +180,14 @@ size_t car_layout_for(car_limits_t *limits, uint64_t count, size_t element, size
     const size_t packets = CAR_PACK_BYTES * unit / CAR_PACKET_PAYLOAD;
     *layout = (car_layout_t){.push_offset = (uint32_t) round_up(sizeof(car_own_words_t), 128),
                              .push_slot = (uint32_t) round_up(blocks * threads * packets, 128)};
-    layout->staging_offset = layout->push_offset + CAR_SLOTS * (uint32_t) limits->ranks * layout->push_slot;
+    layout->staging_offset =
+        layout->push_offset + CAR_SLOTS * (uint32_t) limits->ranks * layout->push_slot;
     return layout->staging_offset;
 }
 
 const char *car_algorithm_name(car_algorithm_t algorithm)
 {
-    static const char *const names[] = {"one_shot_push", "two_shot_push", "one_shot_pull", "two_shot", "auto"};
+    static const char *const names[] = {"one_shot_push", "two_shot_push", "one_shot_pull",
+                                        "two_shot", "auto"};
     return names[algorithm];
 }

@@ -34,18 +34,26 @@ static int read_facts(uint32_t pid, facts_t *facts)
         return got < 0 ? error : ESRCH;
     }
     text[got] = '\0';
-    /* The name, in parentheses, may hold anything. Then come fields 3 (state) to 20 (threads) and 22 (start). */
+    /*
+     * The name, in parentheses, may hold anything. Then come fields 3 (state) to 20 (threads) and
+     * 22 (start).
+     */
     const char *fields = strrchr(text, ')');
     if (NULL == fields
-        || 3 != sscanf(fields + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %llu",
-                       &facts->state, &facts->threads, &start)) {
+        || 3
+               != sscanf(fields + 1,
+                         " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld "
+                         "%*d %llu",
+                         &facts->state, &facts->threads, &start)) {
         return EPROTO;
     }
     facts->start = start;
     return 0;
 }
 
-/* Numbers of processes and times since boot mean something to those only who share both namespaces. */
+/*
+ * Numbers of processes and times since boot mean something to those only who share both namespaces.
+ */
 static uint64_t space(void)
 {
     char self[16] = "";
@@ -83,10 +91,12 @@ car_process_state_t car_process_look(const car_process_t *self, const car_proces
     const int error = read_facts(other->pid, &facts);
     if (0 != error) {
         /* Without descriptors, or where /proc hides what is not ours, the number alone must do. */
-        return 0 != kill((pid_t) other->pid, 0) && ESRCH == errno ? CAR_PROCESS_DEAD : CAR_PROCESS_UNKNOWN;
+        return 0 != kill((pid_t) other->pid, 0) && ESRCH == errno ? CAR_PROCESS_DEAD
+                                                                  : CAR_PROCESS_UNKNOWN;
     }
     /* The first thread may have ended before the others: then its state is that of a dead one. */
-    const bool ended = ('Z' == facts.state || 'X' == facts.state || 'x' == facts.state) && facts.threads <= 1;
+    const bool ended =
+        ('Z' == facts.state || 'X' == facts.state || 'x' == facts.state) && facts.threads <= 1;
     if (facts.start != other->start || ended) {
         return CAR_PROCESS_DEAD;
     }

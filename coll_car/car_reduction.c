@@ -10,7 +10,7 @@ typedef struct {
 
 static const car_type_facts_t facts[CAR_TYPES] = {
 #define CAR_OP_BIT(type, op) | 1 << CAR_OP_##op
-#define CAR_TYPE(name, type, bytes, alignment, data, class_)                                                           \
+#define CAR_TYPE(name, type, bytes, alignment, data, class_)                                       \
     [CAR_TYPE_##name] = {bytes, alignment, data, 0 CAR_OPS_OF_##class_(CAR_OP_BIT, name)},
 #define CAR_COMMON(type, op)
 #include "car_types.def"

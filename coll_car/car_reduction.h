@@ -1,6 +1,6 @@
 /*
- * Types and operations as the engine knows them, and the kernels that serve them. kernels/car_types.def is the list that
- * everything here comes from.
+ * Types and operations as the engine knows them, and the kernels that serve them.
+ * kernels/car_types.def is the list that everything here comes from.
  */
 #ifndef CAR_REDUCTION_H
 #define CAR_REDUCTION_H
@@ -17,7 +17,8 @@ typedef struct {
     car_kernel_t kernel;
     uint32_t element;   /* bytes */
     uint32_t alignment; /* an element's address is a multiple of it */
-    uint32_t unit;      /* bytes that a thread exchanges in packets in a round: one packet, or two */
+    /* bytes that a thread exchanges in packets in a round: one packet, or two */
+    uint32_t unit;
     uint32_t data;      /* which of 16 bytes carry data: bit i for byte i; the others are padding */
 } car_reduction_t;
 

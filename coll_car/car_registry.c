@@ -8,7 +8,10 @@
 /* Allocations of its own that a process tells of at a time: a program's large buffers are few. */
 #define CAR_EXPORTS 16
 
-/* Ids of those that are gone; who is further behind than that has forgotten the oldest, which then go by their age. */
+/*
+ * Ids of those that are gone; who is further behind than that has forgotten the oldest, which then
+ * go by their age.
+ */
 #define CAR_GONE 256
 
 typedef struct {
@@ -48,7 +51,7 @@ static car_registry_t *registry_of(car_device_t *device)
     return device->registry;
 }
 
-/* --- own allocations ------------------------------------------------------------------------------------------------ */
+/* --- own allocations -------------------------------------------------------------------------- */
 
 static void forget(car_registry_t *r, car_own_t *own)
 {
@@ -67,7 +70,8 @@ void car_registry_forget_freed(car_device_t *device, uint64_t there, uint64_t th
         unsigned long long id = 0;
         if (0 != r->own[i].id && there != r->own[i].id && there_too != r->own[i].id
             && (CUDA_SUCCESS
-                    != device->cuda->PointerGetAttribute(&id, CU_POINTER_ATTRIBUTE_BUFFER_ID, r->own[i].base)
+                    != device->cuda->PointerGetAttribute(&id, CU_POINTER_ATTRIBUTE_BUFFER_ID,
+                                                         r->own[i].base)
                 || id != r->own[i].id)) {
             forget(r, &r->own[i]);
         }
@@ -118,8 +122,12 @@ static car_own_t *add_own(car_registry_t *r, const car_device_t *device, const c
         forget(r, own);
     }
     *own = (car_own_t){.id = buffer->id};
-    own->refused = CUDA_SUCCESS != device->cuda->PointerGetAttribute(&own->base, CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, address)
-                   || CUDA_SUCCESS != device->cuda->PointerGetAttribute(&bytes, CU_POINTER_ATTRIBUTE_RANGE_SIZE, address)
+    own->refused = CUDA_SUCCESS
+                       != device->cuda->PointerGetAttribute(
+                           &own->base, CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, address)
+                   || CUDA_SUCCESS
+                          != device->cuda->PointerGetAttribute(
+                              &bytes, CU_POINTER_ATTRIBUTE_RANGE_SIZE, address)
                    || CUDA_SUCCESS != device->cuda->IpcGetMemHandle(&own->handle, own->base);
     own->bytes = bytes;
     return own;
@@ -134,8 +142,8 @@ void car_registry_export(car_device_t *device, const car_buffer_t *buffer, car_e
         return;
     }
     ++r->clock;
-    if (CAR_MEMORY_DEVICE != buffer->memory || !buffer->plain || 0 == buffer->id || buffer->ordinal != device->ordinal
-        || buffer->context != device->context) {
+    if (CAR_MEMORY_DEVICE != buffer->memory || !buffer->plain || 0 == buffer->id
+        || buffer->ordinal != device->ordinal || buffer->context != device->context) {
         return;
     }
     car_own_t *own = find_own(r, buffer->id);
@@ -168,14 +176,17 @@ void car_registry_gone(car_device_t *device, uint64_t *heard, uint64_t ids[CAR_G
     }
 }
 
-/* --- peers' allocations ---------------------------------------------------------------------------------------------- */
+/* --- peers' allocations ----------------------------------------------------------------------- */
 
 static void unmap(car_import_t **link)
 {
     car_import_t *import = *link;
     car_cuda_guard_t guard;
 
-    /* Whoever lets go last may be in any context; of a device that was lost nothing is mapped any more. */
+    /*
+     * Whoever lets go last may be in any context; of a device that was lost nothing is mapped any
+     * more.
+     */
     if (0 != import->address && !car_device_lost(import->device)
         && CUDA_SUCCESS == car_cuda_enter(import->device->cuda, import->device->context, &guard)) {
         (void) import->device->cuda->IpcCloseMemHandle(import->address);
@@ -185,7 +196,10 @@ static void unmap(car_import_t **link)
     free(import);
 }
 
-/* Makes room for one more of `bytes`: what nobody holds goes, the longest unused first. False if that is not enough. */
+/*
+ * Makes room for one more of `bytes`: what nobody holds goes, the longest unused first. False if
+ * that is not enough.
+ */
 static bool make_room(car_registry_t *r, uint64_t bytes, unsigned int most, size_t most_bytes)
 {
     for (;;) {
@@ -195,7 +209,8 @@ static bool make_room(car_registry_t *r, uint64_t bytes, unsigned int most, size
         for (car_import_t **link = &r->imports; NULL != *link; link = &(*link)->next) {
             count += 0 != (*link)->address;
             sum += 0 != (*link)->address ? (*link)->bytes : 0;
-            if (0 == (*link)->holders && 0 != (*link)->address && (NULL == oldest || (*link)->last < (*oldest)->last)) {
+            if (0 == (*link)->holders && 0 != (*link)->address
+                && (NULL == oldest || (*link)->last < (*oldest)->last)) {
                 oldest = link;
             }
         }
@@ -213,7 +228,8 @@ static car_import_t *find_import(const car_registry_t *r, const car_id_t *owner,
 {
     car_import_t *import = r->imports;
 
-    while (NULL != import && (id != import->id || 0 != memcmp(owner, &import->owner, sizeof(*owner)))) {
+    while (NULL != import
+           && (id != import->id || 0 != memcmp(owner, &import->owner, sizeof(*owner)))) {
         import = import->next;
     }
     return import;
@@ -236,8 +252,9 @@ static void limit_failures(car_registry_t *r)
     }
 }
 
-car_import_t *car_registry_hold(car_device_t *device, const car_id_t *owner, const car_export_t *told, unsigned int most,
-                                size_t most_bytes, CUdeviceptr *base)
+car_import_t *car_registry_hold(car_device_t *device, const car_id_t *owner,
+                                const car_export_t *told, unsigned int most, size_t most_bytes,
+                                CUdeviceptr *base)
 {
     car_registry_t *r = registry_of(device);
 
@@ -246,13 +263,19 @@ car_import_t *car_registry_hold(car_device_t *device, const car_id_t *owner, con
     }
     car_import_t *import = find_import(r, owner, told->id);
     if (NULL == import) {
-        if (!make_room(r, told->bytes, most, most_bytes) || NULL == (import = calloc(1, sizeof(*import)))) {
+        if (!make_room(r, told->bytes, most, most_bytes)
+            || NULL == (import = calloc(1, sizeof(*import)))) {
             return NULL;
         }
-        *import = (car_import_t){.next = r->imports, .device = device, .owner = *owner, .id = told->id, .bytes = told->bytes};
+        *import = (car_import_t){.next = r->imports,
+                                 .device = device,
+                                 .owner = *owner,
+                                 .id = told->id,
+                                 .bytes = told->bytes};
         r->imports = import;
         if (CUDA_SUCCESS
-            != device->cuda->IpcOpenMemHandle(&import->address, told->handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS)) {
+            != device->cuda->IpcOpenMemHandle(&import->address, told->handle,
+                                              CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS)) {
             import->address = 0;
             limit_failures(r);
             return NULL;
@@ -291,7 +314,8 @@ void car_registry_release(car_import_t *import)
     }
 }
 
-void car_registry_drop(car_device_t *device, const car_id_t *owner, const uint64_t ids[CAR_GONE_AT_ONCE])
+void car_registry_drop(car_device_t *device, const car_id_t *owner,
+                       const uint64_t ids[CAR_GONE_AT_ONCE])
 {
     if (NULL == device->registry || 0 == ids[0]) {
         return;
@@ -309,7 +333,8 @@ unsigned int car_registry_mapped(const car_device_t *device)
 {
     unsigned int count = 0;
 
-    for (const car_import_t *i = NULL == device->registry ? NULL : device->registry->imports; NULL != i; i = i->next) {
+    for (const car_import_t *i = NULL == device->registry ? NULL : device->registry->imports;
+         NULL != i; i = i->next) {
         count += 0 != i->address;
     }
     return count;

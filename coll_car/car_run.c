@@ -1,5 +1,6 @@
 /*
- * One allreduce: launch, wait for the word that the kernel leaves in host memory, launch again for a late peer.
+ * One allreduce: launch, wait for the word that the kernel leaves in host memory, launch again for
+ * a late peer.
  */
 #include <stdatomic.h>
 #include <string.h>
@@ -7,8 +8,8 @@
 #include "car_run_parts.h"
 
 /*
- * Polls of the completion word between two calls of the progress function, and before the first of these, some 3 us: the least
- * that a kernel takes.
+ * Polls of the completion word between two calls of the progress function, and before the first of
+ * these, some 3 us: the least that a kernel takes.
  */
 #define CAR_POLLS 16
 #define CAR_POLLS_ALONE 1024
@@ -25,12 +26,14 @@ static bool broken(car_comm_t *comm, const char *what, CUresult result)
     return false;
 }
 
-/* --- launching ----------------------------------------------------------------------------------------------- */
+/* --- launching -------------------------------------------------------------------------------- */
 
-static CUresult launch(car_comm_t *comm, const car_plan_t *plan, car_kernel_t kernel, car_kernel_args_t *args)
+static CUresult launch(car_comm_t *comm, const car_plan_t *plan, car_kernel_t kernel,
+                       car_kernel_args_t *args)
 {
     return car_launch(comm->device->cuda, comm->launch, &comm->graphs[plan->algorithm][kernel],
-                      comm->device->functions[plan->algorithm][kernel], plan->blocks, plan->threads, comm->stream, args);
+                      comm->device->functions[plan->algorithm][kernel], plan->blocks, plan->threads,
+                      comm->stream, args);
 }
 
 bool car_run_compare_lines(car_wait_for_t *w)
@@ -40,7 +43,8 @@ bool car_run_compare_lines(car_wait_for_t *w)
 
     for (int r = 0; r < comm->size && !w->disagree; ++r) {
         if (0 == (w->agreed >> r & 1) && car_control_posted(comm->control, w->number, r, &line)) {
-            w->disagree = !car_watch_agree(comm->control, CAR_WAIT_CALL, w->number, &w->what, r, &line.what);
+            w->disagree =
+                !car_watch_agree(comm->control, CAR_WAIT_CALL, w->number, &w->what, r, &line.what);
             w->agreed |= UINT32_C(1) << r;
         }
     }
@@ -66,7 +70,8 @@ static CUresult ask(const car_comm_t *comm)
     return result;
 }
 
-car_end_t car_run_wait(car_wait_for_t *w, uint32_t ticket, uint32_t blocks, bool rung, uint32_t *left)
+car_end_t car_run_wait(car_wait_for_t *w, uint32_t ticket, uint32_t blocks, bool rung,
+                       uint32_t *left)
 {
     car_comm_t *comm = w->comm;
     const car_host_word_t *line = &comm->device->host_words[comm->word];
@@ -99,7 +104,8 @@ car_end_t car_run_wait(car_wait_for_t *w, uint32_t ticket, uint32_t blocks, bool
         if (CUDA_SUCCESS != result && CUDA_ERROR_NOT_READY != result) {
             uint64_t since = 0;
             (void) broken(comm, "the allreduce kernel failed", result);
-            while (!car_host_word_reached(line, ticket, blocks, left) && !car_comm_drained(comm, comm->stream, &since)) {
+            while (!car_host_word_reached(line, ticket, blocks, left)
+                   && !car_comm_drained(comm, comm->stream, &since)) {
                 comm->progress();
             }
             return CAR_FAILED;
@@ -109,17 +115,19 @@ car_end_t car_run_wait(car_wait_for_t *w, uint32_t ticket, uint32_t blocks, bool
 }
 
 /*
- * After a kernel has left: there is no use in launching it again before all peers have entered the call, and none if
- * they have entered another.
+ * After a kernel has left: there is no use in launching it again before all peers have entered the
+ * call, and none if they have entered another.
  */
 static bool wait_for_peers(car_wait_for_t *w)
 {
     car_comm_t *comm = w->comm;
 
-    while (car_run_compare_lines(w) && everybody(comm) != w->agreed && car_control_broken(comm->control) < 0) {
+    while (car_run_compare_lines(w) && everybody(comm) != w->agreed
+           && car_control_broken(comm->control) < 0) {
         comm->progress();
         if (car_watch_due(&w->watch)) {
-            const car_wait_t wait = {CAR_WAIT_CALL, w->number, "before all have entered it", everybody(comm) & ~w->agreed, 0};
+            const car_wait_t wait = {CAR_WAIT_CALL, w->number, "before all have entered it",
+                                     everybody(comm) & ~w->agreed, 0};
             (void) car_watch_ask(&w->watch, comm->control, &wait);
         }
     }
@@ -127,8 +135,8 @@ static bool wait_for_peers(car_wait_for_t *w)
 }
 
 /*
- * All have entered the call, and yet a kernel has left once more: one of them does not do its part, or is slow. Who
- * waits, too, is not the one; but he may have died since he said so.
+ * All have entered the call, and yet a kernel has left once more: one of them does not do its part,
+ * or is slow. Who waits, too, is not the one; but he may have died since he said so.
  */
 static bool still_there(car_wait_for_t *w)
 {
@@ -137,18 +145,20 @@ static bool still_there(car_wait_for_t *w)
     car_control_say_waiting(comm->control, w->number);
     if (car_watch_due(&w->watch)) {
         const car_wait_t wait = {CAR_WAIT_CALL, w->number, "after all have entered it",
-                                 car_control_not_waiting(comm->control, w->number), everybody(comm)};
+                                 car_control_not_waiting(comm->control, w->number),
+                                 everybody(comm)};
         return car_watch_ask(&w->watch, comm->control, &wait);
     }
     return true;
 }
 
 /*
- * The exchanges from args->first to args->end, until every block has finished. `resume`: they have left them once
- * already. `reduction` tells what a kernel that is to stay after its call will reduce; NULL: the kernel ends with it.
+ * The exchanges from args->first to args->end, until every block has finished. `resume`: they have
+ * left them once already. `reduction` tells what a kernel that is to stay after its call will
+ * reduce; NULL: the kernel ends with it.
  */
-static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, car_kernel_args_t *args, bool resume,
-                const car_reduction_t *reduction)
+static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel,
+                car_kernel_args_t *args, bool resume, const car_reduction_t *reduction)
 {
     car_comm_t *comm = w->comm;
     uint32_t left;
@@ -177,7 +187,10 @@ static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, 
             CAR_COUNT(comm->counters->ns_launch, launched - before);
             CAR_COUNT(comm->counters->ns_wait, car_timing_now(comm->params) - launched);
         }
-        /* Whoever has sent us data had posted his line before: by now, each is one read of a line of the cache. */
+        /*
+         * Whoever has sent us data had posted his line before: by now, each is one read of a line
+         * of the cache.
+         */
         if (0 == left) {
             return car_run_compare_lines(w);
         }
@@ -187,13 +200,14 @@ static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel, 
     }
 }
 
-/* --- staging ---------------------------------------------------------------------------------------------------- */
+/* --- staging ---------------------------------------------------------------------------------- */
 
 /*
- * The usual call is one launch. Where a buffer has to be staged, the exchanges are done as many at a time as the
- * staging holds; the peers neither know nor care.
+ * The usual call is one launch. Where a buffer has to be staged, the exchanges are done as many at
+ * a time as the staging holds; the peers neither know nor care.
  */
-static bool run_staged(car_wait_for_t *w, const car_plan_t *plan, car_kernel_args_t *args, const car_data_t *data)
+static bool run_staged(car_wait_for_t *w, const car_plan_t *plan, car_kernel_args_t *args,
+                       const car_data_t *data)
 {
     car_comm_t *comm = w->comm;
     const size_t element = data->reduction->element;
@@ -213,8 +227,8 @@ static bool run_staged(car_wait_for_t *w, const car_plan_t *plan, car_kernel_arg
         args->end = args->first + (uint32_t) rounds;
         if (data->stage_input) {
             result = car_comm_copy(comm, comm->stream, local,
-                                   (CUdeviceptr) (uintptr_t) data->input->address + start * element, elements * element,
-                                   data->input);
+                                   (CUdeviceptr) (uintptr_t) data->input->address + start * element,
+                                   elements * element, data->input);
             if (CUDA_SUCCESS != result) {
                 return broken(comm, "copying the input", result);
             }
@@ -230,7 +244,8 @@ static bool run_staged(car_wait_for_t *w, const car_plan_t *plan, car_kernel_arg
             return false;
         }
         if (data->stage_output) {
-            result = car_comm_copy_out(comm, comm->stream, data->output, start, local, elements, data->reduction);
+            result = car_comm_copy_out(comm, comm->stream, data->output, start, local, elements,
+                                       data->reduction);
             if (CUDA_SUCCESS != result) {
                 return broken(comm, "copying the result", result);
             }
@@ -240,8 +255,8 @@ static bool run_staged(car_wait_for_t *w, const car_plan_t *plan, car_kernel_arg
 }
 
 void car_comm_fill_args(const car_comm_t *comm, const car_plan_t *plan, const car_buffer_t *input,
-                        const car_buffer_t *output, uint64_t count, const car_reduction_t *reduction,
-                        car_kernel_args_t *args)
+                        const car_buffer_t *output, uint64_t count,
+                        const car_reduction_t *reduction, car_kernel_args_t *args)
 {
     const car_layout_t *layout = &comm->limits.layout;
 
@@ -271,24 +286,27 @@ void car_comm_fill_args(const car_comm_t *comm, const car_plan_t *plan, const ca
     args->output_is_remote = !output->plain;
 }
 
-/* --- the call --------------------------------------------------------------------------------------------------- */
+/* --- the call --------------------------------------------------------------------------------- */
 
 /*
- * The last epochs: all ranks clear their flags and packets together and begin again at 1. The first exchange says
- * that every kernel of the calls before has ended; the second, that all memory is clear.
+ * The last epochs: all ranks clear their flags and packets together and begin again at 1. The first
+ * exchange says that every kernel of the calls before has ended; the second, that all memory is
+ * clear.
  */
 static bool renew(car_comm_t *comm)
 {
     char nothing = 0, all[CAR_MAX_RANKS];
 
-    if (!car_watch_exchange(comm->control, &nothing, 1, all, comm->progress, "the end of the epochs")) {
+    if (!car_watch_exchange(comm->control, &nothing, 1, all, comm->progress,
+                            "the end of the epochs")) {
         return false;
     }
     const CUresult result = car_comm_clear(comm);
     if (CUDA_SUCCESS != result) {
         return broken(comm, "clearing device memory", result);
     }
-    if (!car_watch_exchange(comm->control, &nothing, 1, all, comm->progress, "the end of the epochs")) {
+    if (!car_watch_exchange(comm->control, &nothing, 1, all, comm->progress,
+                            "the end of the epochs")) {
         return false;
     }
     comm->epoch = 1;
@@ -305,9 +323,9 @@ void car_comm_count(const car_comm_t *comm, const car_plan_t *plan)
 }
 
 /*
- * What takes an exchange of all ranks before the call itself: a larger piece, the end of the epochs. Who makes another
- * call might want no exchange, or one of another kind, so all lines are read first: the exchange would wait for them
- * anyway.
+ * What takes an exchange of all ranks before the call itself: a larger piece, the end of the
+ * epochs. Who makes another call might want no exchange, or one of another kind, so all lines are
+ * read first: the exchange would wait for them anyway.
  */
 static bool prepare(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
 {
@@ -315,7 +333,8 @@ static bool prepare(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
     const car_reduction_t *reduction = data->reduction;
 
     if (plan->rounds > 1 && comm->piece_bytes < CAR_PIECE_MAX) {
-        const size_t piece = car_plan_piece(&comm->limits, data->count, reduction->element, reduction->unit);
+        const size_t piece =
+            car_plan_piece(&comm->limits, data->count, reduction->element, reduction->unit);
         if (piece > comm->piece_bytes && !(wait_for_peers(w) && car_comm_grow(comm, piece))) {
             return false;
         }
@@ -324,7 +343,8 @@ static bool prepare(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
     return comm->epoch + plan->rounds <= UINT32_MAX || (wait_for_peers(w) && renew(comm));
 }
 
-static bool run_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan, bool small, bool left)
+static bool run_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan, bool small,
+                     bool left)
 {
     car_comm_t *comm = w->comm;
     const car_reduction_t *reduction = data->reduction;
@@ -333,8 +353,8 @@ static bool run_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan
     if (!left && !prepare(w, data, plan)) {
         return false;
     }
-    const CUresult result = car_comm_settle(comm, comm->stream, data->input, data->output, data->stage_input,
-                                            data->stage_output);
+    const CUresult result = car_comm_settle(comm, comm->stream, data->input, data->output,
+                                            data->stage_input, data->stage_output);
     if (CUDA_SUCCESS != result) {
         return broken(comm, "following the default stream", result);
     }
@@ -348,7 +368,8 @@ static bool run_call(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan
     return done;
 }
 
-bool car_run_launched(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan, bool small, bool left)
+bool car_run_launched(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan, bool small,
+                      bool left)
 {
     car_comm_t *comm = w->comm;
     car_cuda_guard_t guard;
@@ -362,10 +383,12 @@ bool car_run_launched(car_wait_for_t *w, const car_data_t *data, car_plan_t *pla
     return done;
 }
 
-bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *input, const car_buffer_t *output,
-                        uint64_t count, const car_reduction_t *reduction)
+bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *input,
+                        const car_buffer_t *output, uint64_t count,
+                        const car_reduction_t *reduction)
 {
-    const car_data_t data = car_run_data(comm, NULL == input ? output : input, output, count, reduction);
+    const car_data_t data =
+        car_run_data(comm, NULL == input ? output : input, output, count, reduction);
     car_wait_for_t w = {.comm = comm,
                         .number = call,
                         .what = car_what_of(count, reduction),
@@ -375,7 +398,8 @@ bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *inp
         return false;
     }
     if (car_device_lost(comm->device)) {
-        return broken(comm, "the CUDA context was destroyed or reset", CUDA_ERROR_CONTEXT_IS_DESTROYED);
+        return broken(comm, "the CUDA context was destroyed or reset",
+                      CUDA_ERROR_CONTEXT_IS_DESTROYED);
     }
     car_plan_t plan = car_plan_make(&comm->limits, count, reduction->element, reduction->unit);
     if (car_stay_allowed(comm) && car_run_is_small(comm, &data, &plan)) {

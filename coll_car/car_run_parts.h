@@ -1,6 +1,6 @@
 /*
- * What the files of a blocking call by kernels that wait for peers have of each other: car_run.c launches, and waits; car_small.c
- * does the small calls, for which a kernel may have stayed.
+ * What the files of a blocking call by kernels that wait for peers have of each other: car_run.c
+ * launches, and waits; car_small.c does the small calls, for which a kernel may have stayed.
  */
 #ifndef CAR_RUN_PARTS_H
 #define CAR_RUN_PARTS_H
@@ -29,8 +29,9 @@ typedef struct {
     uint64_t count;
 } car_data_t;
 
-static inline car_data_t car_run_data(const car_comm_t *comm, const car_buffer_t *input, const car_buffer_t *output,
-                                      uint64_t count, const car_reduction_t *reduction)
+static inline car_data_t car_run_data(const car_comm_t *comm, const car_buffer_t *input,
+                                      const car_buffer_t *output, uint64_t count,
+                                      const car_reduction_t *reduction)
 {
     return (car_data_t){.input = input,
                         .output = output,
@@ -52,25 +53,31 @@ typedef enum {
     CAR_FAILED  /* the communicator is broken */
 } car_end_t;
 
-/* Reads the lines that have been posted since. False: a rank has made another call, and the communicator is broken. */
+/*
+ * Reads the lines that have been posted since. False: a rank has made another call, and the
+ * communicator is broken.
+ */
 bool car_run_compare_lines(car_wait_for_t *w);
 
 /*
- * Waits for the end of what `ticket` numbers, so many blocks; *left is how many did not finish. `rung`: the kernel was there before,
- * and may have gone. Meanwhile the others' lines are read, so that there is nothing left to do in the end; what they say is
- * looked at then.
+ * Waits for the end of what `ticket` numbers, so many blocks; *left is how many did not finish.
+ * `rung`: the kernel was there before, and may have gone. Meanwhile the others' lines are read, so
+ * that there is nothing left to do in the end; what they say is looked at then.
  */
-car_end_t car_run_wait(car_wait_for_t *w, uint32_t ticket, uint32_t blocks, bool rung, uint32_t *left);
+car_end_t car_run_wait(car_wait_for_t *w, uint32_t ticket, uint32_t blocks, bool rung,
+                       uint32_t *left);
 
 /*
- * Launches the call, whatever it takes. `small`: the kernel may stay; `left`: one has left it, and this one resumes. False: the
- * communicator is broken.
+ * Launches the call, whatever it takes. `small`: the kernel may stay; `left`: one has left it, and
+ * this one resumes. False: the communicator is broken.
  */
-bool car_run_launched(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan, bool small, bool left);
+bool car_run_launched(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan, bool small,
+                      bool left);
 
 /*
- * Whether a kernel that stays could do the call: of few blocks and one exchange, on memory that is certainly this GPU's own and
- * that nothing is still being copied to. And the call itself, as car_comm_allreduce.
+ * Whether a kernel that stays could do the call: of few blocks and one exchange, on memory that is
+ * certainly this GPU's own and that nothing is still being copied to. And the call itself, as
+ * car_comm_allreduce.
  */
 bool car_run_is_small(const car_comm_t *comm, const car_data_t *data, const car_plan_t *plan);
 bool car_run_small(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan);

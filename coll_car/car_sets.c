@@ -67,8 +67,8 @@ static bool is_set(const car_lane_t *lane, const car_set_t *set)
 }
 
 /*
- * How many sets a lane remembers: no more than may be mapped at a time, with as many for the communicator's other lane. The same on
- * all ranks, or they would not remember the same ones.
+ * How many sets a lane remembers: no more than may be mapped at a time, with as many for the
+ * communicator's other lane. The same on all ranks, or they would not remember the same ones.
  */
 static int sets_most(const car_lane_t *lane)
 {
@@ -111,7 +111,8 @@ bool car_sets_map(car_lane_t *lane, car_set_t *set)
         const int r = i / 2;
         const car_said_t *theirs = &lane->said[r];
         if (r != lane->rank) {
-            set->held[i] = car_comm_hold(comm, r, 0 == i % 2 ? &theirs->in : &theirs->out, &set->base[i]);
+            set->held[i] =
+                car_comm_hold(comm, r, 0 == i % 2 ? &theirs->in : &theirs->out, &set->base[i]);
             mapped = NULL != set->held[i];
         }
     }
@@ -133,8 +134,9 @@ bool car_sets_map_again(car_lane_t *lane, car_set_t *set)
 {
     if (set->let_go && !car_sets_map(lane, set)) {
         lane->broken = true;
-        car_control_break(lane->control, CAR_FAULT_DRIVER,
-                          "a buffer that a rank was about to free came again, and could not be mapped");
+        car_control_break(
+            lane->control, CAR_FAULT_DRIVER,
+            "a buffer that a rank was about to free came again, and could not be mapped");
         return false;
     }
     return true;

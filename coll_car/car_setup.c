@@ -1,6 +1,6 @@
 /*
- * The set-up of a communicator, step by step, each of which all ranks leave together. It waits for nobody: what is under
- * way is polled, so that calls which must not block can set up as well.
+ * The set-up of a communicator, step by step, each of which all ranks leave together. It waits for
+ * nobody: what is under way is polled, so that calls which must not block can set up as well.
  */
 #include "car_setup.h"
 
@@ -15,8 +15,9 @@
 #include "car_pending.h"
 
 /*
- * Above this a rank's grid gains nothing: 64 blocks of 512 threads fill a Hopper link (reference measurements), and two
- * ranks on one H100 move 16 MB in 68 us with 128 blocks each, in 78 with 64 (November 2026).
+ * Above this a rank's grid gains nothing: 64 blocks of 512 threads fill a Hopper link (reference
+ * measurements), and two ranks on one H100 move 16 MB in 68 us with 128 blocks each, in 78 with 64
+ * (November 2026).
  */
 #define CAR_BLOCKS_ENOUGH 128
 
@@ -46,7 +47,7 @@ static bool any_failed(const void *records, size_t bytes, int size, car_failure_
     return false;
 }
 
-/* --- step 1: what each rank can offer ------------------------------------------------------------------------ */
+/* --- step 1: what each rank can offer --------------------------------------------------------- */
 
 static CUresult create_stream(car_comm_t *comm)
 {
@@ -57,7 +58,8 @@ static CUresult create_stream(car_comm_t *comm)
     if (CUDA_SUCCESS != result) {
         return result;
     }
-    result = cuda->StreamCreateWithPriority(&comm->stream, CU_STREAM_NON_BLOCKING, comm->device->priority);
+    result = cuda->StreamCreateWithPriority(&comm->stream, CU_STREAM_NON_BLOCKING,
+                                            comm->device->priority);
     if (CUDA_SUCCESS == result) {
         result = cuda->EventCreate(&comm->event, CU_EVENT_DISABLE_TIMING);
     }
@@ -116,7 +118,8 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
         return;
     }
     if (comm->word < 0) {
-        snprintf(offer->verdict.reason, CAR_REASON_BYTES, "more communicators than there are completion words");
+        snprintf(offer->verdict.reason, CAR_REASON_BYTES,
+                 "more communicators than there are completion words");
         return;
     }
     offer->verdict.failed = 0;
@@ -143,11 +146,15 @@ static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_of
     offer->map_max = comm->params->map_max;
     offer->generation = comm->device->generation;
     for (int s = 0; s < CAR_SHARINGS; ++s) {
-        car_thresholds_find(comm->params, offer->generation, (car_sharing_t) s, comm->size, &offer->thresholds[s]);
+        car_thresholds_find(comm->params, offer->generation, (car_sharing_t) s, comm->size,
+                            &offer->thresholds[s]);
     }
 }
 
-/* Processes that may run kernels on the GPU of rank r: those of this communicator, or the job's share of a GPU. */
+/*
+ * Processes that may run kernels on the GPU of rank r: those of this communicator, or the job's
+ * share of a GPU.
+ */
 static int sharing(const car_offer_t *offers, int size, int r, int gpus)
 {
     int here = 0;
@@ -180,7 +187,9 @@ static bool shared(const car_offer_t *offers, int size, int r)
     bool found = false;
 
     for (int q = 0; q < size; ++q) {
-        found = found || (q != r && 0 == memcmp(&offers[q].uuid, &offers[r].uuid, sizeof(offers[r].uuid)));
+        found =
+            found
+            || (q != r && 0 == memcmp(&offers[q].uuid, &offers[r].uuid, sizeof(offers[r].uuid)));
     }
     return found;
 }
@@ -191,7 +200,8 @@ static uint32_t smaller(uint32_t a, uint32_t b)
 }
 
 /*
- * All ranks work, unless those that share a GPU take turns on it: then the first on each does, so that no turns are taken.
+ * All ranks work, unless those that share a GPU take turns on it: then the first on each does, so
+ * that no turns are taken.
  */
 static void divide_work(car_comm_t *comm, const car_offer_t *offers)
 {
@@ -215,14 +225,16 @@ static void agree_on_thresholds(car_comm_t *comm, const car_offer_t *offers)
     comm->thresholds = offers[0].thresholds[sharing];
     for (int r = 1; r < comm->size; ++r) {
         const car_thresholds_t *theirs = &offers[r].thresholds[sharing];
-        comm->thresholds_differ = comm->thresholds_differ || 0 != memcmp(bytes, theirs->bytes, sizeof(theirs->bytes));
+        comm->thresholds_differ =
+            comm->thresholds_differ || 0 != memcmp(bytes, theirs->bytes, sizeof(theirs->bytes));
     }
     comm->limits.push_max = bytes[CAR_PUSH_MAX];
     comm->limits.pull_max = bytes[CAR_PULL_MAX];
     comm->alone_max = bytes[CAR_ALONE_MAX];
     comm->zero_copy_min = CAR_NEVER == bytes[CAR_ZERO_COPY_MIN] ? 0 : bytes[CAR_ZERO_COPY_MIN];
     comm->zero_copy_again = bytes[CAR_ZERO_COPY_AGAIN];
-    comm->zero_copy_again = comm->zero_copy_again < comm->zero_copy_min ? comm->zero_copy_again : comm->zero_copy_min;
+    comm->zero_copy_again =
+        comm->zero_copy_again < comm->zero_copy_min ? comm->zero_copy_again : comm->zero_copy_min;
 }
 
 /* From here on every rank has the same limits: rank 0's wishes, the least of what all can do. */
@@ -271,7 +283,7 @@ static void agree(car_comm_t *comm, const car_offer_t *offers)
     comm->queue_slot = comm->limits.layout.queue_slot;
 }
 
-/* --- step 2: links and memory -------------------------------------------------------------------------------- */
+/* --- step 2: links and memory ----------------------------------------------------------------- */
 
 static bool link_allowed(const car_comm_t *comm, car_link_t link)
 {
@@ -288,15 +300,16 @@ static void check_links(car_comm_t *comm, const car_offer_t *offers, car_verdict
 {
     comm->worst_link = CAR_LINK_SAME_GPU;
     for (int r = 0; r < comm->size; ++r) {
-        const car_link_t link = car_topology_link(comm->device->cuda, comm->device->ordinal, &comm->device->uuid,
-                                                  &offers[r].uuid);
+        const car_link_t link = car_topology_link(comm->device->cuda, comm->device->ordinal,
+                                                  &comm->device->uuid, &offers[r].uuid);
         comm->worst_link = link < comm->worst_link ? link : comm->worst_link;
         if (!link_allowed(comm, link)) {
             char mine[CAR_UUID_TEXT_BYTES], other[CAR_UUID_TEXT_BYTES];
             car_uuid_text(&comm->device->uuid, mine);
             car_uuid_text(&offers[r].uuid, other);
             verdict->failed = verdict->by_choice = 1;
-            snprintf(verdict->reason, CAR_REASON_BYTES, "%s and %s (rank %d) have %s between them%s", mine, other, r,
+            snprintf(verdict->reason, CAR_REASON_BYTES,
+                     "%s and %s (rank %d) have %s between them%s", mine, other, r,
                      car_link_name(link),
                      CAR_LINK_NONE == link ? "" : "; coll_car_links p2p would accept that");
             return;
@@ -307,29 +320,33 @@ static void check_links(car_comm_t *comm, const car_offer_t *offers, car_verdict
 static void take_piece(car_comm_t *comm, car_verdict_t *verdict)
 {
     car_devices_lock();
-    comm->piece_taken = car_arena_take(&comm->device->arena, comm->piece_bytes, CAR_ARENA_LOW, &comm->piece_offset);
+    comm->piece_taken =
+        car_arena_take(&comm->device->arena, comm->piece_bytes, CAR_ARENA_LOW, &comm->piece_offset);
     car_devices_unlock();
     comm->home_offset = comm->piece_offset;
     if (!comm->piece_taken) {
         verdict->failed = 1;
         snprintf(verdict->reason, CAR_REASON_BYTES,
-                 "all %zu MB of this rank's device memory for allreduce are in use by other communicators; "
+                 "all %zu MB of this rank's device memory for allreduce are in use by other "
+                 "communicators; "
                  "coll_car_memory sets how much there is",
                  comm->device->arena.bytes >> 20);
     }
 }
 
-/* --- steps 3 to 5: map, clear, probe --------------------------------------------------------------------------- */
+/* --- steps 3 to 5: map, clear, probe ---------------------------------------------------------- */
 
 static CUresult copy_word(car_comm_t *comm, CUdeviceptr to, CUdeviceptr from)
 {
-    const CUresult result = comm->device->cuda->MemcpyAsync(to, from, sizeof(uint32_t), comm->stream);
+    const CUresult result =
+        comm->device->cuda->MemcpyAsync(to, from, sizeof(uint32_t), comm->stream);
     return CUDA_SUCCESS == result ? car_cuda_wait(comm->device->cuda, comm->stream) : result;
 }
 
 static CUdeviceptr probe_word(const car_comm_t *comm, int owner, int writer)
 {
-    return comm->peer[owner].piece + offsetof(car_flags_t, probe) + (size_t) writer * sizeof(uint32_t);
+    return comm->peer[owner].piece + offsetof(car_flags_t, probe)
+           + (size_t) writer * sizeof(uint32_t);
 }
 
 static CUdeviceptr tag_word(const car_comm_t *comm, int owner)
@@ -337,18 +354,22 @@ static CUdeviceptr tag_word(const car_comm_t *comm, int owner)
     return comm->peer[owner].piece + offsetof(car_flags_t, tag);
 }
 
-static void map_peers(car_comm_t *comm, const car_offer_t *offers, const car_step_t *steps, car_verdict_t *verdict)
+static void map_peers(car_comm_t *comm, const car_offer_t *offers, const car_step_t *steps,
+                      car_verdict_t *verdict)
 {
     car_devices_lock();
     for (int r = 0; r < comm->size && !verdict->failed; ++r) {
         CUdeviceptr arena = comm->device->memory;
         if (r != comm->rank) {
-            const CUresult result = car_device_map(comm->device, &offers[r].arena, &offers[r].handle, &arena);
+            const CUresult result =
+                car_device_map(comm->device, &offers[r].arena, &offers[r].handle, &arena);
             if (CUDA_SUCCESS != result) {
                 verdict->failed = 1;
                 snprintf(verdict->reason, CAR_REASON_BYTES,
-                         "CUDA IPC refused the memory of rank %d (pid %d): %s; ranks must share one PID and IPC "
-                         "namespace (in containers: --pid=host --ipc=host), and see GPUs that can access each other",
+                         "CUDA IPC refused the memory of rank %d (pid %d): %s; ranks must share "
+                         "one PID and IPC "
+                         "namespace (in containers: --pid=host --ipc=host), and see GPUs that can "
+                         "access each other",
                          r, offers[r].pid, car_cuda_error(result));
                 break;
             }
@@ -363,12 +384,16 @@ static void clear_and_tag(car_comm_t *comm, uint32_t tag, car_verdict_t *verdict
 {
     if (!fail(verdict, car_comm_clear_lanes(comm), "clearing device memory")
         && !fail(verdict, car_comm_clear(comm), "clearing device memory")) {
-        (void) fail(verdict, copy_word(comm, tag_word(comm, comm->rank), (CUdeviceptr) (uintptr_t) &tag),
+        (void) fail(verdict,
+                    copy_word(comm, tag_word(comm, comm->rank), (CUdeviceptr) (uintptr_t) &tag),
                     "writing to device memory");
     }
 }
 
-/* Reads every peer's tag through its mapping and leaves a word of ours there: both ways must show the right memory. */
+/*
+ * Reads every peer's tag through its mapping and leaves a word of ours there: both ways must show
+ * the right memory.
+ */
 static void probe(car_comm_t *comm, const car_step_t *steps, uint32_t tag, car_verdict_t *verdict)
 {
     for (int r = 0; r < comm->size; ++r) {
@@ -376,14 +401,17 @@ static void probe(car_comm_t *comm, const car_step_t *steps, uint32_t tag, car_v
         const uint32_t sent = tag ^ (uint32_t) r;
         if (fail(verdict, copy_word(comm, (CUdeviceptr) (uintptr_t) &seen, tag_word(comm, r)),
                  "reading a peer's memory through CUDA IPC")
-            || fail(verdict, copy_word(comm, probe_word(comm, r, comm->rank), (CUdeviceptr) (uintptr_t) &sent),
-                    "writing a peer's memory through CUDA IPC")) {
+            || fail(
+                verdict,
+                copy_word(comm, probe_word(comm, r, comm->rank), (CUdeviceptr) (uintptr_t) &sent),
+                "writing a peer's memory through CUDA IPC")) {
             return;
         }
         if (seen != steps[r].tag) {
             verdict->failed = 1;
             snprintf(verdict->reason, CAR_REASON_BYTES,
-                     "the mapping of rank %d's memory shows other memory: peer access of these GPUs does not work "
+                     "the mapping of rank %d's memory shows other memory: peer access of these "
+                     "GPUs does not work "
                      "(IOMMU or ACS settings?)",
                      r);
             return;
@@ -395,14 +423,16 @@ static void check_probes(car_comm_t *comm, const car_step_t *steps, car_verdict_
 {
     for (int r = 0; r < comm->size; ++r) {
         uint32_t seen = 0;
-        if (fail(verdict, copy_word(comm, (CUdeviceptr) (uintptr_t) &seen, probe_word(comm, comm->rank, r)),
+        if (fail(verdict,
+                 copy_word(comm, (CUdeviceptr) (uintptr_t) &seen, probe_word(comm, comm->rank, r)),
                  "reading device memory")) {
             return;
         }
         if (seen != (steps[r].tag ^ (uint32_t) comm->rank)) {
             verdict->failed = 1;
             snprintf(verdict->reason, CAR_REASON_BYTES,
-                     "what rank %d wrote through its mapping did not arrive here: peer access of these GPUs does not "
+                     "what rank %d wrote through its mapping did not arrive here: peer access of "
+                     "these GPUs does not "
                      "work (IOMMU or ACS settings?)",
                      r);
             return;
@@ -410,7 +440,7 @@ static void check_probes(car_comm_t *comm, const car_step_t *steps, car_verdict_
     }
 }
 
-/* --- the whole of it ------------------------------------------------------------------------------------------ */
+/* --- the whole of it -------------------------------------------------------------------------- */
 
 /* The records that are under way, by the work that comes when all have them. */
 typedef enum { OFFERS, PIECES, TAGS, PROBES, VERDICTS } under_way_t;
@@ -470,20 +500,24 @@ static bool sane(car_setup_t *setup)
     car_verdict_t *verdict = &setup->mine.verdict;
 
     for (int r = 0; r < setup->comm->size && !verdict->failed && setup->under_way <= PIECES; ++r) {
-        const char *wrong = OFFERS == setup->under_way
-                                ? car_check_offer(&setup->offers[r])
-                                : car_check_piece(setup->pieces[r].piece_offset, setup->comm->piece_bytes,
-                                                  setup->comm->peer[r].arena_bytes);
+        const char *wrong =
+            OFFERS == setup->under_way
+                ? car_check_offer(&setup->offers[r])
+                : car_check_piece(setup->pieces[r].piece_offset, setup->comm->piece_bytes,
+                                  setup->comm->peer[r].arena_bytes);
         if (NULL != wrong) {
             verdict->failed = 1;
-            snprintf(verdict->reason, CAR_REASON_BYTES, "rank %d told of %s: its memory or the control segment is damaged", r,
-                     wrong);
+            snprintf(verdict->reason, CAR_REASON_BYTES,
+                     "rank %d told of %s: its memory or the control segment is damaged", r, wrong);
         }
     }
     return !verdict->failed;
 }
 
-/* What a rank does between two exchanges, in the device's context; what fails stands in the verdict. */
+/*
+ * What a rank does between two exchanges, in the device's context; what fails stands in the
+ * verdict.
+ */
 static void work(car_setup_t *setup)
 {
     car_comm_t *comm = setup->comm;
@@ -505,7 +539,8 @@ static void work(car_setup_t *setup)
         break;
     case PIECES:
         map_peers(comm, setup->offers, setup->pieces, verdict);
-        if (!verdict->failed && sizeof(setup->mine.tag) != getrandom(&setup->mine.tag, sizeof(setup->mine.tag), 0)) {
+        if (!verdict->failed
+            && sizeof(setup->mine.tag) != getrandom(&setup->mine.tag, sizeof(setup->mine.tag), 0)) {
             fail(verdict, CUDA_ERROR_OPERATING_SYSTEM, "getrandom");
         }
         if (!verdict->failed) {
@@ -538,7 +573,9 @@ static car_setup_state_t give_up(car_setup_t *setup)
     return CAR_SETUP_FAILED;
 }
 
-/* A rank that is late may map and probe this rank's piece still: that is kept, as after any fault. */
+/*
+ * A rank that is late may map and probe this rank's piece still: that is kept, as after any fault.
+ */
 static car_setup_state_t keep(car_setup_t *setup, car_comm_t **result)
 {
     if (setup->comm->piece_taken) {
@@ -563,7 +600,8 @@ car_setup_state_t car_setup_poll(car_setup_t *setup, car_comm_t **result, car_fa
     void *all = records(setup, &bytes);
 
     *result = NULL;
-    while (car_control_broken(comm->control) < 0 && car_control_exchange_test(comm->control, bytes, all)) {
+    while (car_control_broken(comm->control) < 0
+           && car_control_exchange_test(comm->control, bytes, all)) {
         const bool failed = any_failed(all, bytes, comm->size, failure);
         if (failed || VERDICTS == setup->under_way) {
             *result = failed ? NULL : comm;

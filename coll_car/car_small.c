@@ -1,20 +1,24 @@
 /*
- * Small calls, for which a kernel may have stayed (car_stay.h): it is rung for, or else one is launched, which may stay.
+ * Small calls, for which a kernel may have stayed (car_stay.h): it is rung for, or else one is
+ * launched, which may stay.
  */
 #include "car_run_parts.h"
 
 bool car_run_is_small(const car_comm_t *comm, const car_data_t *data, const car_plan_t *plan)
 {
-    return CAR_ONE_SHOT_PUSH == plan->algorithm && plan->blocks <= CAR_STAY_BLOCKS && 1 == plan->rounds
-           && data->count * data->reduction->element <= comm->params->stay_max && comm->epoch < UINT32_MAX
-           && !data->stage_input && !data->stage_output && data->input->plain && data->output->plain
-           && car_buffer_settled(data->input) && car_buffer_settled(data->output);
+    return CAR_ONE_SHOT_PUSH == plan->algorithm && plan->blocks <= CAR_STAY_BLOCKS
+           && 1 == plan->rounds && data->count * data->reduction->element <= comm->params->stay_max
+           && comm->epoch < UINT32_MAX && !data->stage_input && !data->stage_output
+           && data->input->plain && data->output->plain && car_buffer_settled(data->input)
+           && car_buffer_settled(data->output);
 }
 
 /*
- * Rings for it. CAR_ENDED with *left: the kernel has gone in the middle of it, and one is to be launched that resumes.
+ * Rings for it. CAR_ENDED with *left: the kernel has gone in the middle of it, and one is to be
+ * launched that resumes.
  */
-static car_end_t ring(car_wait_for_t *w, const car_data_t *data, const car_plan_t *plan, uint32_t *left)
+static car_end_t ring(car_wait_for_t *w, const car_data_t *data, const car_plan_t *plan,
+                      uint32_t *left)
 {
     car_comm_t *comm = w->comm;
     const uint64_t before = car_timing_now(comm->params);
@@ -53,7 +57,8 @@ bool car_run_small(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
     uint32_t left = 0;
 
     car_stay_begin(comm, w->number, data->reduction, car_now());
-    const car_end_t end = car_stay_here(comm, plan, data->reduction) ? ring(w, data, plan, &left) : CAR_MISSED;
+    const car_end_t end =
+        car_stay_here(comm, plan, data->reduction) ? ring(w, data, plan, &left) : CAR_MISSED;
     bool done = false;
 
     if (CAR_MISSED == end) {
@@ -72,8 +77,8 @@ bool car_run_small(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
     return done;
 }
 
-bool car_comm_quick(car_comm_t *comm, uint64_t number, const car_buffer_t *input, const car_buffer_t *output,
-                    uint64_t count, const car_reduction_t *reduction)
+bool car_comm_quick(car_comm_t *comm, uint64_t number, const car_buffer_t *input,
+                    const car_buffer_t *output, uint64_t count, const car_reduction_t *reduction)
 {
     if (!car_stay_allowed(comm) || count * reduction->element > comm->params->stay_max) {
         return false;
@@ -83,6 +88,7 @@ bool car_comm_quick(car_comm_t *comm, uint64_t number, const car_buffer_t *input
         return false; /* nothing more is worth looking at: the others wait to hear of this call */
     }
     const car_data_t data = car_run_data(comm, input, output, count, reduction);
-    const car_plan_t plan = car_plan_make(&comm->limits, count, reduction->element, reduction->unit);
+    const car_plan_t plan =
+        car_plan_make(&comm->limits, count, reduction->element, reduction->unit);
     return car_run_is_small(comm, &data, &plan) && car_stay_ready(comm, &plan, reduction);
 }

@@ -1,13 +1,14 @@
 /*
- * Users' buffers: what kernels can use where it is, what has to be copied for them, and what must come before.
+ * Users' buffers: what kernels can use where it is, what has to be copied for them, and what must
+ * come before.
  */
 #include <stdlib.h>
 
 #include "car_comm.h"
 
 /*
- * Memory of another context of the same device is not mapped in ours; an address that is no multiple of what the type asks
- * for would be a fault that ends the application's context.
+ * Memory of another context of the same device is not mapped in ours; an address that is no
+ * multiple of what the type asks for would be a fault that ends the application's context.
  */
 bool car_comm_usable(const car_comm_t *comm, const car_buffer_t *buffer, size_t alignment)
 {
@@ -19,28 +20,34 @@ bool car_comm_usable(const car_comm_t *comm, const car_buffer_t *buffer, size_t 
                && (NULL == buffer->context || buffer->context == comm->device->context));
 }
 
-CUresult car_comm_copy(const car_comm_t *comm, CUstream stream, CUdeviceptr to, CUdeviceptr from, size_t bytes,
-                       const car_buffer_t *buffer)
+CUresult car_comm_copy(const car_comm_t *comm, CUstream stream, CUdeviceptr to, CUdeviceptr from,
+                       size_t bytes, const car_buffer_t *buffer)
 {
     const car_cuda_t *cuda = comm->device->cuda;
 
-    /* Pools and cuMemCreate on another GPU: only its own contexts are sure to reach them, and they reach ours, too. */
-    if (CAR_MEMORY_DEVICE == buffer->memory && NULL == buffer->context && buffer->ordinal != comm->device->ordinal) {
-        return car_buffer_copy(cuda, (void *) (uintptr_t) to, (const void *) (uintptr_t) from, bytes, buffer);
+    /*
+     * Pools and cuMemCreate on another GPU: only its own contexts are sure to reach them, and they
+     * reach ours, too.
+     */
+    if (CAR_MEMORY_DEVICE == buffer->memory && NULL == buffer->context
+        && buffer->ordinal != comm->device->ordinal) {
+        return car_buffer_copy(cuda, (void *) (uintptr_t) to, (const void *) (uintptr_t) from,
+                               bytes, buffer);
     }
     CUresult result = cuda->MemcpyAsync(to, from, bytes, stream);
     return CUDA_SUCCESS == result ? car_cuda_wait(cuda, stream) : result;
 }
 
 /* Through host memory: the padding between the members of a pair stays as the user has it. */
-static CUresult copy_out_members(const car_comm_t *comm, CUstream stream, CUdeviceptr to, CUdeviceptr from, size_t bytes,
-                                 uint32_t members, const car_buffer_t *output)
+static CUresult copy_out_members(const car_comm_t *comm, CUstream stream, CUdeviceptr to,
+                                 CUdeviceptr from, size_t bytes, uint32_t members,
+                                 const car_buffer_t *output)
 {
     const car_buffer_t host = {.memory = CAR_MEMORY_HOST};
     unsigned char *theirs = malloc(2 * bytes), *ours = NULL == theirs ? NULL : theirs + bytes;
-    CUresult result = NULL == theirs
-                          ? CUDA_ERROR_OUT_OF_MEMORY
-                          : car_comm_copy(comm, stream, (CUdeviceptr) (uintptr_t) theirs, to, bytes, output);
+    CUresult result = NULL == theirs ? CUDA_ERROR_OUT_OF_MEMORY
+                                     : car_comm_copy(comm, stream, (CUdeviceptr) (uintptr_t) theirs,
+                                                     to, bytes, output);
 
     if (CUDA_SUCCESS == result) {
         result = car_comm_copy(comm, stream, (CUdeviceptr) (uintptr_t) ours, from, bytes, &host);
@@ -57,15 +64,17 @@ static CUresult copy_out_members(const car_comm_t *comm, CUstream stream, CUdevi
     return result;
 }
 
-CUresult car_comm_copy_out(const car_comm_t *comm, CUstream stream, const car_buffer_t *output, uint64_t start,
-                           CUdeviceptr from, uint64_t elements, const car_reduction_t *reduction)
+CUresult car_comm_copy_out(const car_comm_t *comm, CUstream stream, const car_buffer_t *output,
+                           uint64_t start, CUdeviceptr from, uint64_t elements,
+                           const car_reduction_t *reduction)
 {
     const size_t element = reduction->element;
     const CUdeviceptr to = (CUdeviceptr) (uintptr_t) output->address + start * element;
 
     return CAR_NO_GAPS == reduction->data
                ? car_comm_copy(comm, stream, to, from, elements * element, output)
-               : copy_out_members(comm, stream, to, from, elements * element, reduction->data, output);
+               : copy_out_members(comm, stream, to, from, elements * element, reduction->data,
+                                  output);
 }
 
 car_elements_t car_elements_of(const car_reduction_t *reduction, uint64_t count)
@@ -85,11 +94,12 @@ static CUresult follow_legacy_stream(const car_comm_t *comm, CUstream stream)
     if (CUDA_SUCCESS == result) {
         result = comm->device->cuda->EventRecord(comm->event, CU_STREAM_LEGACY);
     }
-    return CUDA_SUCCESS == result ? comm->device->cuda->StreamWaitEvent(stream, comm->event, 0) : result;
+    return CUDA_SUCCESS == result ? comm->device->cuda->StreamWaitEvent(stream, comm->event, 0)
+                                  : result;
 }
 
-CUresult car_comm_settle(const car_comm_t *comm, CUstream stream, const car_buffer_t *in, const car_buffer_t *out,
-                         bool stage_input, bool stage_output)
+CUresult car_comm_settle(const car_comm_t *comm, CUstream stream, const car_buffer_t *in,
+                         const car_buffer_t *out, bool stage_input, bool stage_output)
 {
     const car_cuda_t *cuda = comm->device->cuda;
     const bool asked = CAR_STREAM_ORDER_LEGACY == comm->params->stream_order;
@@ -110,6 +120,9 @@ CUresult car_comm_settle(const car_comm_t *comm, CUstream stream, const car_buff
         car_buffer_settle(cuda, in);
         car_buffer_settle(cuda, out);
     }
-    /* While the application captures into a graph the default stream is out of bounds, but not used either. */
+    /*
+     * While the application captures into a graph the default stream is out of bounds, but not used
+     * either.
+     */
     return asked ? result : CUDA_SUCCESS;
 }

@@ -8,12 +8,13 @@
 #include "car_comm.h"
 #include "car_pending.h"
 
-/* --- whether there may be one ------------------------------------------------------------------------------------- */
+/* --- whether there may be one ----------------------------------------------------------------- */
 
 /* Something else looks at every kernel, and would show or wait for one that stays. */
 static bool watched(void)
 {
-    static const char *const signs[] = {"CUDA_INJECTION64_PATH", "CUDA_INJECTION32_PATH", "NSYS_PROFILING_SESSION_ID",
+    static const char *const signs[] = {"CUDA_INJECTION64_PATH", "CUDA_INJECTION32_PATH",
+                                        "NSYS_PROFILING_SESSION_ID",
                                         "NV_COMPUTE_PROFILER_PERFWORKS_DIR", "COMPUTE_PROFILE"};
     char line[128];
     int tracer = 0;
@@ -48,13 +49,14 @@ bool car_stay_allowed(car_comm_t *comm)
 
     if (!stay->asked) {
         stay->asked = true;
-        stay->may = CAR_STAY_OFF != comm->params->stay && CAR_STREAM_ORDER_NONE == comm->params->stream_order
+        stay->may = CAR_STAY_OFF != comm->params->stay
+                    && CAR_STREAM_ORDER_NONE == comm->params->stream_order
                     && comm->device->sees_writes_of_others && !launches_block() && !watched();
     }
     return stay->may;
 }
 
-/* --- words of host memory ----------------------------------------------------------------------------------------- */
+/* --- words of host memory --------------------------------------------------------------------- */
 
 /* Numbers are given in turn, and one stay goes before the next begins. */
 static bool has_gone(const car_device_t *device, uint32_t number)
@@ -66,8 +68,8 @@ static bool has_gone(const car_device_t *device, uint32_t number)
 }
 
 /*
- * The kernel waits for the bell of the ticket behind the last. All words at once: which of them it sees first does not
- * matter.
+ * The kernel waits for the bell of the ticket behind the last. All words at once: which of them it
+ * sees first does not matter.
  */
 static void write_bell(car_comm_t *comm, uint32_t ticket, const uint32_t word[2 * CAR_BELL_PACKETS])
 {
@@ -82,7 +84,7 @@ static void write_bell(car_comm_t *comm, uint32_t ticket, const uint32_t word[2 
 
 _Static_assert(2 * CAR_BELL_PACKETS <= CAR_DONE_WORDS, "a bell fits a line of the host");
 
-/* --- ringing ------------------------------------------------------------------------------------------------------ */
+/* --- ringing ---------------------------------------------------------------------------------- */
 
 static void gone(car_comm_t *comm)
 {
@@ -138,7 +140,8 @@ bool car_stay_likely(car_comm_t *comm)
     return stay->here || car_pace_wants(&stay->pace) || CAR_STAY_ALWAYS == comm->params->stay;
 }
 
-bool car_stay_ready(const car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction)
+bool car_stay_ready(const car_comm_t *comm, const car_plan_t *plan,
+                    const car_reduction_t *reduction)
 {
     const car_stay_t *stay = &comm->stay;
     car_device_t *device = comm->device;
@@ -146,7 +149,8 @@ bool car_stay_ready(const car_comm_t *comm, const car_plan_t *plan, const car_re
     if (stay->here) {
         return same_reduction(reduction, &stay->reduction) && plan->threads <= stay->threads;
     }
-    return (stay->like || CAR_STAY_ALWAYS == comm->params->stay) && has_gone(device, atomic_load(&device->staying));
+    return (stay->like || CAR_STAY_ALWAYS == comm->params->stay)
+           && has_gone(device, atomic_load(&device->staying));
 }
 
 void car_stay_ring(car_comm_t *comm, const car_plan_t *plan, const car_kernel_args_t *args)
@@ -188,14 +192,15 @@ void car_stay_left(car_comm_t *comm)
     gone(comm);
 }
 
-/* --- when the program calls --------------------------------------------------------------------------------------- */
+/* --- when the program calls ------------------------------------------------------------------- */
 
 static uint64_t stay_ns(const car_comm_t *comm)
 {
     return comm->params->stay_us * UINT64_C(1000);
 }
 
-void car_stay_begin(car_comm_t *comm, uint64_t number, const car_reduction_t *reduction, uint64_t now)
+void car_stay_begin(car_comm_t *comm, uint64_t number, const car_reduction_t *reduction,
+                    uint64_t now)
 {
     car_stay_t *stay = &comm->stay;
 
@@ -212,12 +217,13 @@ void car_stay_end(car_comm_t *comm, uint64_t now)
     car_stay_t *stay = &comm->stay;
 
     stay->begun = false;
-    if (!car_pace_end(&stay->pace, now, stay->here, stay_ns(comm)) && CAR_STAY_ALWAYS != comm->params->stay) {
+    if (!car_pace_end(&stay->pace, now, stay->here, stay_ns(comm))
+        && CAR_STAY_ALWAYS != comm->params->stay) {
         car_stay_send_away(comm);
     }
 }
 
-/* --- launching ---------------------------------------------------------------------------------------------------- */
+/* --- launching -------------------------------------------------------------------------------- */
 
 /* A stay is no must: without a word for its bell there is none. */
 static bool has_bell(car_comm_t *comm)
@@ -238,7 +244,8 @@ static bool take_number(car_comm_t *comm)
     car_device_t *device = comm->device;
     uint32_t present = atomic_load(&device->staying);
 
-    if (!has_gone(device, present) || !atomic_compare_exchange_strong(&device->staying, &present, present + 1)) {
+    if (!has_gone(device, present)
+        || !atomic_compare_exchange_strong(&device->staying, &present, present + 1)) {
         return false;
     }
     comm->stay.number = present + 1;
@@ -251,7 +258,8 @@ bool car_stay_wanted(car_comm_t *comm)
     /* A call that differs from the one before is not likely to have a successor like itself. */
     const bool pays = car_pace_wants(&stay->pace) && stay->like;
 
-    return !atomic_load(&comm->device->takes_turns) && (pays || CAR_STAY_ALWAYS == comm->params->stay) && has_bell(comm)
+    return !atomic_load(&comm->device->takes_turns)
+           && (pays || CAR_STAY_ALWAYS == comm->params->stay) && has_bell(comm)
            && take_number(comm);
 }
 
@@ -267,24 +275,30 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
     car_stay_t *stay = &comm->stay;
     car_device_t *device = comm->device;
     const CUdeviceptr words = device->host_words_on_device;
-    car_stay_args_t all = {.call = *args,
-                           .bell = (const void *) (uintptr_t) (words + (size_t) stay->bell * sizeof(car_host_word_t)),
-                           .gone = (uint64_t *) (uintptr_t) (words + CAR_GONE_WORD * sizeof(car_host_word_t)),
-                           .number = stay->number,
-                           .stay_ns = comm->params->stay_us * 1000,
-                           .total_ns = comm->params->stay_total_us * 1000,
-                           .blocks = plan->blocks};
+    car_stay_args_t all = {
+        .call = *args,
+        .bell = (const void *) (uintptr_t) (words + (size_t) stay->bell * sizeof(car_host_word_t)),
+        .gone = (uint64_t *) (uintptr_t) (words + CAR_GONE_WORD * sizeof(car_host_word_t)),
+        .number = stay->number,
+        .stay_ns = comm->params->stay_us * 1000,
+        .total_ns = comm->params->stay_total_us * 1000,
+        .blocks = plan->blocks};
 
-    /* Nobody listens now. Whatever ticket it had, it has not the one that the kernel will wait for. */
+    /*
+     * Nobody listens now. Whatever ticket it had, it has not the one that the kernel will wait for.
+     */
     write_bell(comm, args->ticket, nothing);
     stay->threads = whole_warps(plan->threads > stay->largest ? plan->threads : stay->largest);
     stay->largest = plan->threads;
     all.threads = stay->threads;
-    const uint32_t room = device->stay_threads > stay->threads ? (device->stay_threads - stay->threads) / CAR_WARP : 0;
-    const uint32_t listeners = comm->params->stay_listeners < room ? comm->params->stay_listeners : room;
-    const CUresult result = car_launch(device->cuda, comm->launch,
-                                       &stay->graphs[reduction->kernel], device->functions[CAR_STAY][reduction->kernel],
-                                       1, stay->threads + listeners * CAR_WARP, comm->stream, &all);
+    const uint32_t room = device->stay_threads > stay->threads
+                              ? (device->stay_threads - stay->threads) / CAR_WARP
+                              : 0;
+    const uint32_t listeners =
+        comm->params->stay_listeners < room ? comm->params->stay_listeners : room;
+    const CUresult result = car_launch(device->cuda, comm->launch, &stay->graphs[reduction->kernel],
+                                       device->functions[CAR_STAY][reduction->kernel], 1,
+                                       stay->threads + listeners * CAR_WARP, comm->stream, &all);
     if (CUDA_SUCCESS != result) {
         /* Nothing is there that could say so. */
         device->host_words[CAR_GONE_WORD].word[0] = stay->number;
@@ -299,7 +313,7 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
     return true;
 }
 
-/* --- the end ------------------------------------------------------------------------------------------------------ */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 void car_stay_destroy(car_comm_t *comm)
 {

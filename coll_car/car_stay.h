@@ -1,12 +1,15 @@
 /*
- * A kernel that stays after a small call and is rung for with the next one: the host's side of docs/protocol.md, "The
- * kernel that stays". What a rank does here is between it and its own GPU; peers see the packets of one_shot_push.
+ * A kernel that stays after a small call and is rung for with the next one: the host's side of
+ * docs/protocol.md, "The kernel that stays". What a rank does here is between it and its own GPU;
+ * peers see the packets of one_shot_push.
  *
- * Part of a communicator (car_comm.h): one call at a time, as for all of it. car_small.c uses it in this order:
+ * Part of a communicator (car_comm.h): one call at a time, as for all of it. car_small.c uses it in
+ * this order:
  *
  *   car_stay_allowed  may there be one at all?
  *   car_stay_begin    a small call begins
- *   car_stay_likely, car_stay_ready  where ranks agree on it first: would this one have a kernel that stays?
+ *   car_stay_likely, car_stay_ready  where ranks agree on it first: would this one have a kernel
+ *   that stays?
  *   car_stay_here     does a kernel stay that can take the call?
  *     car_stay_ring   then the call is its; done, gone or a failure follows
  *   car_stay_wanted   else: should the kernel that is launched now stay?
@@ -38,44 +41,54 @@ typedef struct {
     int bell;     /* index of the host's word; -1: none */
     uint32_t number;  /* of the stay, among those of the device */
     uint32_t threads; /* of its block */
-    uint32_t largest; /* threads of the largest call since it was launched: what the next one gets */
+    /* threads of the largest call since it was launched: what the next one gets */
+    uint32_t largest;
     car_reduction_t reduction; /* that it does */
     car_reduction_t last;      /* of the present small call, or the last one */
     car_graph_t graphs[CAR_KERNELS];
     car_pace_t pace;
 } car_stay_t;
 
-/* Whether there may be such kernels for this communicator, in this process. Looks once at what cannot change. */
+/*
+ * Whether there may be such kernels for this communicator, in this process. Looks once at what
+ * cannot change.
+ */
 bool car_stay_allowed(struct car_comm *comm);
 
 /*
- * A small call, `number` of all calls of the communicator, begins (said again, that is nothing new); it returns. Times in
- * nanoseconds. At its end the kernel is sent away if it has turned out that a stay does not pay, or it is time to see
- * whether it still does.
+ * A small call, `number` of all calls of the communicator, begins (said again, that is nothing
+ * new); it returns. Times in nanoseconds. At its end the kernel is sent away if it has turned out
+ * that a stay does not pay, or it is time to see whether it still does.
  */
-void car_stay_begin(struct car_comm *comm, uint64_t number, const car_reduction_t *reduction, uint64_t now);
+void car_stay_begin(struct car_comm *comm, uint64_t number, const car_reduction_t *reduction,
+                    uint64_t now);
 void car_stay_end(struct car_comm *comm, uint64_t now);
 
 /*
- * Whether a kernel stays that can take a call with this plan, of CAR_STAY_BLOCKS blocks at most and one round, and
- * reduction. One that cannot is sent away.
+ * Whether a kernel stays that can take a call with this plan, of CAR_STAY_BLOCKS blocks at most and
+ * one round, and reduction. One that cannot is sent away.
  */
 bool car_stay_here(struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction);
 
 /*
- * Whether a small call, if it is not done in another way, may be one for a kernel that stays: there is one, or the one that is
- * launched should. The second is asked only where the first has said so, and knows the call. The answer promises nothing.
+ * Whether a small call, if it is not done in another way, may be one for a kernel that stays: there
+ * is one, or the one that is launched should. The second is asked only where the first has said so,
+ * and knows the call. The answer promises nothing.
  */
 bool car_stay_likely(struct car_comm *comm);
-bool car_stay_ready(const struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction);
+bool car_stay_ready(const struct car_comm *comm, const car_plan_t *plan,
+                    const car_reduction_t *reduction);
 
 /*
- * Rings for the call: buffers, count, tile, epoch, alignment and ticket of `args`. The ticket is the last one's
- * successor.
+ * Rings for the call: buffers, count, tile, epoch, alignment and ticket of `args`. The ticket is
+ * the last one's successor.
  */
 void car_stay_ring(struct car_comm *comm, const car_plan_t *plan, const car_kernel_args_t *args);
 
-/* The kernel has gone: what it has taken has ended, and stands in the host's word; it takes nothing more. */
+/*
+ * The kernel has gone: what it has taken has ended, and stands in the host's word; it takes nothing
+ * more.
+ */
 bool car_stay_gone(const struct car_comm *comm);
 
 /* It has gone without the call that it was rung for. */
@@ -87,22 +100,26 @@ void car_stay_served(struct car_comm *comm);
 /* It has left a call because of a late peer, and so has gone. */
 void car_stay_left(struct car_comm *comm);
 
-/* Whether the kernel that such a call needs, as none stays, is to stay: it pays, is allowed, and is the only one. */
+/*
+ * Whether the kernel that such a call needs, as none stays, is to stay: it pays, is allowed, and is
+ * the only one.
+ */
 bool car_stay_wanted(struct car_comm *comm);
 
 /*
- * If so: launches it, on the communicator's stream, with the communicator's context current. False where that fails: none
- * stays then, and the call is launched as any other, with the same ticket.
+ * If so: launches it, on the communicator's stream, with the communicator's context current. False
+ * where that fails: none stays then, and the call is launched as any other, with the same ticket.
  */
-bool car_stay_launch(struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction,
-                     const car_kernel_args_t *args);
+bool car_stay_launch(struct car_comm *comm, const car_plan_t *plan,
+                     const car_reduction_t *reduction, const car_kernel_args_t *args);
 
 /* If a kernel stays it goes at once, not at its time; returns without waiting for that. */
 void car_stay_send_away(struct car_comm *comm);
 
 /*
- * At the communicator's end, with its context current and its stream drained: gives back all that there is but the bell,
- * which car_stay_release gives back to the device under the lock of car_pending.h, alive or not.
+ * At the communicator's end, with its context current and its stream drained: gives back all that
+ * there is but the bell, which car_stay_release gives back to the device under the lock of
+ * car_pending.h, alive or not.
  */
 void car_stay_destroy(struct car_comm *comm);
 void car_stay_release(struct car_comm *comm);

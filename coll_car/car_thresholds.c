@@ -18,19 +18,28 @@ typedef struct {
 } entry_t;
 
 static const entry_t table[] = {
-#define X(generation, sharing, ranks, basis, push_max, pull_max, alone_max, zero_copy_min, zero_copy_again)            \
-    {generation, CAR_##sharing, ranks, basis, {push_max, pull_max, alone_max, zero_copy_min, zero_copy_again}},
+#define X(generation, sharing, ranks, basis, push_max, pull_max, alone_max, zero_copy_min,         \
+          zero_copy_again)                                                                         \
+    {generation,                                                                                   \
+     CAR_##sharing,                                                                                \
+     ranks,                                                                                        \
+     basis,                                                                                        \
+     {push_max, pull_max, alone_max, zero_copy_min, zero_copy_again}},
 #include "car_thresholds.def"
 #undef X
 };
 
 #define ENTRIES (sizeof(table) / sizeof(table[0]))
 
-static const char *const names[CAR_THRESHOLDS] = {"push_max", "pull_max", "alone_max", "zero_copy_min", "zero_copy_again"};
+static const char *const names[CAR_THRESHOLDS] = {"push_max", "pull_max", "alone_max",
+                                                  "zero_copy_min", "zero_copy_again"};
 
-/* --- between two numbers of ranks ------------------------------------------------------------------------------------ */
+/* --- between two numbers of ranks ------------------------------------------------------------- */
 
-/* What is known nearest to a number of ranks: of as many or fewer, and of as many or more; ranks 0: nothing. */
+/*
+ * What is known nearest to a number of ranks: of as many or fewer, and of as many or more; ranks 0:
+ * nothing.
+ */
 typedef struct {
     int ranks;
     uint64_t bytes;
@@ -52,7 +61,10 @@ static void look_at(around_t *around, int ranks, int at, uint64_t bytes)
     }
 }
 
-/* Crossovers go with a power of the number of ranks: a straight line between logarithms. No size lies half way to "all". */
+/*
+ * Crossovers go with a power of the number of ranks: a straight line between logarithms. No size
+ * lies half way to "all".
+ */
 static uint64_t between(const around_t *around, int ranks)
 {
     const known_t low = around->below, high = around->above;
@@ -61,13 +73,15 @@ static uint64_t between(const around_t *around, int ranks)
         return low.bytes;
     }
     const double place = log((double) ranks / low.ranks) / log((double) high.ranks / low.ranks);
-    if (0 == low.bytes || 0 == high.bytes || CAR_ALL_SIZES == low.bytes || CAR_ALL_SIZES == high.bytes) {
+    if (0 == low.bytes || 0 == high.bytes || CAR_ALL_SIZES == low.bytes
+        || CAR_ALL_SIZES == high.bytes) {
         return place <= 0.5 ? low.bytes : high.bytes;
     }
-    return (uint64_t) llround((double) low.bytes * pow((double) high.bytes / (double) low.bytes, place));
+    return (uint64_t) llround((double) low.bytes
+                              * pow((double) high.bytes / (double) low.bytes, place));
 }
 
-/* --- the three sources ----------------------------------------------------------------------------------------------- */
+/* --- the three sources ------------------------------------------------------------------------ */
 
 /* The one whose entries stand for a GPU: the newest that is no newer, else the oldest. */
 static int generation_for(int generation, car_sharing_t sharing)
@@ -76,13 +90,15 @@ static int generation_for(int generation, car_sharing_t sharing)
 
     for (size_t i = 0; i < ENTRIES; ++i) {
         const int here = table[i].generation;
-        const bool better = here <= generation ? best > generation || here > best : best > generation && here < best;
+        const bool better = here <= generation ? best > generation || here > best
+                                               : best > generation && here < best;
         best = sharing == table[i].sharing && (0 == best || better) ? here : best;
     }
     return best;
 }
 
-static void from_table(int generation, car_sharing_t sharing, int ranks, car_threshold_t which, car_thresholds_t *found)
+static void from_table(int generation, car_sharing_t sharing, int ranks, car_threshold_t which,
+                       car_thresholds_t *found)
 {
     const int nearest = generation_for(generation, sharing);
     around_t around = {{0, 0}, {0, 0}};
@@ -92,7 +108,9 @@ static void from_table(int generation, car_sharing_t sharing, int ranks, car_thr
         const entry_t *entry = &table[i];
         if (nearest == entry->generation && sharing == entry->sharing) {
             look_at(&around, ranks, entry->ranks, entry->bytes[which]);
-            from = ranks == entry->ranks && generation == nearest && CAR_ALONE_MAX != which ? (uint8_t) entry->basis : from;
+            from = ranks == entry->ranks && generation == nearest && CAR_ALONE_MAX != which
+                       ? (uint8_t) entry->basis
+                       : from;
         }
     }
     around.below = 0 == around.below.ranks ? around.above : around.below;
@@ -101,9 +119,11 @@ static void from_table(int generation, car_sharing_t sharing, int ranks, car_thr
     found->from[which] = from;
 }
 
-/* A file speaks for the numbers of ranks from its least to its greatest, on the GPUs that it names. */
-static bool from_file(const car_tune_t *tune, int generation, car_sharing_t sharing, int ranks, car_threshold_t which,
-                      car_thresholds_t *found)
+/*
+ * A file speaks for the numbers of ranks from its least to its greatest, on the GPUs that it names.
+ */
+static bool from_file(const car_tune_t *tune, int generation, car_sharing_t sharing, int ranks,
+                      car_threshold_t which, car_thresholds_t *found)
 {
     around_t around = {{0, 0}, {0, 0}};
 
@@ -121,21 +141,23 @@ static bool from_file(const car_tune_t *tune, int generation, car_sharing_t shar
     return true;
 }
 
-static bool from_parameter(const car_params_t *params, car_threshold_t which, car_thresholds_t *found)
+static bool from_parameter(const car_params_t *params, car_threshold_t which,
+                           car_thresholds_t *found)
 {
-    const int set[CAR_THRESHOLDS] = {params->push_max, params->pull_max, params->alone_max, params->zero_copy_min,
-                                     params->zero_copy_again};
+    const int set[CAR_THRESHOLDS] = {params->push_max, params->pull_max, params->alone_max,
+                                     params->zero_copy_min, params->zero_copy_again};
 
     if (set[which] < 0) {
         return false;
     }
-    found->bytes[which] = CAR_ZERO_COPY_MIN == which && 0 == set[which] ? CAR_NEVER : (uint64_t) set[which];
+    found->bytes[which] =
+        CAR_ZERO_COPY_MIN == which && 0 == set[which] ? CAR_NEVER : (uint64_t) set[which];
     found->from[which] = CAR_FROM_PARAMETER;
     return true;
 }
 
-void car_thresholds_find(const car_params_t *params, int generation, car_sharing_t sharing, int ranks,
-                         car_thresholds_t *thresholds)
+void car_thresholds_find(const car_params_t *params, int generation, car_sharing_t sharing,
+                         int ranks, car_thresholds_t *thresholds)
 {
     for (int i = 0; i < CAR_THRESHOLDS; ++i) {
         const car_threshold_t which = (car_threshold_t) i;
@@ -146,7 +168,7 @@ void car_thresholds_find(const car_params_t *params, int generation, car_sharing
     }
 }
 
-/* --- for the user ---------------------------------------------------------------------------------------------------- */
+/* --- for the user ----------------------------------------------------------------------------- */
 
 const char *car_threshold_name(car_threshold_t which)
 {
@@ -165,7 +187,8 @@ const char *car_sharing_name(car_sharing_t sharing)
 
 const char *car_threshold_from_name(uint8_t from)
 {
-    static const char *const said[] = {"built in, measured", "built in, not measured", "tune file", "parameter"};
+    static const char *const said[] = {"built in, measured", "built in, not measured", "tune file",
+                                       "parameter"};
     return from <= CAR_FROM_PARAMETER ? said[from] : "unknown";
 }
 
@@ -178,8 +201,8 @@ void car_thresholds_text(const car_thresholds_t *thresholds, char text[CAR_THRES
         const uint64_t bytes = thresholds->bytes[i];
         char number[24];
         snprintf(number, sizeof(number), "%" PRIu64, bytes);
-        used += (size_t) snprintf(text + used, CAR_THRESHOLDS_TEXT_BYTES - used, "%s%s %s (%s)", 0 == i ? "" : ", ",
-                                  names[i],
+        used += (size_t) snprintf(text + used, CAR_THRESHOLDS_TEXT_BYTES - used, "%s%s %s (%s)",
+                                  0 == i ? "" : ", ", names[i],
                                   UINT64_MAX != bytes                           ? number
                                   : car_threshold_is_least((car_threshold_t) i) ? "never"
                                                                                 : "all",

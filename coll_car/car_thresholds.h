@@ -1,7 +1,7 @@
 /*
- * The sizes from which a call is done in another way: rank 0's parameters, else its tune file, else the built-in table
- * of car_thresholds.def, by the generation of its GPU, by whether all ranks are on one GPU, and by their number.
- * docs/tuning.md.
+ * The sizes from which a call is done in another way: rank 0's parameters, else its tune file, else
+ * the built-in table of car_thresholds.def, by the generation of its GPU, by whether all ranks are
+ * on one GPU, and by their number. docs/tuning.md.
  */
 #ifndef CAR_THRESHOLDS_H
 #define CAR_THRESHOLDS_H
@@ -15,7 +15,8 @@
 typedef enum {
     CAR_PUSH_MAX,        /* bytes up to which one_shot_push is chosen */
     CAR_PULL_MAX,        /* and above that up to which one_shot_pull is */
-    CAR_ALONE_MAX,       /* bytes up to which zero copy is one rank's, for all; above that each folds a share */
+    /* bytes up to which zero copy is one rank's, for all; above that each folds a share */
+    CAR_ALONE_MAX,
     CAR_ZERO_COPY_MIN,   /* bytes from which the users' own buffers are used, where all ranks can */
     CAR_ZERO_COPY_AGAIN, /* the same for blocking calls with buffers that have come before */
     CAR_THRESHOLDS
@@ -58,8 +59,8 @@ typedef struct car_tune {
 } car_tune_t;
 
 /* The thresholds of so many ranks, where this rank's parameters and GPU are the ones that count. */
-void car_thresholds_find(const car_params_t *params, int generation, car_sharing_t sharing, int ranks,
-                         car_thresholds_t *thresholds);
+void car_thresholds_find(const car_params_t *params, int generation, car_sharing_t sharing,
+                         int ranks, car_thresholds_t *thresholds);
 
 /* As the user knows them: push_max, one_gpu, "built in, measured". */
 const char *car_threshold_name(car_threshold_t which);

@@ -7,7 +7,12 @@
 
 /* The few calls of NVML that are needed; nvml.h is not on every machine that builds this. */
 typedef struct nvmlDevice_st *nvml_device_t;
-enum { NVML_SUCCESS = 0, NVML_P2P_CAPS_INDEX_READ = 0, NVML_P2P_CAPS_INDEX_NVLINK = 2, NVML_P2P_STATUS_OK = 0 };
+enum {
+    NVML_SUCCESS = 0,
+    NVML_P2P_CAPS_INDEX_READ = 0,
+    NVML_P2P_CAPS_INDEX_NVLINK = 2,
+    NVML_P2P_STATUS_OK = 0
+};
 
 static struct {
     int (*init)(void);
@@ -34,7 +39,8 @@ void car_uuid_text(const CUuuid *uuid, char text[CAR_UUID_TEXT_BYTES])
 {
     char *end = text + sprintf(text, "GPU-");
     for (int i = 0; i < 16; ++i) {
-        end += sprintf(end, "%s%02x", 4 == i || 6 == i || 8 == i || 10 == i ? "-" : "", uuid->bytes[i]);
+        end += sprintf(end, "%s%02x", 4 == i || 6 == i || 8 == i || 10 == i ? "-" : "",
+                       uuid->bytes[i]);
     }
 }
 
@@ -56,7 +62,8 @@ static bool ask_nvml(const CUuuid *mine, const CUuuid *other, car_link_t *link)
         || NVML_SUCCESS != nvml.handle_by_uuid(text[1], &device[1])) {
         return false;
     }
-    if (NVML_SUCCESS != nvml.p2p_status(device[0], device[1], NVML_P2P_CAPS_INDEX_NVLINK, &status)) {
+    if (NVML_SUCCESS
+        != nvml.p2p_status(device[0], device[1], NVML_P2P_CAPS_INDEX_NVLINK, &status)) {
         return false;
     }
     if (NVML_P2P_STATUS_OK == status) {
@@ -87,13 +94,15 @@ static car_link_t ask_driver(const car_cuda_t *cuda, CUdevice ordinal, const CUu
         if (CUDA_SUCCESS != cuda->DeviceCanAccessPeer(&access, ordinal, i) || !access) {
             return CAR_LINK_NONE;
         }
-        (void) cuda->DeviceGetP2PAttribute(&atomics, CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED, ordinal, i);
+        (void) cuda->DeviceGetP2PAttribute(
+            &atomics, CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED, ordinal, i);
         return atomics ? CAR_LINK_NVLINK : CAR_LINK_P2P;
     }
     return CAR_LINK_UNKNOWN;
 }
 
-car_link_t car_topology_link(const car_cuda_t *cuda, CUdevice ordinal, const CUuuid *mine, const CUuuid *other)
+car_link_t car_topology_link(const car_cuda_t *cuda, CUdevice ordinal, const CUuuid *mine,
+                             const CUuuid *other)
 {
     car_link_t link;
 
@@ -105,6 +114,7 @@ car_link_t car_topology_link(const car_cuda_t *cuda, CUdevice ordinal, const CUu
 
 const char *car_link_name(car_link_t link)
 {
-    static const char *const names[] = {"no peer access", "unknown link", "PCIe P2P", "NVLink", "same GPU"};
+    static const char *const names[] = {"no peer access", "unknown link", "PCIe P2P", "NVLink",
+                                        "same GPU"};
     return names[link];
 }

@@ -29,7 +29,7 @@ typedef struct {
     char *wrong;
 } where_t;
 
-/* --- what is wrong --------------------------------------------------------------------------------------------------- */
+/* --- what is wrong ---------------------------------------------------------------------------- */
 
 static bool refuse(const where_t *where, const char *format, ...)
 {
@@ -58,7 +58,7 @@ static const char *shown(word_t word, char text[SHOWN_MOST + 4])
     return text;
 }
 
-/* --- words ----------------------------------------------------------------------------------------------------------- */
+/* --- words ------------------------------------------------------------------------------------ */
 
 static bool is_blank(char c)
 {
@@ -77,11 +77,15 @@ static word_t trimmed(word_t word)
     return word;
 }
 
-/* What comes before the first `end`, which is taken from the text along with it; all of it where there is none. */
+/*
+ * What comes before the first `end`, which is taken from the text along with it; all of it where
+ * there is none.
+ */
 static word_t split(word_t *text, char end)
 {
     const char *found = memchr(text->start, end, text->length);
-    const word_t before = {text->start, NULL == found ? text->length : (size_t) (found - text->start)};
+    const word_t before = {text->start,
+                           NULL == found ? text->length : (size_t) (found - text->start)};
     const size_t taken = before.length + (NULL != found);
 
     text->start += taken;
@@ -94,7 +98,10 @@ static bool is(word_t word, const char *name)
     return strlen(name) == word.length && 0 == memcmp(name, word.start, word.length);
 }
 
-/* Decimal digits at the beginning of a word; returns how many, 0 where there are none or far too many. */
+/*
+ * Decimal digits at the beginning of a word; returns how many, 0 where there are none or far too
+ * many.
+ */
 static size_t digits(word_t word, uint64_t *value)
 {
     size_t n = 0;
@@ -108,7 +115,7 @@ static size_t digits(word_t word, uint64_t *value)
     return n;
 }
 
-/* --- the parts of a line --------------------------------------------------------------------------------------------- */
+/* --- the parts of a line ---------------------------------------------------------------------- */
 
 static bool read_generation(const where_t *where, word_t word, car_tuned_t *tuned)
 {
@@ -116,10 +123,11 @@ static bool read_generation(const where_t *where, word_t word, car_tuned_t *tune
     const word_t number = {word.start + 3, word.length - 3};
     uint64_t value = 0;
 
-    if (word.length < 4 || 0 != memcmp(word.start, "sm_", 3) || number.length != digits(number, &value) || value < 10
-        || value > 999) {
+    if (word.length < 4 || 0 != memcmp(word.start, "sm_", 3)
+        || number.length != digits(number, &value) || value < 10 || value > 999) {
         return refuse(where,
-                      "'%s' is no GPU generation; it is sm_ and the compute capability, as sm_90 (a line is: " EXAMPLE ")",
+                      "'%s' is no GPU generation; it is sm_ and the compute capability, as sm_90 "
+                      "(a line is: " EXAMPLE ")",
                       shown(word, text));
     }
     tuned->generation = (int) value;
@@ -136,7 +144,8 @@ static bool read_sharing(const where_t *where, word_t word, car_tuned_t *tuned)
             return true;
         }
     }
-    return refuse(where, "'%s' stands where one_gpu or several_gpus must (a line is: " EXAMPLE ")", shown(word, text));
+    return refuse(where, "'%s' stands where one_gpu or several_gpus must (a line is: " EXAMPLE ")",
+                  shown(word, text));
 }
 
 static bool read_ranks(const where_t *where, word_t word, car_tuned_t *tuned)
@@ -144,9 +153,10 @@ static bool read_ranks(const where_t *where, word_t word, car_tuned_t *tuned)
     char text[SHOWN_MOST + 4];
     uint64_t value = 0;
 
-    if (0 == word.length || word.length != digits(word, &value) || value < 2 || value > CAR_MAX_RANKS) {
-        return refuse(where, "'%s' is no number of ranks from 2 to %d (a line is: " EXAMPLE ")", shown(word, text),
-                      CAR_MAX_RANKS);
+    if (0 == word.length || word.length != digits(word, &value) || value < 2
+        || value > CAR_MAX_RANKS) {
+        return refuse(where, "'%s' is no number of ranks from 2 to %d (a line is: " EXAMPLE ")",
+                      shown(word, text), CAR_MAX_RANKS);
     }
     tuned->ranks = (int) value;
     return true;
@@ -162,7 +172,9 @@ static bool read_which(const where_t *where, word_t word, car_tuned_t *tuned)
             return true;
         }
     }
-    return refuse(where, "unknown threshold '%s'; there are push_max, pull_max, alone_max, zero_copy_min and zero_copy_again",
+    return refuse(where,
+                  "unknown threshold '%s'; there are push_max, pull_max, alone_max, zero_copy_min "
+                  "and zero_copy_again",
                   shown(word, text));
 }
 
@@ -179,25 +191,31 @@ static bool read_bytes(const where_t *where, word_t word, car_tuned_t *tuned)
         return true;
     }
     const size_t n = digits(word, &value);
-    const char *unit = n > 0 && n + 1 == word.length ? memchr(units, word.start[n], sizeof(units) - 1) : NULL;
+    const char *unit =
+        n > 0 && n + 1 == word.length ? memchr(units, word.start[n], sizeof(units) - 1) : NULL;
     const unsigned int shift = NULL == unit ? 0 : 10 * (1 + (unsigned int) (unit - units) % 3);
-    if (0 == n || (n != word.length && NULL == unit) || value > BYTES_MOST >> shift || (smallest && 0 == value)) {
-        return refuse(where, "'%s' is no value of %s; it is a number of bytes%s, which may end in k, m or g, or '%s'",
-                      shown(word, text), car_threshold_name(tuned->which), smallest ? " from 1 on" : "", without);
+    if (0 == n || (n != word.length && NULL == unit) || value > BYTES_MOST >> shift
+        || (smallest && 0 == value)) {
+        return refuse(where,
+                      "'%s' is no value of %s; it is a number of bytes%s, which may end in k, m or "
+                      "g, or '%s'",
+                      shown(word, text), car_threshold_name(tuned->which),
+                      smallest ? " from 1 on" : "", without);
     }
     tuned->bytes = value << shift;
     return true;
 }
 
-/* --- lines ----------------------------------------------------------------------------------------------------------- */
+/* --- lines ------------------------------------------------------------------------------------ */
 
 static bool add(const where_t *where, const car_tuned_t *new, car_tune_t *tune)
 {
     for (int i = 0; i < tune->count; ++i) {
         const car_tuned_t *old = &tune->tuned[i];
-        if (old->generation == new->generation && old->sharing == new->sharing && old->ranks == new->ranks
-            && old->which == new->which) {
-            return refuse(where, "this threshold is set in line %d already; take one of them out", old->line);
+        if (old->generation == new->generation && old->sharing == new->sharing
+            && old->ranks == new->ranks && old->which == new->which) {
+            return refuse(where, "this threshold is set in line %d already; take one of them out",
+                          old->line);
         }
     }
     if (CAR_TUNED_MOST == tune->count) {
@@ -229,7 +247,8 @@ static bool read_line(const where_t *where, word_t line, car_tune_t *tune)
            && read_bytes(where, trimmed(rest), &tuned) && add(where, &tuned, tune);
 }
 
-bool car_tune_parse(const char *path, const char *text, size_t bytes, car_tune_t *tune, char wrong[CAR_TUNE_WRONG_BYTES])
+bool car_tune_parse(const char *path, const char *text, size_t bytes, car_tune_t *tune,
+                    char wrong[CAR_TUNE_WRONG_BYTES])
 {
     where_t where = {path, 0, wrong};
     word_t rest = {text, bytes};
@@ -245,9 +264,12 @@ bool car_tune_parse(const char *path, const char *text, size_t bytes, car_tune_t
     return true;
 }
 
-/* --- the file -------------------------------------------------------------------------------------------------------- */
+/* --- the file --------------------------------------------------------------------------------- */
 
-/* All of an open file, which is the caller's to free; NULL and `wrong`, where it is none that can be read. */
+/*
+ * All of an open file, which is the caller's to free; NULL and `wrong`, where it is none that can
+ * be read.
+ */
 static char *contents(const where_t *where, int file, size_t *bytes)
 {
     struct stat found;
@@ -257,7 +279,8 @@ static char *contents(const where_t *where, int file, size_t *bytes)
     if (0 != fstat(file, &found) || !S_ISREG(found.st_mode)) {
         (void) refuse(where, "no regular file");
     } else if (found.st_size > FILE_MOST) {
-        (void) refuse(where, "%lld bytes; a tune file has %d at most", (long long) found.st_size, FILE_MOST);
+        (void) refuse(where, "%lld bytes; a tune file has %d at most", (long long) found.st_size,
+                      FILE_MOST);
     } else if (NULL == (text = malloc(FILE_MOST))) {
         (void) refuse(where, "no memory to read it");
     }

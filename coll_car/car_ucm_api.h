@@ -1,7 +1,8 @@
 /*
- * What we use of UCM, the part of UCX that tells of memory that comes and goes: declared here, so that a build needs no headers
- * of UCX, and looked up at run time, so that the component loads without it. The same since UCX 1.3; configure compares this
- * with the header of the UCX that it finds.
+ * What we use of UCM, the part of UCX that tells of memory that comes and goes: declared here, so
+ * that a build needs no headers of UCX, and looked up at run time, so that the component loads
+ * without it. The same since UCX 1.3; configure compares this with the header of the UCX that it
+ * finds.
  */
 #ifndef CAR_UCM_API_H
 #define CAR_UCM_API_H
@@ -19,6 +20,7 @@ typedef struct {
 typedef void (*car_ucm_callback_t)(int type, const car_ucm_freed_t *event, void *arg);
 
 /* ucm_set_event_handler; 0: done. */
-typedef int (*car_ucm_set_handler_t)(int events, int priority, car_ucm_callback_t callback, void *arg);
+typedef int (*car_ucm_set_handler_t)(int events, int priority, car_ucm_callback_t callback,
+                                     void *arg);
 
 #endif /* CAR_UCM_API_H */

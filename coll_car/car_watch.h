@@ -1,9 +1,10 @@
 /*
- * Waiting for other ranks: whoever waits looks now and then whether those who are missing are still there, warns once that
- * they are late, and breaks the communicator where one has died, or where the user has set a limit. docs/protocol.md,
- * "Faults".
+ * Waiting for other ranks: whoever waits looks now and then whether those who are missing are still
+ * there, warns once that they are late, and breaks the communicator where one has died, or where
+ * the user has set a limit. docs/protocol.md, "Faults".
  *
- * All of it is counted in time spent waiting, and none of it is on the path of a call that nobody is late for.
+ * All of it is counted in time spent waiting, and none of it is on the path of a call that nobody
+ * is late for.
  */
 #ifndef CAR_WATCH_H
 #define CAR_WATCH_H
@@ -49,18 +50,23 @@ typedef struct {
     uint32_t needed;  /* those who may have more to do, though they do not seem to be late */
 } car_wait_t;
 
-/* False once the communicator is broken, by this rank, which has told the user why, or by another. */
+/*
+ * False once the communicator is broken, by this rank, which has told the user why, or by another.
+ */
 bool car_watch_ask(car_watch_t *watch, car_control_t *control, const car_wait_t *wait);
 
 /*
- * An exchange of all ranks (car_control.h), waited for: true when all have come, false once the communicator is broken. `phase`
- * says what it is for.
+ * An exchange of all ranks (car_control.h), waited for: true when all have come, false once the
+ * communicator is broken. `phase` says what it is for.
  */
-bool car_watch_exchange(car_control_t *control, const void *mine, size_t bytes, void *all, car_progress_fn_t progress,
-                        const char *phase);
+bool car_watch_exchange(car_control_t *control, const void *mine, size_t bytes, void *all,
+                        car_progress_fn_t progress, const char *phase);
 
-/* True if rank r's call is the one that this rank has made; else both are told, and the communicator is broken. */
-bool car_watch_agree(car_control_t *control, car_wait_kind_t kind, uint64_t number, const car_what_t *mine, int r,
-                     const car_what_t *theirs);
+/*
+ * True if rank r's call is the one that this rank has made; else both are told, and the
+ * communicator is broken.
+ */
+bool car_watch_agree(car_control_t *control, car_wait_kind_t kind, uint64_t number,
+                     const car_what_t *mine, int r, const car_what_t *theirs);
 
 #endif /* CAR_WATCH_H */

@@ -24,7 +24,7 @@ static const char *op_name(uint32_t op)
 
 const char *car_what_text(const car_what_t *what, char text[CAR_WHAT_TEXT])
 {
-    snprintf(text, CAR_WHAT_TEXT, "%llu x %s, %s", (unsigned long long) what->count, type_name(what->type),
-             op_name(what->op));
+    snprintf(text, CAR_WHAT_TEXT, "%llu x %s, %s", (unsigned long long) what->count,
+             type_name(what->type), op_name(what->op));
     return text;
 }

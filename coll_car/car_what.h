@@ -1,5 +1,6 @@
 /*
- * What a call is, as far as all ranks must agree on it: they tell each other, and where two differ, the program is wrong.
+ * What a call is, as far as all ranks must agree on it: they tell each other, and where two differ,
+ * the program is wrong.
  */
 #ifndef CAR_WHAT_H
 #define CAR_WHAT_H
@@ -16,7 +17,8 @@ typedef struct {
 
 static inline car_what_t car_what_of(uint64_t count, const car_reduction_t *reduction)
 {
-    return (car_what_t){.count = count, .type = (uint32_t) reduction->type, .op = (uint32_t) reduction->op};
+    return (car_what_t){
+        .count = count, .type = (uint32_t) reduction->type, .op = (uint32_t) reduction->op};
 }
 
 static inline bool car_what_same(const car_what_t *a, const car_what_t *b)

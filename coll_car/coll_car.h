@@ -1,5 +1,6 @@
 /*
- * coll/car, the component: what its own files share. Open MPI's headers come in through coll_car_compat.h only.
+ * coll/car, the component: what its own files share. Open MPI's headers come in through
+ * coll_car_compat.h only.
  */
 #ifndef COLL_CAR_H
 #define COLL_CAR_H
@@ -23,26 +24,35 @@ OBJ_CLASS_DECLARATION(mca_coll_car_module_t);
 OMPI_DECLSPEC extern mca_coll_car_component_t mca_coll_car_component;
 
 /*
- * Offers a module for a communicator; NULL where coll/car does not apply. Looks at the communicator only, never at the
- * GPU, so all its ranks answer alike (docs/design.md). coll_car_module.c
+ * Offers a module for a communicator; NULL where coll/car does not apply. Looks at the communicator
+ * only, never at the GPU, so all its ranks answer alike (docs/design.md). coll_car_module.c
  */
 mca_coll_base_module_t *mca_coll_car_comm_query(struct ompi_communicator_t *comm, int *priority);
 
-/* Blocking MPI_Allreduce, the entry of the module. Returns an MPI or OMPI error code. coll_car_allreduce.c */
-int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count, struct ompi_datatype_t *dtype,
-                           struct ompi_op_t *op, struct ompi_communicator_t *comm, mca_coll_base_module_t *module);
+/*
+ * Blocking MPI_Allreduce, the entry of the module. Returns an MPI or OMPI error code.
+ * coll_car_allreduce.c
+ */
+int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count,
+                           struct ompi_datatype_t *dtype, struct ompi_op_t *op,
+                           struct ompi_communicator_t *comm, mca_coll_base_module_t *module);
 
 /* MPI_Iallreduce, likewise. coll_car_request.c */
-int mca_coll_car_iallreduce(const void *sbuf, void *rbuf, coll_car_count_t count, struct ompi_datatype_t *dtype,
-                            struct ompi_op_t *op, struct ompi_communicator_t *comm, struct ompi_request_t **request,
+int mca_coll_car_iallreduce(const void *sbuf, void *rbuf, coll_car_count_t count,
+                            struct ompi_datatype_t *dtype, struct ompi_op_t *op,
+                            struct ompi_communicator_t *comm, struct ompi_request_t **request,
                             mca_coll_base_module_t *module);
 
 /* MPI_Allreduce_init, likewise. coll_car_persistent.c */
-int mca_coll_car_allreduce_init(const void *sbuf, void *rbuf, coll_car_count_t count, struct ompi_datatype_t *dtype,
-                                struct ompi_op_t *op, struct ompi_communicator_t *comm, struct ompi_info_t *info,
+int mca_coll_car_allreduce_init(const void *sbuf, void *rbuf, coll_car_count_t count,
+                                struct ompi_datatype_t *dtype, struct ompi_op_t *op,
+                                struct ompi_communicator_t *comm, struct ompi_info_t *info,
                                 struct ompi_request_t **request, mca_coll_base_module_t *module);
 
-/* A line to the user, on stderr, with the rank's name; for what he must know or act upon. coll_car_component.c */
+/*
+ * A line to the user, on stderr, with the rank's name; for what he must know or act upon.
+ * coll_car_component.c
+ */
 void coll_car_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif /* COLL_CAR_H */

@@ -5,22 +5,25 @@
 #include "coll_car_request.h"
 #include "coll_car_types.h"
 
-/* --- leaving a call to the saved module ---------------------------------------------------------------------- */
+/* --- leaving a call to the saved module ------------------------------------------------------- */
 
-static int saved_allreduce(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
-                           struct ompi_datatype_t *dtype, struct ompi_op_t *op)
+static int saved_allreduce(mca_coll_car_module_t *module, const void *sbuf, void *rbuf,
+                           coll_car_count_t count, struct ompi_datatype_t *dtype,
+                           struct ompi_op_t *op)
 {
     return module->saved.allreduce.function(sbuf, rbuf, count, dtype, op, module->comm,
                                             module->saved.allreduce.module);
 }
 
 /*
- * The saved module sees host memory only. Whether the copies work is this rank's affair, the call is everybody's: it is
- * made in any case, and the error returned afterwards, on all ranks if an operand was missing. Only without host memory for the copy it cannot be made: then the
- * other ranks wait for this one, as they would for one that had died, and the error should end the job.
+ * The saved module sees host memory only. Whether the copies work is this rank's affair, the call
+ * is everybody's: it is made in any case, and the error returned afterwards, on all ranks if an
+ * operand was missing. Only without host memory for the copy it cannot be made: then the other
+ * ranks wait for this one, as they would for one that had died, and the error should end the job.
  */
-static int bounced_allreduce(mca_coll_car_module_t *module, const car_cuda_t *cuda, const car_buffer_t *input,
-                             const car_buffer_t *output, coll_car_count_t count, struct ompi_datatype_t *dtype,
+static int bounced_allreduce(mca_coll_car_module_t *module, const car_cuda_t *cuda,
+                             const car_buffer_t *input, const car_buffer_t *output,
+                             coll_car_count_t count, struct ompi_datatype_t *dtype,
                              struct ompi_op_t *op)
 {
     coll_car_bounce_t bounce;
@@ -43,8 +46,9 @@ static int bounced_allreduce(mca_coll_car_module_t *module, const car_cuda_t *cu
 }
 
 /*
- * Whether the saved module cannot take the buffer as it is. Open MPI's own staging component fails on memory that belongs to
- * no context (pools, cuMemCreate) if Open MPI has looked at a buffer before CUDA was initialised.
+ * Whether the saved module cannot take the buffer as it is. Open MPI's own staging component fails
+ * on memory that belongs to no context (pools, cuMemCreate) if Open MPI has looked at a buffer
+ * before CUDA was initialised.
  */
 static bool needs_bounce(const mca_coll_car_module_t *module, const car_buffer_t *buffer)
 {
@@ -52,8 +56,8 @@ static bool needs_bounce(const mca_coll_car_module_t *module, const car_buffer_t
            && (!coll_car_saved_takes_device(&module->saved) || NULL == buffer->context);
 }
 
-static int forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
-                   struct ompi_datatype_t *dtype, struct ompi_op_t *op)
+static int forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf,
+                   coll_car_count_t count, struct ompi_datatype_t *dtype, struct ompi_op_t *op)
 {
     const car_cuda_t *cuda = module->no_device_memory ? NULL : car_cuda();
 
@@ -62,20 +66,21 @@ static int forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, 
         const car_buffer_t output = car_buffer_look(cuda, rbuf);
         const car_buffer_t input = MPI_IN_PLACE == sbuf ? output : car_buffer_look(cuda, sbuf);
         if (needs_bounce(module, &input) || needs_bounce(module, &output)) {
-            return bounced_allreduce(module, cuda, MPI_IN_PLACE == sbuf ? NULL : &input, &output, count, dtype, op);
+            return bounced_allreduce(module, cuda, MPI_IN_PLACE == sbuf ? NULL : &input, &output,
+                                     count, dtype, op);
         }
     }
     return saved_allreduce(module, sbuf, rbuf, count, dtype, op);
 }
 
-int coll_car_forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
-                     struct ompi_datatype_t *dtype, struct ompi_op_t *op)
+int coll_car_forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf,
+                     coll_car_count_t count, struct ompi_datatype_t *dtype, struct ompi_op_t *op)
 {
     const int rc = forward(module, sbuf, rbuf, count, dtype, op);
     return OMPI_SUCCESS == rc && coll_car_is_spoiled(module) ? OMPI_ERROR : rc;
 }
 
-/* --- the kinds of buffers that the ranks bring --------------------------------------------------------------- */
+/* --- the kinds of buffers that the ranks bring ------------------------------------------------ */
 
 typedef struct {
     bool device;  /* some rank brings device memory */
@@ -98,9 +103,11 @@ static uint32_t not_posted(const mca_coll_car_module_t *module)
 }
 
 /* Waits for rank r's line; false once the communicator is broken. */
-static bool wait_for_line(mca_coll_car_module_t *module, int r, car_line_t *line, car_watch_t *watch)
+static bool wait_for_line(mca_coll_car_module_t *module, int r, car_line_t *line,
+                          car_watch_t *watch)
 {
-    for (unsigned int polls = 1; !car_control_posted(module->control, module->call, r, line); ++polls) {
+    for (unsigned int polls = 1; !car_control_posted(module->control, module->call, r, line);
+         ++polls) {
         if (0 != polls % LINE_POLLS) {
             continue;
         }
@@ -109,14 +116,18 @@ static bool wait_for_line(mca_coll_car_module_t *module, int r, car_line_t *line
         }
         coll_car_progress();
         if (car_watch_due(watch)) {
-            const car_wait_t wait = {CAR_WAIT_CALL, module->call, "before all have entered it", not_posted(module), 0};
+            const car_wait_t wait = {CAR_WAIT_CALL, module->call, "before all have entered it",
+                                     not_posted(module), 0};
             (void) car_watch_ask(watch, module->control, &wait);
         }
     }
     return true;
 }
 
-/* Reads the lines of all ranks, or only until one says device memory, and compares what they say of the call. */
+/*
+ * Reads the lines of all ranks, or only until one says device memory, and compares what they say of
+ * the call.
+ */
 static kinds_t read_lines(mca_coll_car_module_t *module, const car_what_t *what, bool all)
 {
     kinds_t seen = {.device = false, .context = true};
@@ -125,8 +136,9 @@ static kinds_t read_lines(mca_coll_car_module_t *module, const car_what_t *what,
 
     for (int r = 0; r < size && (all || !seen.device) && !seen.broken; ++r) {
         car_line_t line;
-        seen.broken = !wait_for_line(module, r, &line, &watch)
-                      || !car_watch_agree(module->control, CAR_WAIT_CALL, module->call, what, r, &line.what);
+        seen.broken =
+            !wait_for_line(module, r, &line, &watch)
+            || !car_watch_agree(module->control, CAR_WAIT_CALL, module->call, what, r, &line.what);
         seen.device = seen.device || line.device;
         seen.context = seen.context && line.context;
     }
@@ -151,7 +163,8 @@ static CUdeviceptr device_address(const call_t *call)
     if (NULL != call->input && CAR_MEMORY_HOST != call->input->memory) {
         return (CUdeviceptr) (uintptr_t) call->input->address;
     }
-    return CAR_MEMORY_HOST != call->output->memory ? (CUdeviceptr) (uintptr_t) call->output->address : 0;
+    return CAR_MEMORY_HOST != call->output->memory ? (CUdeviceptr) (uintptr_t) call->output->address
+                                                   : 0;
 }
 
 static uint64_t elements_of(const call_t *call)
@@ -168,14 +181,17 @@ static size_t bytes_of(const call_t *call)
 #define FOLD_BYTES 4096
 
 /*
- * Open MPI's operations leave in `next` what (acc, next) comes to, so the operands are copied beside, in turn to one place
- * and the other, and no operand is written before all have been read.
+ * Open MPI's operations leave in `next` what (acc, next) comes to, so the operands are copied
+ * beside, in turn to one place and the other, and no operand is written before all have been read.
  */
-void coll_car_fold(const void *fold, const void *const operand[], int operands, size_t elements, void *result)
+void coll_car_fold(const void *fold, const void *const operand[], int operands, size_t elements,
+                   void *result)
 {
     const coll_car_fold_t *f = fold;
     _Alignas(64) char beside[2][FOLD_BYTES];
-    const size_t bytes = elements * f->element, size = (size_t) (f->one->super.ub - f->one->super.lb); /* with its gaps */
+    /* with its gaps */
+    const size_t bytes = elements * f->element,
+                 size = (size_t) (f->one->super.ub - f->one->super.lb);
     const size_t most = FOLD_BYTES / size * size;
 
     for (size_t at = 0; at < bytes; at += most) {
@@ -191,7 +207,10 @@ void coll_car_fold(const void *fold, const void *const operand[], int operands, 
     }
 }
 
-/* A call that fits goes through the control segment if all ranks bring host memory. All ranks answer alike. */
+/*
+ * A call that fits goes through the control segment if all ranks bring host memory. All ranks
+ * answer alike.
+ */
 static bool fits_control(const mca_coll_car_module_t *module, const call_t *call)
 {
     const size_t bytes = bytes_of(call);
@@ -203,8 +222,9 @@ static bool fits_control(const mca_coll_car_module_t *module, const call_t *call
 typedef enum { TO_KERNELS, TO_CONTROL, TO_SAVED, TO_NOBODY } where_t;
 
 /*
- * Posts this rank's line, with its operand if that is small and in host memory, and decides with all others where the
- * call goes: to nobody if the communicator has broken. Sets the communicator up on the first call with device memory.
+ * Posts this rank's line, with its operand if that is small and in host memory, and decides with
+ * all others where the call goes: to nobody if the communicator has broken. Sets the communicator
+ * up on the first call with device memory.
  */
 static where_t where_to(mca_coll_car_module_t *module, const call_t *call)
 {
@@ -233,7 +253,9 @@ static where_t where_to(mca_coll_car_module_t *module, const call_t *call)
     if (!active && seen.context) {
         coll_car_activate(module, device_address(call));
     }
-    return COLL_CAR_ACTIVE == module->state ? TO_KERNELS : COLL_CAR_BROKEN == module->state ? TO_NOBODY : TO_SAVED;
+    return COLL_CAR_ACTIVE == module->state   ? TO_KERNELS
+           : COLL_CAR_BROKEN == module->state ? TO_NOBODY
+                                              : TO_SAVED;
 }
 
 /* All operands stand in the control segment: every rank folds them. */
@@ -245,26 +267,28 @@ static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
     for (int r = 1; r < ompi_comm_size(module->comm); ++r) {
         operands[r] = car_control_payload(module->control, module->call, r);
     }
-    coll_car_fold(&fold, operands, ompi_comm_size(module->comm), bytes_of(call) / fold.element, call->rbuf);
+    coll_car_fold(&fold, operands, ompi_comm_size(module->comm), bytes_of(call) / fold.element,
+                  call->rbuf);
     CAR_COUNT(mca_coll_car_component.counters.calls_host_small, 1);
 }
 
-/* --- calls that the host takes from phase to phase -------------------------------------------------------------- */
+/* --- calls that the host takes from phase to phase -------------------------------------------- */
 
 /* After so many small calls whose buffers had not come before, the next so many do not ask. */
 #define STRANGERS 16
 #define STRANGERS_PAUSE 256
 
 /*
- * After a call for which all ranks had kernels that stay, so many small ones of so few bytes do not ask whether they still have:
- * who has not launches one. What asking costs (about 1 us) is a quarter of such a call.
+ * After a call for which all ranks had kernels that stay, so many small ones of so few bytes do not
+ * ask whether they still have: who has not launches one. What asking costs (about 1 us) is a
+ * quarter of such a call.
  */
 #define QUICK 31
 #define QUICK_BYTES 8192
 
 /*
- * Whether a call goes to the lane first: it may be zero copy, or kernels may not wait for each other. The same on all ranks:
- * what a call came to they all know.
+ * Whether a call goes to the lane first: it may be zero copy, or kernels may not wait for each
+ * other. The same on all ranks: what a call came to they all know.
  */
 static bool for_lane(mca_coll_car_module_t *module, const call_t *call)
 {
@@ -279,14 +303,19 @@ static bool for_lane(mca_coll_car_module_t *module, const call_t *call)
         return false;
     }
     if (1 == module->call % CAR_PACE_FRESH) {
-        module->quick = 0; /* what calls take without such kernels is learnt anew now: that is what they would do, zero copy */
+        /*
+         * what calls take without such kernels is learnt anew now: that is what they would do, zero
+         * copy
+         */
+        module->quick = 0;
     }
     if (bytes <= QUICK_BYTES && module->quick > 0) {
         --module->quick;
         return false;
     }
     if (bytes < engine->zero_copy_min && module->strangers >= STRANGERS) {
-        module->strangers = module->strangers < STRANGERS + STRANGERS_PAUSE ? module->strangers + 1 : 0;
+        module->strangers =
+            module->strangers < STRANGERS + STRANGERS_PAUSE ? module->strangers + 1 : 0;
         return false;
     }
     return true;
@@ -337,7 +366,8 @@ static car_path_t lane_allreduce(mca_coll_car_module_t *module, const call_t *ca
 static void count_time(uint64_t before, uint64_t entered, uint64_t posted)
 {
     car_counters_t *c = &mca_coll_car_component.counters;
-    const uint64_t all = car_timing_now(&mca_coll_car_component.params) - entered, post = posted - entered;
+    const uint64_t all = car_timing_now(&mca_coll_car_component.params) - entered,
+                   post = posted - entered;
     const uint64_t phases = post + c->ns_launch + c->ns_wait - before;
 
     CAR_COUNT(c->ns_post, post);
@@ -351,11 +381,13 @@ static int broken(mca_coll_car_module_t *module)
     return coll_car_error(module);
 }
 
-static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
-                             struct ompi_datatype_t *dtype, struct ompi_op_t *op, const coll_car_reduction_t *found)
+static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, void *rbuf,
+                             coll_car_count_t count, struct ompi_datatype_t *dtype,
+                             struct ompi_op_t *op, const coll_car_reduction_t *found)
 {
     const uint64_t entered = car_timing_now(&mca_coll_car_component.params);
-    const uint64_t before = mca_coll_car_component.counters.ns_launch + mca_coll_car_component.counters.ns_wait;
+    const uint64_t before =
+        mca_coll_car_component.counters.ns_launch + mca_coll_car_component.counters.ns_wait;
     const car_cuda_t *cuda = car_cuda();
     const bool in_place = MPI_IN_PLACE == sbuf || sbuf == rbuf;
     const car_buffer_t output = car_buffer_look(cuda, rbuf);
@@ -368,7 +400,8 @@ static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, vo
                          .input = in_place ? NULL : &input,
                          .output = &output,
                          .found = found,
-                         .device = CAR_MEMORY_HOST != input.memory || CAR_MEMORY_HOST != output.memory};
+                         .device =
+                             CAR_MEMORY_HOST != input.memory || CAR_MEMORY_HOST != output.memory};
     bool failed;
 
     switch (where_to(module, &call)) {
@@ -390,8 +423,8 @@ static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, vo
     if (for_lane(module, &call) && CAR_PATH_NONE != lane_allreduce(module, &call, &failed)) {
         return failed ? broken(module) : OMPI_SUCCESS;
     }
-    if (!car_comm_allreduce(module->engine, module->call, call.input, call.output, elements_of(&call),
-                            &found->reduction)) {
+    if (!car_comm_allreduce(module->engine, module->call, call.input, call.output,
+                            elements_of(&call), &found->reduction)) {
         return broken(module);
     }
     if (OPAL_UNLIKELY(mca_coll_car_component.params.timing)) {
@@ -400,8 +433,9 @@ static int watched_allreduce(mca_coll_car_module_t *module, const void *sbuf, vo
     return OMPI_SUCCESS;
 }
 
-int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count, struct ompi_datatype_t *dtype,
-                           struct ompi_op_t *op, struct ompi_communicator_t *comm, mca_coll_base_module_t *base)
+int mca_coll_car_allreduce(const void *sbuf, void *rbuf, coll_car_count_t count,
+                           struct ompi_datatype_t *dtype, struct ompi_op_t *op,
+                           struct ompi_communicator_t *comm, mca_coll_base_module_t *base)
 {
     mca_coll_car_module_t *module = (mca_coll_car_module_t *) base;
     coll_car_reduction_t found;

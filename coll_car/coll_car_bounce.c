@@ -5,13 +5,15 @@
 /* Above this, pinning costs less than what copies gain by it. */
 #define PIN_FROM_BYTES (64 * 1024)
 
-static bool take(const car_cuda_t *cuda, coll_car_copy_t *copy, coll_car_count_t count, struct ompi_datatype_t *dtype)
+static bool take(const car_cuda_t *cuda, coll_car_copy_t *copy, coll_car_count_t count,
+                 struct ompi_datatype_t *dtype)
 {
     copy->bytes = (size_t) opal_datatype_span(&dtype->super, (int64_t) count, &copy->gap);
     if (copy->bytes >= PIN_FROM_BYTES) {
         CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
         (void) cuda->ThreadExchangeStreamCaptureMode(&mode);
-        copy->pinned = CUDA_SUCCESS == cuda->MemHostAlloc(&copy->memory, copy->bytes, CU_MEMHOSTALLOC_PORTABLE);
+        copy->pinned = CUDA_SUCCESS
+                       == cuda->MemHostAlloc(&copy->memory, copy->bytes, CU_MEMHOSTALLOC_PORTABLE);
         (void) cuda->ThreadExchangeStreamCaptureMode(&mode);
     }
     if (!copy->pinned) {
@@ -33,8 +35,9 @@ static void give(const car_cuda_t *cuda, coll_car_copy_t *copy)
     *copy = (coll_car_copy_t){0};
 }
 
-int coll_car_bounce_take(coll_car_bounce_t *bounce, const car_cuda_t *cuda, const car_buffer_t *input,
-                         const car_buffer_t *output, coll_car_count_t count, struct ompi_datatype_t *dtype)
+int coll_car_bounce_take(coll_car_bounce_t *bounce, const car_cuda_t *cuda,
+                         const car_buffer_t *input, const car_buffer_t *output,
+                         coll_car_count_t count, struct ompi_datatype_t *dtype)
 {
     *bounce = (coll_car_bounce_t){.cuda = cuda,
                                   .input = NULL == input ? *output : *input,
@@ -68,10 +71,14 @@ static bool copy_in(const car_cuda_t *cuda, const coll_car_copy_t *copy, const c
 {
     return NULL == copy->memory
            || CUDA_SUCCESS
-                  == car_buffer_copy(cuda, copy->memory, (char *) buffer->address + copy->gap, copy->bytes, buffer);
+                  == car_buffer_copy(cuda, copy->memory, (char *) buffer->address + copy->gap,
+                                     copy->bytes, buffer);
 }
 
-/* Also where the output is no input: bytes between the elements of a derived type are to stay as they are. */
+/*
+ * Also where the output is no input: bytes between the elements of a derived type are to stay as
+ * they are.
+ */
 bool coll_car_bounce_in(const coll_car_bounce_t *bounce)
 {
     const bool copied = copy_in(bounce->cuda, &bounce->in, &bounce->input);
@@ -84,6 +91,6 @@ bool coll_car_bounce_out(const coll_car_bounce_t *bounce)
 
     return NULL == copy->memory
            || CUDA_SUCCESS
-                  == car_buffer_copy(bounce->cuda, (char *) bounce->output.address + copy->gap, copy->memory, copy->bytes,
-                                     &bounce->output);
+                  == car_buffer_copy(bounce->cuda, (char *) bounce->output.address + copy->gap,
+                                     copy->memory, copy->bytes, &bounce->output);
 }

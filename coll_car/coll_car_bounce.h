@@ -26,11 +26,12 @@ typedef struct {
 } coll_car_bounce_t;
 
 /*
- * Host memory for those of a call's buffers that are device memory. `input` is NULL for MPI_IN_PLACE. OMPI_SUCCESS, or
- * OMPI_ERR_OUT_OF_RESOURCE with nothing held.
+ * Host memory for those of a call's buffers that are device memory. `input` is NULL for
+ * MPI_IN_PLACE. OMPI_SUCCESS, or OMPI_ERR_OUT_OF_RESOURCE with nothing held.
  */
-int coll_car_bounce_take(coll_car_bounce_t *bounce, const car_cuda_t *cuda, const car_buffer_t *input,
-                         const car_buffer_t *output, coll_car_count_t count, struct ompi_datatype_t *dtype);
+int coll_car_bounce_take(coll_car_bounce_t *bounce, const car_cuda_t *cuda,
+                         const car_buffer_t *input, const car_buffer_t *output,
+                         coll_car_count_t count, struct ompi_datatype_t *dtype);
 void coll_car_bounce_give(coll_car_bounce_t *bounce);
 
 /* Whether there are copies at all. */

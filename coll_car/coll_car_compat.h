@@ -139,7 +139,8 @@ static inline const char *coll_car_component_of(struct ompi_communicator_t *comm
 }
 
 /*
- * Saves what holds the slots and takes them. OMPI_ERR_NOT_FOUND, nothing changed, where one is empty.
+ * Saves what holds the slots and takes them. OMPI_ERR_NOT_FOUND, nothing changed, where one is
+ * empty.
  */
 static inline int coll_car_take(struct ompi_communicator_t *comm, mca_coll_base_module_t *module,
                                 const coll_car_ours_t *ours, coll_car_saved_t *saved)
@@ -207,10 +208,10 @@ static inline void coll_car_drop(coll_car_saved_t *saved)
 }
 
 /*
- * Whether the module that serves blocking calls copes with device memory. Only Open MPI's own staging component is known
- * to (coll/cuda, from 6 on coll/accelerator): it declines by itself where Open MPI cannot read
- * device memory. For any other the caller stages through host memory; and always for nonblocking
- * and persistent calls, which that component does not have.
+ * Whether the module that serves blocking calls copes with device memory. Only Open MPI's own
+ * staging component is known to (coll/cuda, from 6 on coll/accelerator): it declines by itself
+ * where Open MPI cannot read device memory. For any other the caller stages through host memory;
+ * and always for nonblocking and persistent calls, which that component does not have.
  */
 static inline bool coll_car_saved_takes_device(const coll_car_saved_t *saved)
 {
@@ -229,19 +230,22 @@ static inline void coll_car_progress(void)
 }
 
 /*
- * The tag of coll/car's own point-to-point messages on a communicator: no other collective uses it, users cannot, and it
- * fits the 24 bits that pml/ucx keeps for tags.
+ * The tag of coll/car's own point-to-point messages on a communicator: no other collective uses it,
+ * users cannot, and it fits the 24 bits that pml/ucx keeps for tags.
  */
 #define COLL_CAR_TAG (-8388600)
 
 /*
- * Open MPI's own nonblocking allreduces while it creates communicators, and users' that look like them: a single int,
- * the least or the largest (ompi/communicator/comm_cid.c). Their order among other calls differs between ranks.
+ * Open MPI's own nonblocking allreduces while it creates communicators, and users' that look like
+ * them: a single int, the least or the largest (ompi/communicator/comm_cid.c). Their order among
+ * other calls differs between ranks.
  */
-static inline bool coll_car_may_be_internal(coll_car_count_t count, const struct ompi_datatype_t *dtype,
+static inline bool coll_car_may_be_internal(coll_car_count_t count,
+                                            const struct ompi_datatype_t *dtype,
                                             const struct ompi_op_t *op)
 {
-    return 1 == count && &ompi_mpi_int.dt == dtype && (&ompi_mpi_op_min.op == op || &ompi_mpi_op_max.op == op);
+    return 1 == count && &ompi_mpi_int.dt == dtype
+           && (&ompi_mpi_op_min.op == op || &ompi_mpi_op_max.op == op);
 }
 
 /* A communicator for messages: its name, which may be empty ... */
@@ -283,8 +287,9 @@ static inline bool coll_car_finalizing(void)
 }
 
 /*
- * The type of a request of ours that has failed: 4.1 finds the communicator, and with it the error handler, of requests of
- * point-to-point messages only, and raises the errors of all others on MPI_COMM_WORLD.
+ * The type of a request of ours that has failed: 4.1 finds the communicator, and with it the error
+ * handler, of requests of point-to-point messages only, and raises the errors of all others on
+ * MPI_COMM_WORLD.
  */
 #if defined(MCA_COLL_BASE_VERSION_2_0_0)
 #define COLL_CAR_REQUEST_FAILED OMPI_REQUEST_PML
@@ -293,11 +298,15 @@ static inline bool coll_car_finalizing(void)
 #endif
 
 /*
- * What Open MPI knows of a communicator's processes, where it goes on after one has failed (ULFM; `mpirun --with-ft ulfm`).
- * Elsewhere the launcher ends the job. pml/ob1 marks a communicator of which a process has failed; with others, and
- * before it has, every process is asked after.
+ * What Open MPI knows of a communicator's processes, where it goes on after one has failed (ULFM;
+ * `mpirun --with-ft ulfm`). Elsewhere the launcher ends the job. pml/ob1 marks a communicator of
+ * which a process has failed; with others, and before it has, every process is asked after.
  */
-typedef enum { COLL_CAR_COMM_FINE, COLL_CAR_COMM_FAILED, COLL_CAR_COMM_REVOKED } coll_car_comm_state_t;
+typedef enum {
+    COLL_CAR_COMM_FINE,
+    COLL_CAR_COMM_FAILED,
+    COLL_CAR_COMM_REVOKED
+} coll_car_comm_state_t;
 
 #if defined(OPAL_ENABLE_FT_MPI) && OPAL_ENABLE_FT_MPI
 static inline coll_car_comm_state_t coll_car_comm_state(struct ompi_communicator_t *comm)
@@ -320,8 +329,8 @@ static inline coll_car_comm_state_t coll_car_comm_state(struct ompi_communicator
 }
 
 /*
- * Lets a request for a message whose other end has failed complete, with an error: nothing of Open MPI's does while it is only looked
- * at.
+ * Lets a request for a message whose other end has failed complete, with an error: nothing of Open
+ * MPI's does while it is only looked at.
  */
 static inline void coll_car_request_look(struct ompi_request_t *request)
 {

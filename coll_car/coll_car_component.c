@@ -66,7 +66,7 @@ void coll_car_say(const char *format, ...)
     opal_output(0, "coll/car:%s %s", who, text);
 }
 
-/* --- parameters -------------------------------------------------------------------------- */
+/* --- parameters ------------------------------------------------------------------------------- */
 
 static const mca_base_var_enum_value_t algorithm_values[] = {
     {CAR_ALGORITHM_AUTO, "auto"},
@@ -157,18 +157,21 @@ static void register_user_parameters(mca_coll_car_component_t *c)
         "(suffixes k, m and g are understood)",
         MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_3, &c->params.memory);
     add("timeout",
-        "Seconds that a rank waits for others in an allreduce before it gives up, which breaks the communicator: all its "
+        "Seconds that a rank waits for others in an allreduce before it gives up, which breaks the "
+        "communicator: all its "
         "calls return an error then; 0: for ever",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_3, &c->params.timeout);
     add("warn_after",
-        "Seconds that a rank waits for others in an allreduce before one line says who is missing; 0: no such line",
+        "Seconds that a rank waits for others in an allreduce before one line says who is missing; "
+        "0: no such line",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_3, &c->params.warn_after);
 }
 
 static void register_tuning_parameters(mca_coll_car_component_t *c)
 {
     add_choice("algorithm",
-               "Forces one algorithm for all messages of blocking and persistent calls, and none is zero copy; auto chooses by "
+               "Forces one algorithm for all messages of blocking and persistent calls, and none "
+               "is zero copy; auto chooses by "
                "size and number of ranks. "
                "All give the same bits",
                algorithm_values, OPAL_INFO_LVL_5, &c->params.algorithm);
@@ -177,7 +180,8 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "tune file, else the built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.push_max);
     add("two_shot_push_max",
-        "Largest message in bytes for two_shot_push, above those of one_shot_push, when the algorithm is auto; 0: none",
+        "Largest message in bytes for two_shot_push, above those of one_shot_push, when the "
+        "algorithm is auto; 0: none",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.two_shot_push_max);
     add("pull_max",
         "Largest message in bytes for one_shot_pull when the algorithm is auto; two_shot takes "
@@ -188,63 +192,82 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
     add("threads", "Threads of a block, in whole warps of 32; 0: from the built-in table",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.threads);
     add("host_max",
-        "Largest message in bytes that ranks with host memory reduce in shared memory, in the exchange "
-        "that tells what memory each of them has; never more than 131072 divided by the ranks; 0: none",
+        "Largest message in bytes that ranks with host memory reduce in shared memory, in the "
+        "exchange "
+        "that tells what memory each of them has; never more than 131072 divided by the ranks; 0: "
+        "none",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_5, &c->params.host_max);
     add("spin_us",
         "Microseconds that a kernel waits for a late peer before it leaves the GPU; it is launched "
         "again when the peer has come",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.spin_us);
     add("zero_copy_min",
-        "Smallest message in bytes for which kernels read and write the buffers of all ranks where they are, "
-        "if these are memory that can be shared; -1: from the tune file, else the built-in table; 0: never",
+        "Smallest message in bytes for which kernels read and write the buffers of all ranks where "
+        "they are, "
+        "if these are memory that can be shared; -1: from the tune file, else the built-in table; "
+        "0: never",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.zero_copy_min);
     add("zero_copy_again",
-        "The same for blocking calls with buffers that have been used before; 0: all; -1: from the tune file, else the "
+        "The same for blocking calls with buffers that have been used before; 0: all; -1: from the "
+        "tune file, else the "
         "built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_6, &c->params.zero_copy_again);
     add("alone_max",
-        "Largest message in bytes for which that is done by one rank's kernel for all, each rank having its turn; above, each "
+        "Largest message in bytes for which that is done by one rank's kernel for all, each rank "
+        "having its turn; above, each "
         "rank does its share; 0: none; -1: from the tune file, else the built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_6, &c->params.alone_max);
     add("tune_file",
-        "File of thresholds that were measured on this machine, as tools/tune writes it: by GPU generation and number of "
-        "ranks; it comes before the built-in table and after the parameters coll_car_push_max, pull_max, alone_max, zero_copy_min and "
+        "File of thresholds that were measured on this machine, as tools/tune writes it: by GPU "
+        "generation and number of "
+        "ranks; it comes before the built-in table and after the parameters coll_car_push_max, "
+        "pull_max, alone_max, zero_copy_min and "
         "zero_copy_again. Rank 0's holds for all ranks of a communicator",
         MCA_BASE_VAR_TYPE_STRING, NULL, OPAL_INFO_LVL_5, &c->params.tune_file);
     add("map_max", "Buffers of other processes that a process keeps mapped for that, at most",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.map_max);
     add("map_bytes",
-        "And their bytes, at most: a buffer that is mapped elsewhere keeps its memory after it is freed, until the next "
+        "And their bytes, at most: a buffer that is mapped elsewhere keeps its memory after it is "
+        "freed, until the next "
         "large call of the communicator",
         MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_6, &c->params.map_bytes);
     add("ucx",
-        "Library of UCX whose memory events tell at once what buffers have been freed, so that other processes do not keep "
+        "Library of UCX whose memory events tell at once what buffers have been freed, so that "
+        "other processes do not keep "
         "them until that call: a name or a path; none: no events",
         MCA_BASE_VAR_TYPE_STRING, NULL, OPAL_INFO_LVL_5, &c->params.ucx);
     add_choice("two_phase",
-               "Whether blocking calls use kernels that do not wait for each other, as nonblocking ones do: auto: "
+               "Whether blocking calls use kernels that do not wait for each other, as nonblocking "
+               "ones do: auto: "
                "where ranks share a GPU without MPS and their kernels take turns",
                two_phase_values, OPAL_INFO_LVL_6, &c->params.two_phase);
     add_choice("stay",
-               "Whether a kernel stays on the GPU after a small call and waits a moment for the next one, which then needs no "
-               "launch: adaptive: while calls follow each other quickly; what waits for the whole GPU then waits for that kernel, too",
+               "Whether a kernel stays on the GPU after a small call and waits a moment for the "
+               "next one, which then needs no "
+               "launch: adaptive: while calls follow each other quickly; what waits for the whole "
+               "GPU then waits for that kernel, too",
                stay_values, OPAL_INFO_LVL_4, &c->params.stay);
-    add("stay_us", "Microseconds that such a kernel waits for the next call", MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL,
-        OPAL_INFO_LVL_5, &c->params.stay_us);
-    add("stay_total_us", "Microseconds after which such a kernel leaves even if calls keep coming", MCA_BASE_VAR_TYPE_UNSIGNED_INT,
-        NULL, OPAL_INFO_LVL_6, &c->params.stay_total_us);
-    add("stay_max", "Largest message in bytes that such a kernel takes; never more than four blocks of threads do in one go",
+    add("stay_us", "Microseconds that such a kernel waits for the next call",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_5, &c->params.stay_us);
+    add("stay_total_us", "Microseconds after which such a kernel leaves even if calls keep coming",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_total_us);
+    add("stay_max",
+        "Largest message in bytes that such a kernel takes; never more than four blocks of threads "
+        "do in one go",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_max);
     add("stay_listeners",
-        "Warps of such a kernel that do nothing but listen for the next call, in turns, so that it is heard of sooner; 0: the "
+        "Warps of such a kernel that do nothing but listen for the next call, in turns, so that it "
+        "is heard of sooner; 0: the "
         "threads that compute listen",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_listeners);
-    add_choice("launch",
-               "How kernels are launched: graph (a graph of one node with new arguments), plain, or auto: "
-               "whichever the host hears of sooner, measured when a process first uses a GPU",
-               launch_values, OPAL_INFO_LVL_8, &c->params.launch);
-    add("timing", "Count the nanoseconds of the phases of blocking calls (performance variables coll_car_ns_*)",
+    add_choice(
+        "launch",
+        "How kernels are launched: graph (a graph of one node with new arguments), plain, or auto: "
+        "whichever the host hears of sooner, measured when a process first uses a GPU",
+        launch_values, OPAL_INFO_LVL_8, &c->params.launch);
+    add("timing",
+        "Count the nanoseconds of the phases of blocking calls (performance variables "
+        "coll_car_ns_*)",
         MCA_BASE_VAR_TYPE_BOOL, NULL, OPAL_INFO_LVL_5, &c->params.timing);
     add("first_epoch",
         "Number of a communicator's first exchange; for tests of what happens at the last one",
@@ -294,7 +317,8 @@ static void correct_parameters(mca_coll_car_component_t *c)
     p->spin_us = (unsigned int) in_range("spin_us", p->spin_us, 1, MOST_SPIN_US);
     p->stay_us = (unsigned int) in_range("stay_us", p->stay_us, 1, MOST_SPIN_US);
     p->stay_total_us = (unsigned int) in_range("stay_total_us", p->stay_total_us, 1, MOST_SPIN_US);
-    p->stay_listeners = (unsigned int) in_range("stay_listeners", p->stay_listeners, 0, CAR_LISTENERS);
+    p->stay_listeners =
+        (unsigned int) in_range("stay_listeners", p->stay_listeners, 0, CAR_LISTENERS);
     p->blocks = (unsigned int) in_range("blocks", p->blocks, 0, CAR_MAX_BLOCKS);
     p->threads = (unsigned int) in_range("threads", p->threads, 0, CAR_MAX_THREADS);
     if (0 != p->threads % CAR_WARP) {
@@ -346,7 +370,10 @@ static int register_parameters(void)
         .ucx = CAR_UCX_LIBRARY,
         .stay = CAR_STAY_ADAPTIVE,
         .stay_us = 30,
-        /* With 1000 one call in a hundred was launched as a stay had ended: 11 us, where the median was 4.6 (H200). */
+        /*
+         * With 1000 one call in a hundred was launched as a stay had ended: 11 us, where the median
+         * was 4.6 (H200).
+         */
         .stay_total_us = 5000,
         .stay_max = 8192,
         .stay_listeners = 0,
@@ -367,9 +394,11 @@ static int register_parameters(void)
     return OPAL_SUCCESS;
 }
 
-/* --- open, selection, close --------------------------------------------------------------- */
+/* --- open, selection, close ------------------------------------------------------------------- */
 
-/* A file that cannot be used changes nothing but speed: it is told of, and the job goes on without. */
+/*
+ * A file that cannot be used changes nothing but speed: it is told of, and the job goes on without.
+ */
 static void read_tune_file(car_params_t *params)
 {
     static car_tune_t tune;
@@ -382,7 +411,9 @@ static void read_tune_file(car_params_t *params)
     if (car_tune_read(params->tune_file, &tune, wrong)) {
         params->tune = &tune;
     } else if (speaks_for_node()) {
-        coll_car_say("the file of coll_car_tune_file is not used, and the built-in thresholds are: %s", wrong);
+        coll_car_say(
+            "the file of coll_car_tune_file is not used, and the built-in thresholds are: %s",
+            wrong);
     }
 }
 

@@ -37,7 +37,10 @@ static void construct(mca_coll_car_module_t *module)
 
 static void destruct(mca_coll_car_module_t *module)
 {
-    /* While MPI finalizes, the application may have shut CUDA down already: what we hold ends with the process. */
+    /*
+     * While MPI finalizes, the application may have shut CUDA down already: what we hold ends with
+     * the process.
+     */
     const bool alive = !coll_car_finalizing();
 
     coll_car_idle(module);
@@ -55,7 +58,10 @@ static void destruct(mca_coll_car_module_t *module)
 
 OBJ_CLASS_INSTANCE(mca_coll_car_module_t, mca_coll_base_module_t, construct, destruct);
 
-/* A rank that declined for want of memory would leave its peers waiting for it: there is one more than is needed. */
+/*
+ * A rank that declined for want of memory would leave its peers waiting for it: there is one more
+ * than is needed.
+ */
 static mca_coll_car_module_t *reserve;
 
 void coll_car_modules_close(void)
@@ -85,8 +91,8 @@ mca_coll_base_module_t *mca_coll_car_comm_query(struct ompi_communicator_t *comm
     const int size = ompi_comm_size(comm);
 
     *priority = mca_coll_car_component.priority;
-    if (*priority < 0 || OMPI_COMM_IS_INTER(comm) || size < COLL_CAR_RANKS_MIN || size > CAR_MAX_RANKS
-        || ompi_group_have_remote_peers(comm->c_local_group)) {
+    if (*priority < 0 || OMPI_COMM_IS_INTER(comm) || size < COLL_CAR_RANKS_MIN
+        || size > CAR_MAX_RANKS || ompi_group_have_remote_peers(comm->c_local_group)) {
         return NULL;
     }
     mca_coll_car_module_t *module = new_module();
@@ -99,7 +105,7 @@ mca_coll_base_module_t *mca_coll_car_comm_query(struct ompi_communicator_t *comm
     return &module->super;
 }
 
-/* --- what the user is told ----------------------------------------------------------------------------------- */
+/* --- what the user is told -------------------------------------------------------------------- */
 
 static const char *name_of(const mca_coll_car_module_t *module, char text[80])
 {
@@ -126,13 +132,14 @@ static void tell_active(const mca_coll_car_module_t *module)
     char name[80];
 
     if (speaks(module) && mca_coll_car_component.verbose > 0) {
-        coll_car_say("%s: in use: %d GPU%s (rank 0: %s), %s, %zu KB of %zu MB device memory per rank, "
-                     "%u blocks of %u threads, algorithm %s, %s launches",
-                     name_of(module, name), engine->gpus, 1 == engine->gpus ? "" : "s", engine->device->name,
-                     car_link_name(engine->worst_link), engine->piece_bytes >> 10, engine->device->arena.bytes >> 20,
-                     engine->limits.blocks, engine->limits.threads,
-                     car_algorithm_name((car_algorithm_t) engine->limits.algorithm),
-                     CAR_LAUNCH_PLAIN == engine->launch ? "plain" : "graph");
+        coll_car_say(
+            "%s: in use: %d GPU%s (rank 0: %s), %s, %zu KB of %zu MB device memory per rank, "
+            "%u blocks of %u threads, algorithm %s, %s launches",
+            name_of(module, name), engine->gpus, 1 == engine->gpus ? "" : "s", engine->device->name,
+            car_link_name(engine->worst_link), engine->piece_bytes >> 10,
+            engine->device->arena.bytes >> 20, engine->limits.blocks, engine->limits.threads,
+            car_algorithm_name((car_algorithm_t) engine->limits.algorithm),
+            CAR_LAUNCH_PLAIN == engine->launch ? "plain" : "graph");
     }
 }
 
@@ -148,12 +155,16 @@ static void tell_thresholds(const mca_coll_car_module_t *module)
     }
     if (mca_coll_car_component.verbose > 1) {
         car_thresholds_text(&engine->thresholds, text);
-        coll_car_say("%s: thresholds in bytes of sm_%d, %s, %d ranks: %s", name_of(module, name), engine->generation,
-                     car_sharing_name(1 == engine->gpus ? CAR_ONE_GPU : CAR_SEVERAL_GPUS), engine->size, text);
+        coll_car_say("%s: thresholds in bytes of sm_%d, %s, %d ranks: %s", name_of(module, name),
+                     engine->generation,
+                     car_sharing_name(1 == engine->gpus ? CAR_ONE_GPU : CAR_SEVERAL_GPUS),
+                     engine->size, text);
     }
     if (engine->thresholds_differ && !atomic_exchange(&told, true)) {
-        coll_car_say("%s: its ranks have different thresholds (parameters coll_car_push_max and the like, the file of "
-                     "coll_car_tune_file, or other GPUs); those of its rank 0 hold on all. Give all ranks the same",
+        coll_car_say("%s: its ranks have different thresholds (parameters coll_car_push_max and "
+                     "the like, the file of "
+                     "coll_car_tune_file, or other GPUs); those of its rank 0 hold on all. Give "
+                     "all ranks the same",
                      name_of(module, name));
     }
 }
@@ -164,12 +175,17 @@ static void hint_at_mps(const mca_coll_car_module_t *module)
     static atomic_bool told;
 
     if (speaks(module) && module->engine->takes_turns && !atomic_exchange(&told, true)) {
-        coll_car_say("ranks share a GPU without MPS: their kernels take turns on it, and every allreduce waits for time slices. "
-                     "Under MPS they would run side by side, many times faster: nvidia-cuda-mps-control -d, before mpirun");
+        coll_car_say("ranks share a GPU without MPS: their kernels take turns on it, and every "
+                     "allreduce waits for time slices. "
+                     "Under MPS they would run side by side, many times faster: "
+                     "nvidia-cuda-mps-control -d, before mpirun");
     }
 }
 
-/* A fault is told once per process whatever the verbosity; what is by choice, only to those who ask. */
+/*
+ * A fault is told once per process whatever the verbosity; what is by choice, only to those who
+ * ask.
+ */
 static void tell_off(const mca_coll_car_module_t *module, bool fault, const char *format, ...)
 {
     static atomic_bool told;
@@ -185,7 +201,8 @@ static void tell_off(const mca_coll_car_module_t *module, bool fault, const char
     va_start(arguments, format);
     vsnprintf(why, sizeof(why), format, arguments);
     va_end(arguments);
-    coll_car_say("%s: not in use: %s. MPI_Allreduce goes the way it would without coll/car", name_of(module, name), why);
+    coll_car_say("%s: not in use: %s. MPI_Allreduce goes the way it would without coll/car",
+                 name_of(module, name), why);
 }
 
 /* For the engine: tells the user of something about the communicator. */
@@ -223,7 +240,7 @@ static void set_hooks(mca_coll_car_module_t *module)
     car_control_set_hooks(module->control, &hooks);
 }
 
-/* --- transitions --------------------------------------------------------------------------------------------- */
+/* --- transitions ------------------------------------------------------------------------------ */
 
 static int allgather(mca_coll_car_module_t *module, const void *mine, void *all, int bytes)
 {
@@ -265,16 +282,16 @@ int coll_car_map_control(mca_coll_car_module_t *module, const coll_car_hello_t *
     if (NULL == module->setup && NULL == (module->setup = car_setup_new())) {
         return ENOMEM;
     }
-    const int error = car_control_attach(&hello->place, ompi_comm_rank(module->comm), ompi_comm_size(module->comm),
-                                         &module->control);
+    const int error = car_control_attach(&hello->place, ompi_comm_rank(module->comm),
+                                         ompi_comm_size(module->comm), &module->control);
     if (0 == error) {
         set_hooks(module);
     }
     return error;
 }
 
-int coll_car_first_error(const mca_coll_car_module_t *module, const int errors[CAR_MAX_RANKS], const coll_car_hello_t *hello,
-                         bool *again)
+int coll_car_first_error(const mca_coll_car_module_t *module, const int errors[CAR_MAX_RANKS],
+                         const coll_car_hello_t *hello, bool *again)
 {
     int error = 0;
 
@@ -300,7 +317,9 @@ static car_attach_t attach(car_lane_t *lane, const car_call_t *op)
     const car_buffer_t *buffer = CAR_MEMORY_HOST != op->input.memory ? &op->input : &op->output;
 
     if (COLL_CAR_WATCHING == module->state
-        && !coll_car_activate_poll(module, CAR_MEMORY_HOST != buffer->memory ? (CUdeviceptr) (uintptr_t) buffer->address : 0)) {
+        && !coll_car_activate_poll(module, CAR_MEMORY_HOST != buffer->memory
+                                               ? (CUdeviceptr) (uintptr_t) buffer->address
+                                               : 0)) {
         return CAR_ATTACH_WAIT;
     }
     return COLL_CAR_ACTIVE == module->state ? CAR_ATTACH_DONE : CAR_ATTACH_NEVER;
@@ -329,8 +348,9 @@ void coll_car_have_control(mca_coll_car_module_t *module, int error)
         }
         module->state = module->doomed ? COLL_CAR_BROKEN : COLL_CAR_OFF;
         tell_off(module, true,
-                 ENOENT == error ? "the ranks do not see the same /dev/shm (in containers: --ipc=host): %s"
-                                 : "no shared memory segment could be made in /dev/shm: %s",
+                 ENOENT == error
+                     ? "the ranks do not see the same /dev/shm (in containers: --ipc=host): %s"
+                     : "no shared memory segment could be made in /dev/shm: %s",
                  strerror(error));
         return;
     }
@@ -449,8 +469,8 @@ void coll_car_activate(mca_coll_car_module_t *module, CUdeviceptr buffer)
         }
         coll_car_progress();
         if (car_watch_due(&watch)) {
-            const car_wait_t wait = {CAR_WAIT_TOGETHER, car_control_exchanges(module->control), "set-up",
-                                     car_control_exchange_missing(module->control), 0};
+            const car_wait_t wait = {CAR_WAIT_TOGETHER, car_control_exchanges(module->control),
+                                     "set-up", car_control_exchange_missing(module->control), 0};
             (void) car_watch_ask(&watch, module->control, &wait);
         }
     }
@@ -471,7 +491,7 @@ void coll_car_catch_up(mca_coll_car_module_t *module)
     module->firm = true;
 }
 
-/* --- faults -------------------------------------------------------------------------------------------------- */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 void coll_car_lose_peers(mca_coll_car_module_t *module)
 {
@@ -506,7 +526,8 @@ void coll_car_spoil(mca_coll_car_module_t *module)
     char reason[CAR_REASON_BYTES];
 
     if (NULL != module->control) {
-        snprintf(reason, sizeof(reason), "rank %d: copying a device buffer failed in a call that coll/car leaves to others",
+        snprintf(reason, sizeof(reason),
+                 "rank %d: copying a device buffer failed in a call that coll/car leaves to others",
                  ompi_comm_rank(module->comm));
         car_control_spoil(module->control, reason);
     }

@@ -1,15 +1,16 @@
 /*
- * MPI_Allreduce_init, or MPIX_Allreduce_init of Open MPI 4.1. Making a request is collective and may wait for the others, so what
- * becomes of it is agreed on there and then; a start only launches. What kernels cannot serve is a request of the saved
- * module's, within one of ours where it has device buffers, which go by way of host memory, or an operation or type
- * that the user may free: MPI lets programs do so, and Open MPI's own persistent requests would use what is gone.
+ * MPI_Allreduce_init, or MPIX_Allreduce_init of Open MPI 4.1. Making a request is collective and
+ * may wait for the others, so what becomes of it is agreed on there and then; a start only
+ * launches. What kernels cannot serve is a request of the saved module's, within one of ours where
+ * it has device buffers, which go by way of host memory, or an operation or type that the user may
+ * free: MPI lets programs do so, and Open MPI's own persistent requests would use what is gone.
  */
 #include "coll_car_request.h"
 
 #include "coll_car_progress.h"
 #include "coll_car_types.h"
 
-/* --- life of a request ------------------------------------------------------------------------------------------------ */
+/* --- life of a request ------------------------------------------------------------------------ */
 
 static void activate(coll_car_request_t *request)
 {
@@ -41,7 +42,8 @@ static int start_ours(coll_car_request_t *request)
 
 static int start_saved(coll_car_request_t *request)
 {
-    CAR_COUNT(mca_coll_car_component.counters.calls_bounced, coll_car_bounce_copies(&request->bounce) ? 1 : 0);
+    CAR_COUNT(mca_coll_car_component.counters.calls_bounced,
+              coll_car_bounce_copies(&request->bounce) ? 1 : 0);
     coll_car_lock();
     activate(request);
     coll_car_unlock();
@@ -74,8 +76,9 @@ bool coll_car_persistent_poll(coll_car_request_t *request)
         if (!REQUEST_COMPLETE(request->inner)) {
             return false;
         }
-        request->failed = MPI_SUCCESS != request->inner->req_status.MPI_ERROR || !coll_car_bounce_out(&request->bounce)
-                          || request->failed || coll_car_is_spoiled(request->module);
+        request->failed = MPI_SUCCESS != request->inner->req_status.MPI_ERROR
+                          || !coll_car_bounce_out(&request->bounce) || request->failed
+                          || coll_car_is_spoiled(request->module);
         /* As MPI_Wait would leave it: ready for the next start. */
         request->inner->req_state = OMPI_REQUEST_INACTIVE;
         return true;
@@ -109,7 +112,7 @@ static int free_persistent(struct ompi_request_t **handle)
     return OMPI_SUCCESS;
 }
 
-/* --- making one ------------------------------------------------------------------------------------------------------- */
+/* --- making one ------------------------------------------------------------------------------- */
 
 typedef struct {
     const void *sbuf;
@@ -120,7 +123,8 @@ typedef struct {
     struct ompi_info_t *info;
 } init_t;
 
-static coll_car_request_t *new_request(mca_coll_car_module_t *module, coll_car_how_t how, const init_t *init)
+static coll_car_request_t *new_request(mca_coll_car_module_t *module, coll_car_how_t how,
+                                       const init_t *init)
 {
     coll_car_request_t *request = coll_car_request_new(module, true);
 
@@ -134,13 +138,16 @@ static coll_car_request_t *new_request(mca_coll_car_module_t *module, coll_car_h
     return request;
 }
 
-static int saved_init(mca_coll_car_module_t *module, const init_t *init, struct ompi_request_t **request)
+static int saved_init(mca_coll_car_module_t *module, const init_t *init,
+                      struct ompi_request_t **request)
 {
-    return module->saved.allreduce_init.function(init->sbuf, init->rbuf, init->count, init->dtype, init->op, module->comm,
-                                                 init->info, request, module->saved.allreduce_init.module);
+    return module->saved.allreduce_init.function(init->sbuf, init->rbuf, init->count, init->dtype,
+                                                 init->op, module->comm, init->info, request,
+                                                 module->saved.allreduce_init.module);
 }
 
-static int forward(mca_coll_car_module_t *module, const init_t *init, struct ompi_request_t **result)
+static int forward(mca_coll_car_module_t *module, const init_t *init,
+                   struct ompi_request_t **result)
 {
     const car_cuda_t *cuda = module->no_device_memory || 0 == init->count ? NULL : car_cuda();
     const bool in_place = MPI_IN_PLACE == init->sbuf;
@@ -157,7 +164,8 @@ static int forward(mca_coll_car_module_t *module, const init_t *init, struct omp
     if (NULL == request) {
         return OMPI_ERR_OUT_OF_RESOURCE;
     }
-    int rc = coll_car_bounce_take(&request->bounce, cuda, in_place ? NULL : &input, &output, init->count, init->dtype);
+    int rc = coll_car_bounce_take(&request->bounce, cuda, in_place ? NULL : &input, &output,
+                                  init->count, init->dtype);
     if (OMPI_SUCCESS == rc) {
         init_t copies = *init;
         copies.sbuf = request->bounce.sbuf;
@@ -187,25 +195,28 @@ typedef struct {
 } kind_t;
 
 /*
- * Whether some rank has device memory; sets the communicator up where it can be. OMPI_SUCCESS, or an error on all ranks: the communicator
- * is broken, or one of them has no memory for a request.
+ * Whether some rank has device memory; sets the communicator up where it can be. OMPI_SUCCESS, or
+ * an error on all ranks: the communicator is broken, or one of them has no memory for a request.
  */
 static int any_device(mca_coll_car_module_t *module, const car_call_t *call, bool memory, bool *any)
 {
-    const bool device = CAR_MEMORY_HOST != call->input.memory || CAR_MEMORY_HOST != call->output.memory;
-    const car_buffer_t *buffer = CAR_MEMORY_HOST != call->input.memory ? &call->input : &call->output;
-    kind_t mine = {(char) device, (char) (COLL_CAR_ACTIVE == module->state || car_cuda_in_use()), (char) memory,
-                   car_what_of(call->count, &call->reduction)};
+    const bool device =
+        CAR_MEMORY_HOST != call->input.memory || CAR_MEMORY_HOST != call->output.memory;
+    const car_buffer_t *buffer =
+        CAR_MEMORY_HOST != call->input.memory ? &call->input : &call->output;
+    kind_t mine = {(char) device, (char) (COLL_CAR_ACTIVE == module->state || car_cuda_in_use()),
+                   (char) memory, car_what_of(call->count, &call->reduction)};
     kind_t all[CAR_MAX_RANKS];
     bool context = true, enough = true;
 
-    if (!car_watch_exchange(module->control, &mine, sizeof(mine), all, coll_car_progress, "MPI_Allreduce_init")) {
+    if (!car_watch_exchange(module->control, &mine, sizeof(mine), all, coll_car_progress,
+                            "MPI_Allreduce_init")) {
         return broken(module);
     }
     *any = false;
     for (int r = 0; r < ompi_comm_size(module->comm); ++r) {
-        if (!car_watch_agree(module->control, CAR_WAIT_TOGETHER, car_control_exchanges(module->control), &mine.what, r,
-                             &all[r].what)) {
+        if (!car_watch_agree(module->control, CAR_WAIT_TOGETHER,
+                             car_control_exchanges(module->control), &mine.what, r, &all[r].what)) {
             return broken(module);
         }
         enough = enough && all[r].memory;
@@ -221,8 +232,8 @@ static int any_device(mca_coll_car_module_t *module, const car_call_t *call, boo
     return coll_car_is_broken(module) ? coll_car_error(module) : OMPI_SUCCESS;
 }
 
-static int make(mca_coll_car_module_t *module, const init_t *init, const coll_car_reduction_t *found,
-                struct ompi_request_t **result)
+static int make(mca_coll_car_module_t *module, const init_t *init,
+                const coll_car_reduction_t *found, struct ompi_request_t **result)
 {
     const bool in_place = MPI_IN_PLACE == init->sbuf || init->sbuf == init->rbuf;
     const car_cuda_t *cuda = car_cuda();
@@ -256,8 +267,9 @@ static int make(mca_coll_car_module_t *module, const init_t *init, const coll_ca
     return OMPI_SUCCESS;
 }
 
-int mca_coll_car_allreduce_init(const void *sbuf, void *rbuf, coll_car_count_t count, struct ompi_datatype_t *dtype,
-                                struct ompi_op_t *op, struct ompi_communicator_t *comm, struct ompi_info_t *info,
+int mca_coll_car_allreduce_init(const void *sbuf, void *rbuf, coll_car_count_t count,
+                                struct ompi_datatype_t *dtype, struct ompi_op_t *op,
+                                struct ompi_communicator_t *comm, struct ompi_info_t *info,
                                 struct ompi_request_t **request, mca_coll_base_module_t *base)
 {
     mca_coll_car_module_t *module = (mca_coll_car_module_t *) base;

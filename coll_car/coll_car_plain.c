@@ -1,6 +1,7 @@
 /*
- * Nonblocking calls of a communicator that could not make a control segment: every rank sends its operand to all others and
- * folds. Nothing else may be done by then, as the calls have been taken already; and nothing is needed for it but messages.
+ * Nonblocking calls of a communicator that could not make a control segment: every rank sends its
+ * operand to all others and folds. Nothing else may be done by then, as the calls have been taken
+ * already; and nothing is needed for it but messages.
  */
 #include "coll_car_module.h"
 
@@ -12,7 +13,8 @@
 typedef struct coll_car_plain {
     coll_car_exchange_t exchange;
     size_t bytes, stride;
-    _Alignas(CAR_PACK_BYTES) char memory[]; /* everybody's operands, then this rank's own, then the result */
+    /* everybody's operands, then this rank's own, then the result */
+    _Alignas(CAR_PACK_BYTES) char memory[];
 } plain_t;
 
 static bool copy(void *to, const void *from, size_t bytes, const car_buffer_t *buffer)
@@ -27,7 +29,8 @@ static bool copy(void *to, const void *from, size_t bytes, const car_buffer_t *b
 static plain_t *begin(mca_coll_car_module_t *module, const car_call_t *op)
 {
     const int size = ompi_comm_size(module->comm);
-    const size_t bytes = op->count * op->reduction.element, stride = (bytes / CAR_PACK_BYTES + 1) * CAR_PACK_BYTES;
+    const size_t bytes = op->count * op->reduction.element,
+                 stride = (bytes / CAR_PACK_BYTES + 1) * CAR_PACK_BYTES;
     plain_t *plain = malloc(sizeof(*plain) + (size_t) (size + 2) * stride);
 
     if (NULL == plain) {
@@ -78,7 +81,10 @@ void coll_car_plain_poll(mca_coll_car_module_t *module)
 
     while (NULL != op) {
         if (NULL == module->plain && NULL == (module->plain = begin(module, op))) {
-            op->failed = true; /* the others wait for this rank, as for one that has died; the error should end the job */
+            /*
+             * the others wait for this rank, as for one that has died; the error should end the job
+             */
+            op->failed = true;
         } else if (!coll_car_exchange_ended(&module->plain->exchange)) {
             return;
         } else {

@@ -6,9 +6,13 @@
 #include "car_free_events.h"
 #include "coll_car_request.h"
 
-/* Recursive: what is called with it held may send a message, whose progress may free a communicator. */
+/*
+ * Recursive: what is called with it held may send a message, whose progress may free a
+ * communicator.
+ */
 static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
-static mca_coll_car_module_t *busy; /* written under the lock, atomically, as it is looked at without */
+/* written under the lock, atomically, as it is looked at without */
+static mca_coll_car_module_t *busy;
 static unsigned int departures; /* modules that have left the list otherwise than by being polled */
 static bool polling;
 static bool registered;
@@ -24,8 +28,8 @@ void coll_car_unlock(void)
 }
 
 /*
- * Registered once, at the first need, and never taken back: unregistering would not wait for a thread that is inside. With
- * nothing under way it is one look at a pointer.
+ * Registered once, at the first need, and never taken back: unregistering would not wait for a
+ * thread that is inside. With nothing under way it is one look at a pointer.
  */
 void coll_car_make_busy(mca_coll_car_module_t *module)
 {
@@ -72,7 +76,10 @@ void coll_car_idle(mca_coll_car_module_t *module)
     coll_car_unlock();
 }
 
-/* Polls one module; what has ended is put in front of *ended. True while it has something under way. */
+/*
+ * Polls one module; what has ended is put in front of *ended. True while it has something under
+ * way.
+ */
 static bool poll_module(mca_coll_car_module_t *module, coll_car_request_t **ended)
 {
     if (module->wake.under_way && !coll_car_wake_poll(module)) {
@@ -85,7 +92,10 @@ int coll_car_poll(void)
 {
     coll_car_request_t *ended = NULL;
 
-    /* Another thread is at it, or we are called from within: by a call of MPI's that polling has made. */
+    /*
+     * Another thread is at it, or we are called from within: by a call of MPI's that polling has
+     * made.
+     */
     if (NULL == __atomic_load_n(&busy, __ATOMIC_RELAXED) || 0 != pthread_mutex_trylock(&lock)) {
         return 0;
     }
@@ -95,7 +105,8 @@ int coll_car_poll(void)
     }
     polling = true;
     const unsigned int before = departures;
-    for (mca_coll_car_module_t *module = busy, *next; NULL != module && before == departures; module = next) {
+    for (mca_coll_car_module_t *module = busy, *next; NULL != module && before == departures;
+         module = next) {
         next = module->next_busy;
         if (!poll_module(module, &ended) && before == departures) {
             take_out(module);

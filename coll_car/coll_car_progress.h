@@ -1,5 +1,6 @@
 /*
- * What moves calls on that nobody waits in: a callback of Open MPI's progress engine, over the communicators that have some.
+ * What moves calls on that nobody waits in: a callback of Open MPI's progress engine, over the
+ * communicators that have some.
  */
 #ifndef COLL_CAR_PROGRESS_H
 #define COLL_CAR_PROGRESS_H
@@ -7,8 +8,8 @@
 #include "coll_car_module.h"
 
 /*
- * The one lock over queues, persistent requests and the states that they change. Never held while this rank waits for another, while
- * MPI's progress is called, or while a request is completed.
+ * The one lock over queues, persistent requests and the states that they change. Never held while
+ * this rank waits for another, while MPI's progress is called, or while a request is completed.
  */
 void coll_car_lock(void);
 void coll_car_unlock(void);

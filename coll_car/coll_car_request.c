@@ -1,6 +1,7 @@
 /*
- * MPI_Iallreduce. Calls that a GPU can reduce go to the communicator's queue (car_lane.h); all others, and Open MPI's own
- * while it makes communicators, to the saved module, at once, because that takes a number within the call.
+ * MPI_Iallreduce. Calls that a GPU can reduce go to the communicator's queue (car_lane.h); all
+ * others, and Open MPI's own while it makes communicators, to the saved module, at once, because
+ * that takes a number within the call.
  */
 #include "coll_car_request.h"
 
@@ -11,11 +12,12 @@
 
 OBJ_CLASS_INSTANCE(coll_car_request_t, ompi_coll_base_nbc_request_t, NULL, NULL);
 
-/* --- requests ------------------------------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 /*
- * Requests that are free again. They are never freed before the component ends, since Open MPI touches a request after it has
- * been given back. (Not an opal_free_list_t: its inline functions need compiler flags that Open MPI was built with.)
+ * Requests that are free again. They are never freed before the component ends, since Open MPI
+ * touches a request after it has been given back. (Not an opal_free_list_t: its inline functions
+ * need compiler flags that Open MPI was built with.)
  */
 static coll_car_request_t *spare;
 
@@ -96,7 +98,8 @@ bool coll_car_may_be_freed(struct ompi_op_t *op, const struct ompi_datatype_t *d
     return !ompi_op_is_intrinsic(op) || !ompi_datatype_is_predefined(dtype);
 }
 
-void coll_car_request_keep(coll_car_request_t *request, struct ompi_op_t *op, struct ompi_datatype_t *dtype)
+void coll_car_request_keep(coll_car_request_t *request, struct ompi_op_t *op,
+                           struct ompi_datatype_t *dtype)
 {
     if (!ompi_op_is_intrinsic(op)) {
         OBJ_RETAIN(op);
@@ -156,7 +159,7 @@ int coll_car_requests_complete(coll_car_request_t *ended)
     return count;
 }
 
-/* --- moving on -------------------------------------------------------------------------------------------------------- */
+/* --- moving on -------------------------------------------------------------------------------- */
 
 static void put_behind(coll_car_request_t **list, coll_car_request_t *request)
 {
@@ -198,7 +201,8 @@ static void poll_queue(mca_coll_car_module_t *module, coll_car_request_t **ended
     }
     while (NULL != queue->ended) {
         car_call_t *op = queue->ended;
-        coll_car_request_t *request = (coll_car_request_t *) ((char *) op - offsetof(coll_car_request_t, op));
+        coll_car_request_t *request =
+            (coll_car_request_t *) ((char *) op - offsetof(coll_car_request_t, op));
         queue->ended = op->next;
         request->failed = op->failed;
         coll_car_count(op);
@@ -215,8 +219,8 @@ static void end_bounced(coll_car_request_t *request)
     const int error = request->inner->req_status.MPI_ERROR;
 
     (void) ompi_request_free(&request->inner);
-    request->failed = MPI_SUCCESS != error || !coll_car_bounce_out(&request->bounce) || request->failed
-                      || coll_car_is_spoiled(request->module);
+    request->failed = MPI_SUCCESS != error || !coll_car_bounce_out(&request->bounce)
+                      || request->failed || coll_car_is_spoiled(request->module);
     coll_car_bounce_give(&request->bounce);
 }
 
@@ -261,7 +265,7 @@ bool coll_car_requests_poll(mca_coll_car_module_t *module, coll_car_request_t **
     return NULL != module->queue.first || NULL != module->bounced || NULL != module->started;
 }
 
-/* --- the call --------------------------------------------------------------------------------------------------------- */
+/* --- the call --------------------------------------------------------------------------------- */
 
 /* Nobody below us reads device memory in a nonblocking call. */
 static bool needs_bounce(const car_buffer_t *buffer)
@@ -270,7 +274,8 @@ static bool needs_bounce(const car_buffer_t *buffer)
 }
 
 static int bounced(mca_coll_car_module_t *module, const car_cuda_t *cuda, const car_buffer_t *input,
-                   const car_buffer_t *output, coll_car_count_t count, struct ompi_datatype_t *dtype, struct ompi_op_t *op,
+                   const car_buffer_t *output, coll_car_count_t count,
+                   struct ompi_datatype_t *dtype, struct ompi_op_t *op,
                    struct ompi_request_t **result)
 {
     coll_car_request_t *request = coll_car_request_new(module, false);
@@ -285,8 +290,9 @@ static int bounced(mca_coll_car_module_t *module, const car_cuda_t *cuda, const 
         if (request->failed) {
             coll_car_spoil(module);
         }
-        rc = module->saved.iallreduce.function(request->bounce.sbuf, request->bounce.rbuf, count, dtype, op, module->comm,
-                                               &request->inner, module->saved.iallreduce.module);
+        rc = module->saved.iallreduce.function(request->bounce.sbuf, request->bounce.rbuf, count,
+                                               dtype, op, module->comm, &request->inner,
+                                               module->saved.iallreduce.module);
         if (OMPI_SUCCESS != rc) {
             coll_car_bounce_give(&request->bounce);
         }
@@ -303,8 +309,9 @@ static int bounced(mca_coll_car_module_t *module, const car_cuda_t *cuda, const 
     return OMPI_SUCCESS;
 }
 
-static int forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
-                   struct ompi_datatype_t *dtype, struct ompi_op_t *op, struct ompi_request_t **request)
+static int forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf,
+                   coll_car_count_t count, struct ompi_datatype_t *dtype, struct ompi_op_t *op,
+                   struct ompi_request_t **request)
 {
     const car_cuda_t *cuda = module->no_device_memory ? NULL : car_cuda();
 
@@ -313,7 +320,8 @@ static int forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, 
         const car_buffer_t output = car_buffer_look(cuda, rbuf);
         const car_buffer_t input = MPI_IN_PLACE == sbuf ? output : car_buffer_look(cuda, sbuf);
         if (needs_bounce(&input) || needs_bounce(&output)) {
-            return bounced(module, cuda, MPI_IN_PLACE == sbuf ? NULL : &input, &output, count, dtype, op, request);
+            return bounced(module, cuda, MPI_IN_PLACE == sbuf ? NULL : &input, &output, count,
+                           dtype, op, request);
         }
     }
     return module->saved.iallreduce.function(sbuf, rbuf, count, dtype, op, module->comm, request,
@@ -321,8 +329,9 @@ static int forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, 
 }
 
 /*
- * Ranks often make a call at about the same time. A rank that looks for its peers a moment longer can then launch at once, and not only
- * when it comes back to MPI; where it has looked in vain it does not for a while.
+ * Ranks often make a call at about the same time. A rank that looks for its peers a moment longer
+ * can then launch at once, and not only when it comes back to MPI; where it has looked in vain it
+ * does not for a while.
  */
 #define LOOK_NS 1500
 #define LOOK_NS_MOST 6000 /* for calls that take ten times as long */
@@ -331,7 +340,8 @@ static int forward(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, 
 
 static void look_for_peers(mca_coll_car_module_t *module, const coll_car_request_t *request)
 {
-    const uint64_t more = LOOK_NS + request->op.count * request->op.reduction.element / LOOK_BYTES_PER_NS;
+    const uint64_t more =
+        LOOK_NS + request->op.count * request->op.reduction.element / LOOK_BYTES_PER_NS;
     const long most = more < LOOK_NS_MOST ? (long) more : LOOK_NS_MOST;
     struct timespec start, now;
 
@@ -351,7 +361,10 @@ static void look_for_peers(mca_coll_car_module_t *module, const coll_car_request
     module->look_score = module->look_score > 1 ? module->look_score / 2 : -LOOK_SCORE_MOST;
 }
 
-/* The others have made this call, or will: they go through the states with this rank, and hear that it is not coming. */
+/*
+ * The others have made this call, or will: they go through the states with this rank, and hear that
+ * it is not coming.
+ */
 static int without_memory(mca_coll_car_module_t *module)
 {
     coll_car_lock();
@@ -365,8 +378,9 @@ static int without_memory(mca_coll_car_module_t *module)
     return OMPI_ERR_OUT_OF_RESOURCE;
 }
 
-static int queued(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, coll_car_count_t count,
-                  struct ompi_op_t *op, const coll_car_reduction_t *found, struct ompi_request_t **result)
+static int queued(mca_coll_car_module_t *module, const void *sbuf, void *rbuf,
+                  coll_car_count_t count, struct ompi_op_t *op, const coll_car_reduction_t *found,
+                  struct ompi_request_t **result)
 {
     const bool in_place = MPI_IN_PLACE == sbuf || sbuf == rbuf;
     const car_cuda_t *cuda = car_cuda();
@@ -402,8 +416,9 @@ static int queued(mca_coll_car_module_t *module, const void *sbuf, void *rbuf, c
     return OMPI_SUCCESS;
 }
 
-int mca_coll_car_iallreduce(const void *sbuf, void *rbuf, coll_car_count_t count, struct ompi_datatype_t *dtype,
-                            struct ompi_op_t *op, struct ompi_communicator_t *comm, struct ompi_request_t **request,
+int mca_coll_car_iallreduce(const void *sbuf, void *rbuf, coll_car_count_t count,
+                            struct ompi_datatype_t *dtype, struct ompi_op_t *op,
+                            struct ompi_communicator_t *comm, struct ompi_request_t **request,
                             mca_coll_base_module_t *base)
 {
     mca_coll_car_module_t *module = (mca_coll_car_module_t *) base;
@@ -412,7 +427,8 @@ int mca_coll_car_iallreduce(const void *sbuf, void *rbuf, coll_car_count_t count
 
     (void) comm;
     CAR_COUNT(mca_coll_car_component.counters.calls_nonblocking, 1);
-    if (0 == count || coll_car_may_be_internal(count, dtype, op) || (module->firm && COLL_CAR_OFF == module->state)
+    if (0 == count || coll_car_may_be_internal(count, dtype, op)
+        || (module->firm && COLL_CAR_OFF == module->state)
         || !coll_car_find_reduction(dtype, op, &found, &known)) {
         return forward(module, sbuf, rbuf, count, dtype, op, request);
     }

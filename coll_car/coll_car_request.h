@@ -12,15 +12,19 @@
 /* Who does a call. */
 typedef enum {
     COLL_CAR_QUEUED,            /* nonblocking: the communicator's queue */
-    COLL_CAR_BOUNCED,           /* nonblocking: the saved module, on copies in host memory, by a request of its own */
+    /* nonblocking: the saved module, on copies in host memory, by a request of its own */
+    COLL_CAR_BOUNCED,
     COLL_CAR_PERSISTENT,        /* persistent: the engine */
-    COLL_CAR_PERSISTENT_SAVED   /* persistent: the saved module, by a request of its own, on copies of device buffers */
+    /* persistent: the saved module, by a request of its own, on copies of device buffers */
+    COLL_CAR_PERSISTENT_SAVED
 } coll_car_how_t;
 
 typedef struct coll_car_request {
     ompi_coll_base_nbc_request_t super;
-    struct coll_car_request *next; /* in a list of those that have ended, or of the module's that are under way */
-    mca_coll_car_module_t *module; /* retained, as its communicator is, until the request is freed */
+    /* in a list of those that have ended, or of the module's that are under way */
+    struct coll_car_request *next;
+    /* retained, as its communicator is, until the request is freed */
+    mca_coll_car_module_t *module;
     struct ompi_communicator_t *comm;
     struct ompi_op_t *op_kept;        /* likewise, where they are the user's; or NULL */
     struct ompi_datatype_t *type_kept;
@@ -36,21 +40,24 @@ typedef struct coll_car_request {
 OBJ_CLASS_DECLARATION(coll_car_request_t);
 
 /*
- * A request of that communicator, active if it is not persistent; NULL without memory. The caller sets the functions that
- * start and free it.
+ * A request of that communicator, active if it is not persistent; NULL without memory. The caller
+ * sets the functions that start and free it.
  */
 coll_car_request_t *coll_car_request_new(mca_coll_car_module_t *module, bool persistent);
 
 /*
- * Whether the user may free the operation or the type while a request uses them; and keeps them alive until the request
- * is freed. Open MPI does it for requests that are active when the call that makes them returns: not for persistent ones.
+ * Whether the user may free the operation or the type while a request uses them; and keeps them
+ * alive until the request is freed. Open MPI does it for requests that are active when the call
+ * that makes them returns: not for persistent ones.
  */
 bool coll_car_may_be_freed(struct ompi_op_t *op, const struct ompi_datatype_t *dtype);
-void coll_car_request_keep(coll_car_request_t *request, struct ompi_op_t *op, struct ompi_datatype_t *dtype);
+void coll_car_request_keep(coll_car_request_t *request, struct ompi_op_t *op,
+                           struct ompi_datatype_t *dtype);
 
 /*
- * What the thread did that has completed a request comes before what this one does with it. Open MPI's own order says so as
- * well; this does not rest on it, and tools that look for data races can see it.
+ * What the thread did that has completed a request comes before what this one does with it. Open
+ * MPI's own order says so as well; this does not rest on it, and tools that look for data races can
+ * see it.
  */
 void coll_car_request_sync(void);
 
@@ -60,7 +67,10 @@ void coll_car_request_give(coll_car_request_t *request);
 /* To the user: the requests of that list have ended. Not under the lock. Returns how many. */
 int coll_car_requests_complete(coll_car_request_t *ended);
 
-/* Under the lock: moves the module's requests on; those that have ended are put behind *ended. True while there are others. */
+/*
+ * Under the lock: moves the module's requests on; those that have ended are put behind *ended. True
+ * while there are others.
+ */
 bool coll_car_requests_poll(mca_coll_car_module_t *module, coll_car_request_t **ended);
 
 /* Under the lock: moves a persistent request that has been started on; true once it has ended. */

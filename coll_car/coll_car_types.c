@@ -10,7 +10,7 @@
 #define LIBCAR "libcar.so.0"
 #define LIBCAR_TABLE "CAR_Op_functions"
 
-/* --- predefined types -------------------------------------------------------------------------------------------- */
+/* --- predefined types ------------------------------------------------------------------------- */
 
 /* What a predefined type is; its size says the rest. 0: nothing that a GPU computes with. */
 typedef enum {
@@ -25,7 +25,10 @@ typedef enum {
     INTEGER_TWICE
 } kind_t;
 
-/* By the numbers under which Open MPI keeps its operations. Those of types that it lacks never come. */
+/*
+ * By the numbers under which Open MPI keeps its operations. Those of types that it lacks never
+ * come.
+ */
 static const kind_t kinds[OMPI_OP_BASE_TYPE_MAX] = {
     [OMPI_OP_BASE_TYPE_INT8_T] = SIGNED,
     [OMPI_OP_BASE_TYPE_UINT8_T] = UNSIGNED,
@@ -69,22 +72,38 @@ static const kind_t kinds[OMPI_OP_BASE_TYPE_MAX] = {
     [OMPI_OP_BASE_TYPE_2INTEGER] = INTEGER_TWICE,
 };
 
-/* CAR_TYPES where the size is none that the kind has. `extent`: bytes from one element to the next. */
+/*
+ * CAR_TYPES where the size is none that the kind has. `extent`: bytes from one element to the next.
+ */
 static car_type_t type_of(kind_t kind, size_t size, size_t extent)
 {
     switch (kind) {
     case SIGNED:
-        return 1 == size ? CAR_TYPE_i8 : 2 == size ? CAR_TYPE_i16 : 4 == size ? CAR_TYPE_i32 : 8 == size ? CAR_TYPE_i64
-                                                                                                         : CAR_TYPES;
+        return 1 == size   ? CAR_TYPE_i8
+               : 2 == size ? CAR_TYPE_i16
+               : 4 == size ? CAR_TYPE_i32
+               : 8 == size ? CAR_TYPE_i64
+                           : CAR_TYPES;
     case UNSIGNED:
-        return 1 == size ? CAR_TYPE_u8 : 2 == size ? CAR_TYPE_u16 : 4 == size ? CAR_TYPE_u32 : 8 == size ? CAR_TYPE_u64
-                                                                                                         : CAR_TYPES;
+        return 1 == size   ? CAR_TYPE_u8
+               : 2 == size ? CAR_TYPE_u16
+               : 4 == size ? CAR_TYPE_u32
+               : 8 == size ? CAR_TYPE_u64
+                           : CAR_TYPES;
     case FLOATING:
-        return 2 == size ? CAR_TYPE_f16 : 4 == size ? CAR_TYPE_f32 : 8 == size ? CAR_TYPE_f64 : CAR_TYPES;
+        return 2 == size   ? CAR_TYPE_f16
+               : 4 == size ? CAR_TYPE_f32
+               : 8 == size ? CAR_TYPE_f64
+                           : CAR_TYPES;
     case COMPLEX:
-        return 4 == size ? CAR_TYPE_c16 : 8 == size ? CAR_TYPE_c32 : 16 == size ? CAR_TYPE_c64 : CAR_TYPES;
+        return 4 == size    ? CAR_TYPE_c16
+               : 8 == size  ? CAR_TYPE_c32
+               : 16 == size ? CAR_TYPE_c64
+                            : CAR_TYPES;
     case FLOATING_INT:
-        return 8 == extent && 8 == size ? CAR_TYPE_f32_i32 : 16 == extent && 12 == size ? CAR_TYPE_f64_i32 : CAR_TYPES;
+        return 8 == extent && 8 == size     ? CAR_TYPE_f32_i32
+               : 16 == extent && 12 == size ? CAR_TYPE_f64_i32
+                                            : CAR_TYPES;
     case FLOATING_TWICE:
         return 8 == size ? CAR_TYPE_f32_f32 : 16 == size ? CAR_TYPE_f64_f64 : CAR_TYPES;
     case INTEGER_INT: /* of a short, or of a long, which may have the size of an int */
@@ -118,7 +137,8 @@ static struct ompi_datatype_t *made_of(struct ompi_datatype_t *dtype, uint32_t *
         return dtype;
     }
     struct ompi_datatype_t *one = ompi_datatype_get_single_predefined_type_from_args(dtype);
-    if (NULL == one || 0 == one->super.size || !opal_datatype_is_contiguous_memory_layout(&one->super, 2)
+    if (NULL == one || 0 == one->super.size
+        || !opal_datatype_is_contiguous_memory_layout(&one->super, 2)
         || !opal_datatype_is_contiguous_memory_layout(&dtype->super, 2)) {
         return NULL;
     }
@@ -131,7 +151,7 @@ static struct ompi_datatype_t *made_of(struct ompi_datatype_t *dtype, uint32_t *
     return one;
 }
 
-/* --- operations ------------------------------------------------------------------------------------------------------ */
+/* --- operations ------------------------------------------------------------------------------- */
 
 static car_op_t op_of(const struct ompi_op_t *op)
 {
@@ -168,8 +188,9 @@ static car_op_t op_of(const struct ompi_op_t *op)
 /* A sum of complex numbers is one of twice as many real ones. */
 static bool find_intrinsic(car_type_t type, car_op_t op, coll_car_reduction_t *found)
 {
-    static const car_type_t part_of[CAR_TYPES] = {
-        [CAR_TYPE_c16] = CAR_TYPE_f16, [CAR_TYPE_c32] = CAR_TYPE_f32, [CAR_TYPE_c64] = CAR_TYPE_f64};
+    static const car_type_t part_of[CAR_TYPES] = {[CAR_TYPE_c16] = CAR_TYPE_f16,
+                                                  [CAR_TYPE_c32] = CAR_TYPE_f32,
+                                                  [CAR_TYPE_c64] = CAR_TYPE_f64};
 
     if (CAR_OP_SUM == op && type < CAR_TYPES && 0 != part_of[type]) {
         type = part_of[type];
@@ -178,9 +199,12 @@ static bool find_intrinsic(car_type_t type, car_op_t op, coll_car_reduction_t *f
     return car_reduction_find(type, op, &found->reduction);
 }
 
-/* --- libcar's ---------------------------------------------------------------------------------------------------------- */
+/* --- libcar's --------------------------------------------------------------------------------- */
 
-/* libcar's table of functions. Linked into the program, it is found only where the program exports it. */
+/*
+ * libcar's table of functions. Linked into the program, it is found only where the program exports
+ * it.
+ */
 static const car_op_entry_t *ready_made(void)
 {
     static _Atomic(const car_op_entry_t *) table;
@@ -213,7 +237,8 @@ static bool find_ready_made(const struct ompi_op_t *op, coll_car_reduction_t *fo
         {"half_min", CAR_TYPE_f16, CAR_OP_MIN},  {"half_max", CAR_TYPE_f16, CAR_OP_MAX},
     };
 
-    for (const car_op_entry_t *entry = ready_made(); NULL != entry && NULL != entry->function; ++entry) {
+    for (const car_op_entry_t *entry = ready_made(); NULL != entry && NULL != entry->function;
+         ++entry) {
         if ((void (*)(void)) entry->function != (void (*)(void)) op->o_func.c_fn) {
             continue;
         }
@@ -226,10 +251,10 @@ static bool find_ready_made(const struct ompi_op_t *op, coll_car_reduction_t *fo
     return false;
 }
 
-/* --- both --------------------------------------------------------------------------------------------------------------- */
+/* --- both ------------------------------------------------------------------------------------- */
 
-bool coll_car_find_reduction(struct ompi_datatype_t *dtype, struct ompi_op_t *op, coll_car_reduction_t *found,
-                             bool *known)
+bool coll_car_find_reduction(struct ompi_datatype_t *dtype, struct ompi_op_t *op,
+                             coll_car_reduction_t *found, bool *known)
 {
     struct ompi_datatype_t *one = made_of(dtype, &found->per_element);
     ptrdiff_t lb, extent;
@@ -250,5 +275,6 @@ bool coll_car_find_reduction(struct ompi_datatype_t *dtype, struct ompi_op_t *op
         return false;
     }
     (void) ompi_datatype_get_extent(one, &lb, &extent);
-    return find_intrinsic(type_of(kinds[number], one->super.size, (size_t) extent), op_of(op), found);
+    return find_intrinsic(type_of(kinds[number], one->super.size, (size_t) extent), op_of(op),
+                          found);
 }

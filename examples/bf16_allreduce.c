@@ -1,6 +1,7 @@
 /*
- * The sum of bf16 numbers over all ranks, as a training step has it. docs/libcar.md says how to compile this:
- * with -DUSE_CUDA the numbers are in GPU memory, and coll/car or a CUDA-aware MPI is needed.
+ * The sum of bf16 numbers over all ranks, as a training step has it. docs/libcar.md says how to
+ * compile this: with -DUSE_CUDA the numbers are in GPU memory, and coll/car or a CUDA-aware MPI is
+ * needed.
  */
 #include <car.h>
 #include <mpi.h>

@@ -1,6 +1,6 @@
 /*
- * What the host hands to a kernel, and how a piece of device memory is laid out: the one header that host code and
- * kernels share. Plain C and C++; no pointer here is dereferenced by the host.
+ * What the host hands to a kernel, and how a piece of device memory is laid out: the one header
+ * that host code and kernels share. Plain C and C++; no pointer here is dereferenced by the host.
  *
  * docs/protocol.md says what the words mean and why two slots suffice.
  */
@@ -13,7 +13,9 @@
 #define CAR_MAX_BLOCKS 256
 #define CAR_LANES_MAX 128
 
-/* Threads of a block, at most, as CAR_KERNEL has it too; 64 blocks of that size fill a Hopper link. */
+/*
+ * Threads of a block, at most, as CAR_KERNEL has it too; 64 blocks of that size fill a Hopper link.
+ */
 #define CAR_MAX_THREADS 512
 
 /* A kernel that stays does calls of so many blocks, with its one. */
@@ -23,20 +25,29 @@
 #define CAR_LISTENERS 4
 #define CAR_WARP 32
 
-/* Words of the host's line that blocks tell their end by; a larger grid tells it by one of them, and counts. */
+/*
+ * Words of the host's line that blocks tell their end by; a larger grid tells it by one of them,
+ * and counts.
+ */
 #define CAR_DONE_WORDS 16
 
-/* Exchanges use their two slots in turn: epoch & 1. one_shot_pull uses the halves of each in turn, too: epoch & 3. */
+/*
+ * Exchanges use their two slots in turn: epoch & 1. one_shot_pull uses the halves of each in turn,
+ * too: epoch & 3.
+ */
 #define CAR_SLOTS 2
 #define CAR_PULL_HALVES 2
 
-/* Data that moves as one access, and the payload of one packet of that size: the other half is the epoch, twice. */
+/*
+ * Data that moves as one access, and the payload of one packet of that size: the other half is the
+ * epoch, twice.
+ */
 #define CAR_PACK_BYTES 16
 #define CAR_PACKET_PAYLOAD 8
 
 /*
- * The start of a piece: the flags, zero at first. Only rank s writes flag[..][..][s], with epochs that only grow.
- * A block's words are 64 bytes apart, so blocks do not share a line of the link.
+ * The start of a piece: the flags, zero at first. Only rank s writes flag[..][..][s], with epochs
+ * that only grow. A block's words are 64 bytes apart, so blocks do not share a line of the link.
  */
 enum {
     CAR_STAGED,  /* block b of rank s has staged, or scattered, its data */
@@ -46,24 +57,38 @@ enum {
 
 typedef struct {
     uint32_t flag[CAR_FLAG_KINDS][CAR_MAX_BLOCKS][CAR_MAX_RANKS];
-    uint32_t probe[CAR_MAX_RANKS];                   /* set-up only: what rank s wrote through its mapping */
-    uint32_t tag;                                    /* set-up only: what the peers must read through theirs */
+    /* set-up only: what rank s wrote through its mapping */
+    uint32_t probe[CAR_MAX_RANKS];
+    /* set-up only: what the peers must read through theirs */
+    uint32_t tag;
 } car_flags_t;
 
 #define CAR_FLAGS_BYTES (40 * 1024)
 
-/* How far a block has come, in epochs; kept from launch to launch of one call. In the rank's own memory. */
+/*
+ * How far a block has come, in epochs; kept from launch to launch of one call. In the rank's own
+ * memory.
+ */
 typedef struct {
-    uint32_t published; /* exchanges whose input the block has sent, or told the peers of: all below this */
-    uint32_t reduced;   /* two_shot, two_shot_push: exchanges whose share the block has folded and sent: all below this */
+    /* exchanges whose input the block has sent, or told the peers of: all below this */
+    uint32_t published;
+    /*
+     * two_shot, two_shot_push: exchanges whose share the block has folded and sent: all below this
+     */
+    uint32_t reduced;
     uint32_t finished;  /* exchanges whose output the block has written: all below this */
-    uint32_t staged;    /* one_shot_pull: exchanges whose input the block has staged, and may have yet to publish: all below this */
+    /*
+     * one_shot_pull: exchanges whose input the block has staged, and may have yet to publish: all
+     * below this
+     */
+    uint32_t staged;
 } car_progress_t;
 
 /* A rank's own words in device memory that no peer touches. */
 typedef struct {
     car_progress_t progress[CAR_MAX_BLOCKS];
-    uint32_t blocks_done; /* low half: blocks that have ended; high half: those of them that left unfinished */
+    /* low half: blocks that have ended; high half: those of them that left unfinished */
+    uint32_t blocks_done;
 } car_own_words_t;
 
 /* What elements are, and how many: all that arithmetic and the walk over them need to know. */
@@ -76,19 +101,26 @@ typedef struct {
 } car_elements_t;
 
 /*
- * One launch. The call has `count` elements; round k of the call is exchange `epoch` + k. A launch does the rounds from
- * `first` to `end` - 1, counted as epochs; the usual one does all.
+ * One launch. The call has `count` elements; round k of the call is exchange `epoch` + k. A launch
+ * does the rounds from `first` to `end` - 1, counted as epochs; the usual one does all.
  */
 typedef struct {
     car_elements_t what;
     const void *input; /* element 0 of the call, also where the launch starts later */
     void *output;
-    uint64_t tile;          /* elements that a block takes in a round; two_shot, two_shot_push: of each share */
+    /* elements that a block takes in a round; two_shot, two_shot_push: of each share */
+    uint64_t tile;
     char *piece[CAR_MAX_RANKS]; /* every rank's piece, as mapped here */
     car_own_words_t *own;
-    uint64_t *done;         /* mapped host memory, CAR_DONE_WORDS words: ticket << 32 | blocks that left unfinished */
-    uint32_t push_offset;   /* bytes from the start of a piece, the same on all ranks: inbox for packets */
-    uint32_t push_slot;     /* bytes of a slot of one source; two_shot_push: operands in the first half, results in the second */
+    /* mapped host memory, CAR_DONE_WORDS words: ticket << 32 | blocks that left unfinished */
+    uint64_t *done;
+    /* bytes from the start of a piece, the same on all ranks: inbox for packets */
+    uint32_t push_offset;
+    /*
+     * bytes of a slot of one source; two_shot_push: operands in the first half, results in the
+     * second
+     */
+    uint32_t push_slot;
     uint32_t staging_offset; /* staging of one_shot_pull, and inboxes of two_shot */
     uint32_t staging_slot;  /* bytes of a slot */
     uint32_t two_shot_slot; /* bytes of a source, in either inbox of a slot */
@@ -99,18 +131,20 @@ typedef struct {
     uint8_t resume;         /* the blocks start where car_own_words_t says */
     uint8_t vector_input;   /* input is 16-byte aligned */
     uint8_t vector_output;
-    uint8_t output_is_remote; /* output is not this GPU's own memory: completion needs system scope */
+    /* output is not this GPU's own memory: completion needs system scope */
+    uint8_t output_is_remote;
 } car_kernel_args_t;
 
 /*
- * The bell that a kernel which stays is called by (one_shot_push_stay.cu): packets of {word, ticket, word, ticket} in mapped
- * host memory. Which packet says what:
+ * The bell that a kernel which stays is called by (one_shot_push_stay.cu): packets of {word,
+ * ticket, word, ticket} in mapped host memory. Which packet says what:
  */
 enum {
     CAR_BELL_INPUT,    /* car_kernel_args_t.input, low word first */
     CAR_BELL_OUTPUT,   /* the same of output */
     CAR_BELL_ELEMENTS, /* what.count, tile */
-    CAR_BELL_EPOCH,    /* epoch of its one exchange; CAR_BELL_ flags, and above them the number of blocks */
+    /* epoch of its one exchange; CAR_BELL_ flags, and above them the number of blocks */
+    CAR_BELL_EPOCH,
     CAR_BELL_PACKETS
 };
 
@@ -128,12 +162,13 @@ typedef struct {
     uint32_t stay_ns;  /* how long it waits for the next call */
     uint32_t total_ns; /* how long it takes calls */
     uint32_t blocks;   /* of the first call */
-    uint32_t threads;  /* of the block that compute, whole warps; one of each warp behind them listens for the bell */
+    /* of the block that compute, whole warps; one of each warp behind them listens for the bell */
+    uint32_t threads;
 } car_stay_args_t;
 
 /*
- * One launch of a kernel that waits for nobody (fold.cu): element i of every dest becomes the fold of element i of all
- * sources, in their order. One source: a copy.
+ * One launch of a kernel that waits for nobody (fold.cu): element i of every dest becomes the fold
+ * of element i of all sources, in their order. One source: a copy.
  */
 typedef struct {
     car_elements_t what;
@@ -144,7 +179,8 @@ typedef struct {
     uint32_t ticket;
     uint16_t vector_source, vector_dest; /* bit i: source, dest i is 16-byte aligned */
     uint8_t sources, dests;
-    uint8_t output_is_remote; /* some dest is not this GPU's own memory: completion needs system scope */
+    /* some dest is not this GPU's own memory: completion needs system scope */
+    uint8_t output_is_remote;
 } car_fold_args_t;
 
 #endif /* CAR_KERNEL_ARGS_H */

@@ -1,7 +1,8 @@
 /*
- * Packets: 8 bytes of data in one 16-byte store, {data, epoch, data, epoch}. Each half proves its own arrival, so no flag,
- * fence or barrier is needed. A unit is what a thread exchanges at a time: one packet, or two in the kernels of car_any,
- * whose elements may have 16 bytes. docs/protocol.md has the rules.
+ * Packets: 8 bytes of data in one 16-byte store, {data, epoch, data, epoch}. Each half proves its
+ * own arrival, so no flag, fence or barrier is needed. A unit is what a thread exchanges at a time:
+ * one packet, or two in the kernels of car_any, whose elements may have 16 bytes. docs/protocol.md
+ * has the rules.
  *
  * Inbox: [2 slots][rank of the source][packets of a round].
  */
@@ -13,16 +14,20 @@
 
 #define CAR_PACKETS_IN_FLIGHT 8 /* of those that a thread waits for */
 
-CAR_DEVICE car_word16_t *car_inbox(const car_kernel_args_t &a, uint32_t owner, uint32_t epoch, uint32_t source)
+CAR_DEVICE car_word16_t *car_inbox(const car_kernel_args_t &a, uint32_t owner, uint32_t epoch,
+                                   uint32_t source)
 {
     return (car_word16_t *) (a.piece[owner] + a.push_offset
                              + ((uint64_t) (epoch % CAR_SLOTS) * a.size + source) * a.push_slot);
 }
 
-/* Sends a unit to the `place` in a peer's inbox: as many packets, one after the other, as it has payloads. */
-template <int Bytes>
-CAR_DEVICE void car_send_to(const car_kernel_args_t &a, uint32_t peer, uint32_t epoch, uint32_t place,
-                            const car_words<Bytes> &unit)
+/*
+ * Sends a unit to the `place` in a peer's inbox: as many packets, one after the other, as it has
+ * payloads.
+ */
+template <int Bytes> CAR_DEVICE void car_send_to(const car_kernel_args_t &a, uint32_t peer,
+                                                 uint32_t epoch, uint32_t place,
+                                                 const car_words<Bytes> &unit)
 {
     car_word16_t *inbox = car_inbox(a, peer, epoch, a.rank) + place;
 #pragma unroll
@@ -36,14 +41,17 @@ CAR_DEVICE void car_send_to(const car_kernel_args_t &a, uint32_t peer, uint32_t 
     }
 }
 
-/* The i-th peer of this rank, from 1. Each rank begins with its successor, so they do not all write to the same GPU at once. */
+/*
+ * The i-th peer of this rank, from 1. Each rank begins with its successor, so they do not all write
+ * to the same GPU at once.
+ */
 CAR_DEVICE uint32_t car_peer(const car_kernel_args_t &a, uint32_t i)
 {
     return a.rank + i < a.size ? a.rank + i : a.rank + i - a.size;
 }
 
-template <int Bytes>
-CAR_DEVICE void car_send(const car_kernel_args_t &a, uint32_t epoch, uint32_t place, const car_words<Bytes> &mine)
+template <int Bytes> CAR_DEVICE void car_send(const car_kernel_args_t &a, uint32_t epoch,
+                                              uint32_t place, const car_words<Bytes> &mine)
 {
 #pragma unroll 1
     for (uint32_t i = 1; i < a.size; ++i) {
@@ -57,15 +65,18 @@ CAR_DEVICE bool car_is_of(const car_word16_t &packet, uint32_t epoch)
 }
 
 /*
- * Waits for the units at a `place` of the own inbox from the peers among the first `ranks`, and hands them to use(rank, unit) in
- * rank order; this rank gets its turn among them, with a unit of nothing. False if that lasts too long. The loads of so many
- * `Packets` are in flight at a time. What a thread does here is all that lies between the last peer's packet and the result, so
- * it is short: what is asked for stands in registers, and one loop waits for all packets.
+ * Waits for the units at a `place` of the own inbox from the peers among the first `ranks`, and
+ * hands them to use(rank, unit) in rank order; this rank gets its turn among them, with a unit of
+ * nothing. False if that lasts too long. The loads of so many `Packets` are in flight at a time.
+ * What a thread does here is all that lies between the last peer's packet and the result, so it is
+ * short: what is asked for stands in registers, and one loop waits for all packets.
  */
 template <int Bytes, int Packets, class Use>
-CAR_DEVICE bool car_receive_units(const car_kernel_args_t &a, uint32_t epoch, uint32_t place, uint32_t ranks, Use use)
+CAR_DEVICE bool car_receive_units(const car_kernel_args_t &a, uint32_t epoch, uint32_t place,
+                                  uint32_t ranks, Use use)
 {
-    constexpr uint32_t packets = Bytes / CAR_PACKET_PAYLOAD, batch = Packets / packets > 0 ? Packets / packets : 1;
+    constexpr uint32_t packets = Bytes / CAR_PACKET_PAYLOAD,
+                       batch = Packets / packets > 0 ? Packets / packets : 1;
     const uint32_t rank = a.rank, slot = a.push_slot;
     const char *inbox = (const char *) (car_inbox(a, rank, epoch, 0) + place);
     car_patience patience = car_patience_new();
@@ -77,7 +88,8 @@ CAR_DEVICE bool car_receive_units(const car_kernel_args_t &a, uint32_t epoch, ui
         for (uint32_t i = 0; i < batch; ++i) {
 #pragma unroll
             for (uint32_t k = 0; k < packets; ++k) {
-                packet[i][k].w[1] = packet[i][k].w[3] = base + i < ranks && base + i != rank ? 0 : epoch;
+                packet[i][k].w[1] = packet[i][k].w[3] =
+                    base + i < ranks && base + i != rank ? 0 : epoch;
             }
         }
         for (;;) {
@@ -87,7 +99,8 @@ CAR_DEVICE bool car_receive_units(const car_kernel_args_t &a, uint32_t epoch, ui
 #pragma unroll
                 for (uint32_t k = 0; k < packets; ++k) {
                     if (!car_is_of(packet[i][k], epoch)) {
-                        packet[i][k] = car_load_packet((const car_word16_t *) (inbox + (uint64_t) (base + i) * slot) + k);
+                        packet[i][k] = car_load_packet(
+                            (const car_word16_t *) (inbox + (uint64_t) (base + i) * slot) + k);
                     }
                 }
             }
@@ -122,8 +135,10 @@ CAR_DEVICE bool car_receive_units(const car_kernel_args_t &a, uint32_t epoch, ui
 }
 
 template <class R, int Packets>
-CAR_DEVICE bool car_receive_with(const car_kernel_args_t &a, const car_elements_t &what, uint32_t epoch, uint32_t place,
-                                 const car_words<R::unit_bytes> &mine, car_words<R::unit_bytes> &result)
+CAR_DEVICE bool car_receive_with(const car_kernel_args_t &a, const car_elements_t &what,
+                                 uint32_t epoch, uint32_t place,
+                                 const car_words<R::unit_bytes> &mine,
+                                 car_words<R::unit_bytes> &result)
 {
     typedef car_words<R::unit_bytes> unit_t;
     const uint32_t rank = a.rank;
@@ -146,12 +161,14 @@ CAR_DEVICE bool car_receive_with(const car_kernel_args_t &a, const car_elements_
 }
 
 /*
- * Waits for one unit of all peers and folds it with this rank's; false if that lasts too long. Few ranks have
- * code of their own: it is shorter, and a kernel that has just begun has none of it in the cache of instructions.
+ * Waits for one unit of all peers and folds it with this rank's; false if that lasts too long. Few
+ * ranks have code of their own: it is shorter, and a kernel that has just begun has none of it in
+ * the cache of instructions.
  */
-template <class R>
-CAR_DEVICE bool car_receive(const car_kernel_args_t &a, const car_elements_t &what, uint32_t epoch, uint32_t place,
-                            const car_words<R::unit_bytes> &mine, car_words<R::unit_bytes> &result)
+template <class R> CAR_DEVICE bool car_receive(const car_kernel_args_t &a,
+                                               const car_elements_t &what, uint32_t epoch,
+                                               uint32_t place, const car_words<R::unit_bytes> &mine,
+                                               car_words<R::unit_bytes> &result)
 {
     if (a.size <= 2) {
         return car_receive_with<R, 2>(a, what, epoch, place, mine, result);

@@ -1,7 +1,8 @@
 /*
  * Arithmetic, and the walk over user buffers of any alignment. Nothing here waits.
  *
- * Every algorithm folds left in rank order, acc = acc op a_r for r = 1..N-1, so all of them give the same bits.
+ * Every algorithm folds left in rank order, acc = acc op a_r for r = 1..N-1, so all of them give
+ * the same bits.
  *
  * Algorithms are written once, over a reduction R, which is either
  *   car_fixed<T, Op>  a type and an operation that have kernels of their own, or
@@ -10,9 +11,12 @@
  *   unit_bytes                  what a thread exchanges in packets in a round
  *   length(e, bytes)            elements in so many bytes
  *   read<Bytes>(e, from, index, vector), write<Bytes>(e, to, index, vector, words)
- *                               elements of an array from `index` on, as far as there are any: what lies beyond the count
- *                               is read as zero and not written. `vector`: the array is 16-byte aligned
- *   accumulator<Bytes>          begin, add, end: a fold; 16-bit floats are wide in it and rounded at its end
+ *                               elements of an array from `index` on, as far as there are any: what
+ *                               lies beyond the count
+ *                               is read as zero and not written. `vector`: the array is 16-byte
+ *                               aligned
+ *   accumulator<Bytes>          begin, add, end: a fold; 16-bit floats are wide in it and rounded
+ *                               at its end
  */
 #ifndef CAR_REDUCE_CUH
 #define CAR_REDUCE_CUH
@@ -22,7 +26,7 @@
 #include "car_kernel_args.h"
 #include "car_types.h"
 
-/* --- types --------------------------------------------------------------------------------------------------------- */
+/* --- types ------------------------------------------------------------------------------------ */
 
 struct car_half {
     uint16_t bits;
@@ -76,8 +80,9 @@ template <> struct car_wide<car_bfloat16> {
     {
         const uint32_t bits = car_float_to_bits(f);
         car_bfloat16 b;
-        b.bits = (uint16_t) ((bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40
-                                                              : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+        b.bits = (uint16_t) ((bits & 0x7fffffff) > 0x7f800000
+                                 ? bits >> 16 | 0x40
+                                 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
         return b;
     }
 };
@@ -100,19 +105,25 @@ template <class T> struct car_wide<car_complex<T>> {
     }
 };
 
-/* --- operations ------------------------------------------------------------------------------------------------------ */
+/* --- operations ------------------------------------------------------------------------------- */
 
 /*
- * Each as MPI_Reduce_local(acc, next) is with Open MPI's plain C loops. Kernels are compiled without fused
- * multiply-add, so a product that is added to another is rounded first, as there.
+ * Each as MPI_Reduce_local(acc, next) is with Open MPI's plain C loops. Kernels are compiled
+ * without fused multiply-add, so a product that is added to another is rounded first, as there.
  */
 struct car_op_SUM {
     template <class W> CAR_DEVICE W apply(W acc, W next) { return acc + next; }
 };
 
-template <class F> CAR_DEVICE F car_signed_unit(bool infinite, F sign) { return car_copysign(infinite ? (F) 1 : (F) 0, sign); }
+template <class F> CAR_DEVICE F car_signed_unit(bool infinite, F sign)
+{
+    return car_copysign(infinite ? (F) 1 : (F) 0, sign);
+}
 
-/* C, Annex G.5.1: an infinite factor makes an infinite product, also where the plain formula gives NaN. */
+/*
+ * C, Annex G.5.1: an infinite factor makes an infinite product, also where the plain formula gives
+ * NaN.
+ */
 template <class F> CAR_DEVICE car_complex<F> car_multiply(car_complex<F> x, car_complex<F> y)
 {
     F a = x.re, b = x.im, c = y.re, d = y.im;
@@ -138,7 +149,9 @@ template <class F> CAR_DEVICE car_complex<F> car_multiply(car_complex<F> x, car_
         b = b == b ? b : car_copysign((F) 0, b);
         again = true;
     }
-    if (!again && (car_is_infinite(ac) || car_is_infinite(bd) || car_is_infinite(ad) || car_is_infinite(bc))) {
+    if (!again
+        && (car_is_infinite(ac) || car_is_infinite(bd) || car_is_infinite(ad)
+            || car_is_infinite(bc))) {
         a = a == a ? a : car_copysign((F) 0, a);
         b = b == b ? b : car_copysign((F) 0, b);
         c = c == c ? c : car_copysign((F) 0, c);
@@ -187,9 +200,13 @@ struct car_op_BXOR {
     template <class T> CAR_DEVICE T apply(T acc, T next) { return (T) (acc ^ next); }
 };
 
-/* Unlike MIN: of values that do not compare (NaN) the later one stays, and of equal values the later's bits. */
-template <class V, class K>
-CAR_DEVICE car_located<V, K> car_locate(bool acc_wins, car_located<V, K> acc, car_located<V, K> next)
+/*
+ * Unlike MIN: of values that do not compare (NaN) the later one stays, and of equal values the
+ * later's bits.
+ */
+template <class V, class K> CAR_DEVICE car_located<V, K> car_locate(bool acc_wins,
+                                                                    car_located<V, K> acc,
+                                                                    car_located<V, K> next)
 {
     if (acc_wins) {
         return acc;
@@ -200,10 +217,16 @@ CAR_DEVICE car_located<V, K> car_locate(bool acc_wins, car_located<V, K> acc, ca
     return next;
 }
 struct car_op_MINLOC {
-    template <class T> CAR_DEVICE T apply(T acc, T next) { return car_locate(acc.value < next.value, acc, next); }
+    template <class T> CAR_DEVICE T apply(T acc, T next)
+    {
+        return car_locate(acc.value < next.value, acc, next);
+    }
 };
 struct car_op_MAXLOC {
-    template <class T> CAR_DEVICE T apply(T acc, T next) { return car_locate(acc.value > next.value, acc, next); }
+    template <class T> CAR_DEVICE T apply(T acc, T next)
+    {
+        return car_locate(acc.value > next.value, acc, next);
+    }
 };
 
 /* Sums and products are computed wide, and all of 16-bit floats; all else in the type itself. */
@@ -222,7 +245,7 @@ template <> struct car_step<car_half, car_op_MAX> : car_wide_step<car_half> {};
 template <> struct car_step<car_bfloat16, car_op_MIN> : car_wide_step<car_bfloat16> {};
 template <> struct car_step<car_bfloat16, car_op_MAX> : car_wide_step<car_bfloat16> {};
 
-/* --- words: what moves ------------------------------------------------------------------------------------------------ */
+/* --- words: what moves ------------------------------------------------------------------------ */
 
 template <int Bytes> struct car_words {
     uint32_t w[Bytes / 4];
@@ -271,7 +294,8 @@ template <> struct car_aligned<8> {
     }
     CAR_DEVICE void store(void *address, const car_words<8> &words)
     {
-        car_store_once((unsigned long long *) address, (unsigned long long) words.w[1] << 32 | words.w[0]);
+        car_store_once((unsigned long long *) address,
+                       (unsigned long long) words.w[1] << 32 | words.w[0]);
     }
 };
 
@@ -293,13 +317,15 @@ CAR_DEVICE int car_elements_left(uint64_t index, uint64_t count, int most)
 }
 
 /* The first `left` bytes, in accesses of `Granule` bytes: the edges, and what is not aligned. */
-template <int Granule, int Bytes> CAR_DEVICE car_words<Bytes> car_read_granules(const char *address, int left)
+template <int Granule, int Bytes>
+CAR_DEVICE car_words<Bytes> car_read_granules(const char *address, int left)
 {
     typedef typename car_carrier<Granule>::type carrier;
     car_granules<Granule, Bytes> g;
 #pragma unroll
     for (int i = 0; i < Bytes / Granule; ++i) {
-        g.granule[i] = i * Granule < left ? car_load_once((const carrier *) address + i) : (carrier) 0;
+        g.granule[i] =
+            i * Granule < left ? car_load_once((const carrier *) address + i) : (carrier) 0;
     }
     return g.words;
 }
@@ -318,7 +344,7 @@ CAR_DEVICE void car_write_granules(char *address, int left, const car_words<Byte
     }
 }
 
-/* --- a type and an operation with kernels of their own -------------------------------------------------------------- */
+/* --- a type and an operation with kernels of their own ---------------------------------------- */
 
 template <class T, class Op> struct car_fixed {
     typedef car_step<T, Op> step;
@@ -326,24 +352,29 @@ template <class T, class Op> struct car_fixed {
     static constexpr int unit_bytes = CAR_PACKET_PAYLOAD;
     static constexpr int granule = (int) alignof(T);
 
-    CAR_DEVICE uint32_t length(const car_elements_t &, int bytes) { return (uint32_t) (bytes / (int) sizeof(T)); }
+    CAR_DEVICE uint32_t length(const car_elements_t &, int bytes)
+    {
+        return (uint32_t) (bytes / (int) sizeof(T));
+    }
 
-    template <int Bytes>
-    CAR_DEVICE car_words<Bytes> read(const car_elements_t &e, const void *from, uint64_t index, bool vector)
+    template <int Bytes> CAR_DEVICE car_words<Bytes> read(const car_elements_t &e, const void *from,
+                                                          uint64_t index, bool vector)
     {
         const char *address = (const char *) ((const T *) from + index);
-        const int elements = Bytes / (int) sizeof(T), left = car_elements_left(index, e.count, elements);
+        const int elements = Bytes / (int) sizeof(T),
+                  left = car_elements_left(index, e.count, elements);
         if (vector && elements == left) {
             return car_aligned<Bytes>::load(address);
         }
         return car_read_granules<granule, Bytes>(address, left * (int) sizeof(T));
     }
 
-    template <int Bytes>
-    CAR_DEVICE void write(const car_elements_t &e, void *to, uint64_t index, bool vector, const car_words<Bytes> &words)
+    template <int Bytes> CAR_DEVICE void write(const car_elements_t &e, void *to, uint64_t index,
+                                               bool vector, const car_words<Bytes> &words)
     {
         char *address = (char *) ((T *) to + index);
-        const int elements = Bytes / (int) sizeof(T), left = car_elements_left(index, e.count, elements);
+        const int elements = Bytes / (int) sizeof(T),
+                  left = car_elements_left(index, e.count, elements);
         if (vector && elements == left) {
             car_aligned<Bytes>::store(address, words);
             return;
@@ -390,15 +421,17 @@ template <class T, class Op> struct car_fixed {
 };
 
 /* The names of the list as types. */
-#define CAR_TYPE(name, type, bytes, alignment, data, class_)                                                           \
-    typedef type car_element_##name;                                                                                   \
-    static_assert(sizeof(car_element_##name) == bytes && alignof(car_element_##name) == alignment, #name);
+#define CAR_TYPE(name, type, bytes, alignment, data, class_)                                       \
+    typedef type car_element_##name;                                                               \
+    static_assert(sizeof(car_element_##name) == bytes && alignof(car_element_##name) == alignment, \
+                  #name);
 #define CAR_COMMON(type, op)
 #include "car_types.def"
 
-/* --- all others ------------------------------------------------------------------------------------------------------ */
+/* --- all others ------------------------------------------------------------------------------- */
 
-template <class T, class Op> CAR_DEVICE car_pack car_apply(const car_pack &acc, const car_pack &next)
+template <class T, class Op>
+CAR_DEVICE car_pack car_apply(const car_pack &acc, const car_pack &next)
 {
     typedef car_step<T, Op> step;
     union {
@@ -409,7 +442,8 @@ template <class T, class Op> CAR_DEVICE car_pack car_apply(const car_pack &acc, 
     n.words = next;
 #pragma unroll
     for (int i = 0; i < (int) (CAR_PACK_BYTES / sizeof(T)); ++i) {
-        a.element[i] = step::narrow(Op::apply(step::widen(a.element[i]), step::widen(n.element[i])));
+        a.element[i] =
+            step::narrow(Op::apply(step::widen(a.element[i]), step::widen(n.element[i])));
     }
     return a.words;
 }
@@ -418,8 +452,8 @@ template <class T, class Op> CAR_DEVICE car_pack car_apply(const car_pack &acc, 
 CAR_DEVICE_CALL car_pack car_apply_any(uint32_t type, uint32_t op, car_pack acc, car_pack next)
 {
     switch (type * CAR_OPS + op) {
-#define CAR_CASE(type, op)                                                                                             \
-    case (uint32_t) CAR_TYPE_##type * CAR_OPS + CAR_OP_##op:                                                           \
+#define CAR_CASE(type, op)                                                                         \
+    case (uint32_t) CAR_TYPE_##type *CAR_OPS + CAR_OP_##op:                                        \
         return car_apply<car_element_##type, car_op_##op>(acc, next);
 #define CAR_TYPE(name, type, bytes, alignment, data, class_) CAR_OPS_OF_##class_(CAR_CASE, name)
 #define CAR_COMMON(type, op)
@@ -437,8 +471,8 @@ CAR_DEVICE car_pack car_keep_gaps(const car_pack &words, const car_pack &old, ui
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const uint32_t bits = data >> 4 * i & 15;
-        const uint32_t mask = (bits & 1) * 0xffu | (bits >> 1 & 1) * 0xff00u | (bits >> 2 & 1) * 0xff0000u
-                              | (bits >> 3 & 1) * 0xff000000u;
+        const uint32_t mask = (bits & 1) * 0xffu | (bits >> 1 & 1) * 0xff00u
+                              | (bits >> 2 & 1) * 0xff0000u | (bits >> 3 & 1) * 0xff000000u;
         merged.w[i] = (words.w[i] & mask) | (old.w[i] & ~mask);
     }
     return merged;
@@ -447,11 +481,15 @@ CAR_DEVICE car_pack car_keep_gaps(const car_pack &words, const car_pack &old, ui
 struct car_any {
     static constexpr int unit_bytes = CAR_PACK_BYTES;
 
-    CAR_DEVICE uint32_t length(const car_elements_t &e, int bytes) { return (uint32_t) bytes >> e.element_shift; }
+    CAR_DEVICE uint32_t length(const car_elements_t &e, int bytes)
+    {
+        return (uint32_t) bytes >> e.element_shift;
+    }
 
     CAR_DEVICE int bytes_left(const car_elements_t &e, uint64_t index)
     {
-        return car_elements_left(index, e.count, CAR_PACK_BYTES >> e.element_shift) << e.element_shift;
+        return car_elements_left(index, e.count, CAR_PACK_BYTES >> e.element_shift)
+               << e.element_shift;
     }
 
     CAR_DEVICE car_pack read_at(const car_elements_t &e, const char *address, int left, bool vector)
@@ -471,19 +509,22 @@ struct car_any {
         }
     }
 
-    template <int Bytes> CAR_DEVICE car_words<Bytes> read(const car_elements_t &e, const void *from, uint64_t index, bool vector)
+    template <int Bytes> CAR_DEVICE car_words<Bytes> read(const car_elements_t &e, const void *from,
+                                                          uint64_t index, bool vector)
     {
-        return read_at(e, (const char *) from + (index << e.element_shift), bytes_left(e, index), vector);
+        return read_at(e, (const char *) from + (index << e.element_shift), bytes_left(e, index),
+                       vector);
     }
 
-    template <int Bytes>
-    CAR_DEVICE void write(const car_elements_t &e, void *to, uint64_t index, bool vector, const car_words<Bytes> &result)
+    template <int Bytes> CAR_DEVICE void write(const car_elements_t &e, void *to, uint64_t index,
+                                               bool vector, const car_words<Bytes> &result)
     {
         char *address = (char *) to + (index << e.element_shift);
         const int left = bytes_left(e, index);
-        const car_pack words = CAR_NO_GAPS == e.data_bytes
-                                   ? result
-                                   : car_keep_gaps(result, read_at(e, address, left, vector), e.data_bytes);
+        const car_pack words =
+            CAR_NO_GAPS == e.data_bytes
+                ? result
+                : car_keep_gaps(result, read_at(e, address, left, vector), e.data_bytes);
         if (vector && CAR_PACK_BYTES == left) {
             car_aligned<CAR_PACK_BYTES>::store(address, words);
             return;
@@ -512,7 +553,7 @@ struct car_any {
     };
 };
 
-/* --- packs in staging -------------------------------------------------------------------------------------------------- */
+/* --- packs in staging ------------------------------------------------------------------------- */
 
 /* Always aligned, always whole. */
 CAR_DEVICE car_pack car_read_staging(const char *staging, uint64_t pack)
@@ -526,7 +567,8 @@ CAR_DEVICE void car_write_staging(char *staging, uint64_t pack, const car_pack &
 }
 
 /* Packs that hold elements, of a tile of `tile` elements that begins at element `start`. */
-template <class R> CAR_DEVICE uint64_t car_packs_of(const car_elements_t &e, uint64_t start, uint64_t tile)
+template <class R>
+CAR_DEVICE uint64_t car_packs_of(const car_elements_t &e, uint64_t start, uint64_t tile)
 {
     const uint32_t length = R::length(e, CAR_PACK_BYTES);
     const uint64_t left = start < e.count ? e.count - start : 0;
@@ -534,12 +576,14 @@ template <class R> CAR_DEVICE uint64_t car_packs_of(const car_elements_t &e, uin
 }
 
 /*
- * Copies packs: store(w, load(w)) wherever a walk comes by. w.more() says whether it goes on, w.here() whether there is a pack
- * where it stands, w.on() takes it a step further. Four loads of a thread are under way before the first is stored: the
- * compiler moves none across the branch that each has for odd addresses. Four is as many as leaves the kernels their registers;
- * others have not been measured.
+ * Copies packs: store(w, load(w)) wherever a walk comes by. w.more() says whether it goes on,
+ * w.here() whether there is a pack where it stands, w.on() takes it a step further. Four loads of a
+ * thread are under way before the first is stored: the compiler moves none across the branch that
+ * each has for odd addresses. Four is as many as leaves the kernels their registers; others have
+ * not been measured.
  */
-template <class Walk, class Load, class Store> CAR_DEVICE void car_copy_packs(Walk w, Load load, Store store)
+template <class Walk, class Load, class Store>
+CAR_DEVICE void car_copy_packs(Walk w, Load load, Store store)
 {
     const int together = 4;
 
@@ -565,11 +609,12 @@ template <class Walk, class Load, class Store> CAR_DEVICE void car_copy_packs(Wa
 }
 
 /*
- * Folds one pack of all ranks, two or more, in rank order; operand(r) loads that of rank r. All loads of four ranks are under way
- * before the first is used. The first four have no loop around them: at its head the hardware would wait for what the caller
- * has loaded before.
+ * Folds one pack of all ranks, two or more, in rank order; operand(r) loads that of rank r. All
+ * loads of four ranks are under way before the first is used. The first four have no loop around
+ * them: at its head the hardware would wait for what the caller has loaded before.
  */
-template <class R, class Operand> CAR_DEVICE car_pack car_fold(const car_kernel_args_t &a, Operand operand)
+template <class R, class Operand>
+CAR_DEVICE car_pack car_fold(const car_kernel_args_t &a, Operand operand)
 {
     const uint32_t batch = 4;
     typename R::template accumulator<CAR_PACK_BYTES> acc;
@@ -606,7 +651,7 @@ template <class R, class Operand> CAR_DEVICE car_pack car_fold(const car_kernel_
     return acc.end(a.what);
 }
 
-/* --- instantiation ------------------------------------------------------------------------------------------------------ */
+/* --- instantiation ---------------------------------------------------------------------------- */
 
 /*
  * An algorithm is a function template over R, of the arguments, named like its file. After it

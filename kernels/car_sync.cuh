@@ -1,6 +1,7 @@
 /*
- * Waiting, and nothing but waiting: flags between equal blocks of all ranks, the bound of every wait, how a block leaves
- * and comes back, and how the host learns of the end. docs/protocol.md has the invariants.
+ * Waiting, and nothing but waiting: flags between equal blocks of all ranks, the bound of every
+ * wait, how a block leaves and comes back, and how the host learns of the end. docs/protocol.md has
+ * the invariants.
  */
 #ifndef CAR_SYNC_CUH
 #define CAR_SYNC_CUH
@@ -9,7 +10,10 @@
 
 #include "car_kernel_args.h"
 
-/* A bound on one wait. The clock is read only every 64 turns: most waits end before the first reading. */
+/*
+ * A bound on one wait. The clock is read only every 64 turns: most waits end before the first
+ * reading.
+ */
 struct car_patience {
     uint64_t deadline;
     uint32_t turns;
@@ -37,11 +41,15 @@ CAR_DEVICE bool car_patience_left(car_patience &p, uint32_t spin_ns)
     return now < p.deadline;
 }
 
-CAR_DEVICE car_flags_t *car_flags(const car_kernel_args_t &a, uint32_t rank) { return (car_flags_t *) a.piece[rank]; }
+CAR_DEVICE car_flags_t *car_flags(const car_kernel_args_t &a, uint32_t rank)
+{
+    return (car_flags_t *) a.piece[rank];
+}
 
 /*
- * Tells the equal blocks of all peers that what this block's threads have stored so far is there for `epoch`. The
- * barrier gathers the stores of all threads; the release at system scope publishes them.
+ * Tells the equal blocks of all peers that what this block's threads have stored so far is there
+ * for `epoch`. The barrier gathers the stores of all threads; the release at system scope publishes
+ * them.
  */
 CAR_DEVICE void car_signal(const car_kernel_args_t &a, int kind, uint32_t epoch)
 {
@@ -54,8 +62,9 @@ CAR_DEVICE void car_signal(const car_kernel_args_t &a, int kind, uint32_t epoch)
 }
 
 /*
- * Waits until the equal blocks of all peers have signalled `epoch` or a later one; false, on all threads of the block,
- * if that lasts too long. One thread per peer acquires; the barrier hands what it saw to the others.
+ * Waits until the equal blocks of all peers have signalled `epoch` or a later one; false, on all
+ * threads of the block, if that lasts too long. One thread per peer acquires; the barrier hands
+ * what it saw to the others.
  */
 CAR_DEVICE bool car_wait(const car_kernel_args_t &a, int kind, uint32_t epoch)
 {
@@ -98,15 +107,18 @@ CAR_DEVICE void car_fence_for_host(bool remote)
 }
 
 /*
- * The end of a block, called by one of its threads after a block barrier that came behind its output. The host, who may then
- * read the output or start another kernel on it, polls words of mapped host memory, ticket << 32 | blocks that left. A small
- * grid (`words` is how many the host looks at) has one for each block: an atomic round trip less. Otherwise the last block of the
- * grid stores the first word for all; `ended` counts the blocks, in its high half those that left. What has to be ordered before
- * the word is this rank's output: in this GPU's own memory the fence at gpu scope puts it where every later reader of that
- * memory finds it (docs/protocol.md says why that is enough, and why packets on their way to peers need not be waited
- * for); elsewhere (`remote`) it takes system scope.
+ * The end of a block, called by one of its threads after a block barrier that came behind its
+ * output. The host, who may then read the output or start another kernel on it, polls words of
+ * mapped host memory, ticket << 32 | blocks that left. A small grid (`words` is how many the host
+ * looks at) has one for each block: an atomic round trip less. Otherwise the last block of the grid
+ * stores the first word for all; `ended` counts the blocks, in its high half those that left. What
+ * has to be ordered before the word is this rank's output: in this GPU's own memory the fence at
+ * gpu scope puts it where every later reader of that memory finds it (docs/protocol.md says why
+ * that is enough, and why packets on their way to peers need not be waited for); elsewhere
+ * (`remote`) it takes system scope.
  */
-CAR_DEVICE void car_tell_host(uint32_t *ended, uint64_t *word, uint32_t words, uint32_t ticket, uint32_t left, bool remote)
+CAR_DEVICE void car_tell_host(uint32_t *ended, uint64_t *word, uint32_t words, uint32_t ticket,
+                              uint32_t left, bool remote)
 {
     car_fence_for_host(remote);
     if (car_blocks() <= words) {
@@ -124,7 +136,9 @@ CAR_DEVICE void car_tell_host(uint32_t *ended, uint64_t *word, uint32_t words, u
     car_store_relaxed_sys64(word, (uint64_t) ticket << 32 | done >> 16);
 }
 
-/* The end of a block of an exchange, finished or leaving: its progress is kept for the next launch. */
+/*
+ * The end of a block of an exchange, finished or leaving: its progress is kept for the next launch.
+ */
 CAR_DEVICE void car_end(const car_kernel_args_t &a, const car_progress_t &p)
 {
     const bool left = p.finished != a.end;

@@ -1,5 +1,6 @@
 /*
- * The numbers of types, operations and kernels, for host code and kernels alike; and which operations a class of types has.
+ * The numbers of types, operations and kernels, for host code and kernels alike; and which
+ * operations a class of types has.
  */
 #ifndef CAR_TYPES_H
 #define CAR_TYPES_H
@@ -17,18 +18,18 @@ typedef enum {
 } car_type_t;
 
 /* X(number, name): the operations of MPI, section 6.9.2, in the standard's order. */
-#define CAR_OPS_LIST(X)                                                                                                \
-    X(MAX, max)                                                                                                        \
-    X(MIN, min)                                                                                                        \
-    X(SUM, sum)                                                                                                        \
-    X(PROD, prod)                                                                                                      \
-    X(LAND, land)                                                                                                      \
-    X(BAND, band)                                                                                                      \
-    X(LOR, lor)                                                                                                        \
-    X(BOR, bor)                                                                                                        \
-    X(LXOR, lxor)                                                                                                      \
-    X(BXOR, bxor)                                                                                                      \
-    X(MAXLOC, maxloc)                                                                                                  \
+#define CAR_OPS_LIST(X)                                                                            \
+    X(MAX, max)                                                                                    \
+    X(MIN, min)                                                                                    \
+    X(SUM, sum)                                                                                    \
+    X(PROD, prod)                                                                                  \
+    X(LAND, land)                                                                                  \
+    X(BAND, band)                                                                                  \
+    X(LOR, lor)                                                                                    \
+    X(BOR, bor)                                                                                    \
+    X(LXOR, lxor)                                                                                  \
+    X(BXOR, bxor)                                                                                  \
+    X(MAXLOC, maxloc)                                                                              \
     X(MINLOC, minloc)
 
 typedef enum {
@@ -38,10 +39,13 @@ typedef enum {
     CAR_OPS
 } car_op_t;
 
-/* X(type, operation): what a class of types can do. LOGICAL and BYTE types of MPI are INTEGER here. */
-#define CAR_OPS_OF_INTEGER(X, type)                                                                                    \
-    X(type, MAX) X(type, MIN) X(type, SUM) X(type, PROD) X(type, LAND) X(type, BAND) X(type, LOR) X(type, BOR)         \
-    X(type, LXOR) X(type, BXOR)
+/*
+ * X(type, operation): what a class of types can do. LOGICAL and BYTE types of MPI are INTEGER here.
+ */
+#define CAR_OPS_OF_INTEGER(X, type)                                                                \
+    X(type, MAX)                                                                                   \
+    X(type, MIN) X(type, SUM) X(type, PROD) X(type, LAND) X(type, BAND) X(type, LOR) X(type, BOR)  \
+        X(type, LXOR) X(type, BXOR)
 #define CAR_OPS_OF_REAL(X, type) X(type, MAX) X(type, MIN) X(type, SUM) X(type, PROD)
 #define CAR_OPS_OF_COMPLEX(X, type) X(type, PROD)
 #define CAR_OPS_OF_LOCATED(X, type) X(type, MAXLOC) X(type, MINLOC)

@@ -1,23 +1,27 @@
 /*
- * fold: element i of every destination becomes the fold of element i of all sources, in rank order. Waits for nobody: the
- * host launches it when all sources are there (docs/protocol.md, "Lanes"). It is every step of calls that the host takes
- * from phase to phase, and zero copy:
+ * fold: element i of every destination becomes the fold of element i of all sources, in rank order.
+ * Waits for nobody: the host launches it when all sources are there (docs/protocol.md, "Lanes"). It
+ * is every step of calls that the host takes from phase to phase, and zero copy:
  *
  *   stage    one source, the user's input; one destination, this rank's staging
- *   reduce   all ranks' staging, or all users' inputs; to the output, or for a share of the elements to all ranks
+ *   reduce   all ranks' staging, or all users' inputs; to the output, or for a share of the
+ *            elements to all ranks
  *   gather   one source, results in this rank's staging; one destination, the user's output
  *
- * A source and a destination may be the same array, as a thread has read all sources of a pack before it writes it.
+ * A source and a destination may be the same array, as a thread has read all sources of a pack
+ * before it writes it.
  */
 #include "car_reduce.cuh"
 #include "car_sync.cuh"
 
-template <class R> CAR_DEVICE car_pack car_source_pack(const car_fold_args_t &a, uint32_t s, uint64_t index)
+template <class R>
+CAR_DEVICE car_pack car_source_pack(const car_fold_args_t &a, uint32_t s, uint64_t index)
 {
     return R::template read<CAR_PACK_BYTES>(a.what, a.source[s], index, a.vector_source >> s & 1);
 }
 
-template <class R> CAR_DEVICE void car_to_all(const car_fold_args_t &a, uint64_t index, const car_pack &pack)
+template <class R>
+CAR_DEVICE void car_to_all(const car_fold_args_t &a, uint64_t index, const car_pack &pack)
 {
     for (uint32_t d = 0; d < a.dests; ++d) {
         R::template write<CAR_PACK_BYTES>(a.what, a.dest[d], index, a.vector_dest >> d & 1, pack);
@@ -25,18 +29,21 @@ template <class R> CAR_DEVICE void car_to_all(const car_fold_args_t &a, uint64_t
 }
 
 /* `Together` packs of `Sources` sources: all their loads are in flight before the first is used. */
-template <class R, int Sources, int Together> CAR_DEVICE void car_fold_few(const car_fold_args_t &a, uint64_t packs)
+template <class R, int Sources, int Together>
+CAR_DEVICE void car_fold_few(const car_fold_args_t &a, uint64_t packs)
 {
     const uint32_t length = R::length(a.what, CAR_PACK_BYTES);
     const uint64_t stride = (uint64_t) car_blocks() * car_threads_per_block();
 
-    for (uint64_t k = (uint64_t) car_block() * car_threads_per_block() + car_thread(); k < packs; k += stride * Together) {
+    for (uint64_t k = (uint64_t) car_block() * car_threads_per_block() + car_thread(); k < packs;
+         k += stride * Together) {
         car_pack in[Together][Sources];
 #pragma unroll
         for (int t = 0; t < Together; ++t) {
 #pragma unroll
             for (int s = 0; s < Sources; ++s) {
-                in[t][s] = car_source_pack<R>(a, (uint32_t) s, (k + (uint64_t) t * stride) * length);
+                in[t][s] =
+                    car_source_pack<R>(a, (uint32_t) s, (k + (uint64_t) t * stride) * length);
             }
         }
 #pragma unroll
@@ -63,7 +70,8 @@ template <class R> CAR_DEVICE void car_fold_many(const car_fold_args_t &a, uint6
     const uint32_t batch = 4, length = R::length(a.what, CAR_PACK_BYTES);
     const uint64_t stride = (uint64_t) car_blocks() * car_threads_per_block();
 
-    for (uint64_t k = (uint64_t) car_block() * car_threads_per_block() + car_thread(); k < packs; k += stride) {
+    for (uint64_t k = (uint64_t) car_block() * car_threads_per_block() + car_thread(); k < packs;
+         k += stride) {
         typename R::template accumulator<CAR_PACK_BYTES> acc;
         car_pack in[batch];
         acc.begin(a.what, car_source_pack<R>(a, 0, k * length));
@@ -103,7 +111,10 @@ template <class R> CAR_DEVICE void car_fold_arrays(const car_fold_args_t &a)
     }
     car_block_barrier();
     if (0 == car_thread()) {
-        /* Several launches may be under way, whose grids differ: one word that only grows tells them all. */
+        /*
+         * Several launches may be under way, whose grids differ: one word that only grows tells
+         * them all.
+         */
         car_tell_host(a.ended, a.done, 1, a.ticket, 0, a.output_is_remote);
     }
 }

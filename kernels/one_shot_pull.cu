@@ -1,18 +1,22 @@
 /*
- * one_shot_pull: everybody stages his data in his own memory, tells the others, and reads everybody's. Medium messages,
- * where packets would waste more of the link than the flags cost, and large ones that have to be staged.
+ * one_shot_pull: everybody stages his data in his own memory, tells the others, and reads
+ * everybody's. Medium messages, where packets would waste more of the link than the flags cost, and
+ * large ones that have to be staged.
  *
  *   stage    the block copies its tile of the input into its rank's staging
  *   publish  it signals its equals at all peers
- *   fold     when all of them have signalled, it reads the tile from all ranks, folds it in rank order, and writes its output
+ *   fold     when all of them have signalled, it reads the tile from all ranks, folds it in rank
+ *            order, and writes its output
  *
- * With several exchanges it publishes one ahead of the one it folds, and stages the next but one (of two: the next) while it folds: what it
- * waits for passes behind work, and copying in behind the reads of other GPUs' memory. Its own part of an exchange is read from
- * its staging, too: from the cache, where the input would have to come from memory once more.
+ * With several exchanges it publishes one ahead of the one it folds, and stages the next but one
+ * (of two: the next) while it folds: what it waits for passes behind work, and copying in behind
+ * the reads of other GPUs' memory. Its own part of an exchange is read from its staging, too: from
+ * the cache, where the input would have to come from memory once more.
  *
- * The slot of exchange e is written again for e + 4, when all peers have signalled e + 2, before which they had finished e.
- * The last exchange of a launch is signalled only when all before are finished: what the next call may rely on, whatever its
- * algorithm (docs/protocol.md). Staging: [2 slots][2 halves][packs of a round].
+ * The slot of exchange e is written again for e + 4, when all peers have signalled e + 2, before
+ * which they had finished e. The last exchange of a launch is signalled only when all before are
+ * finished: what the next call may rely on, whatever its algorithm (docs/protocol.md). Staging: [2
+ * slots][2 halves][packs of a round].
  */
 #include "car_reduce.cuh"
 #include "car_sync.cuh"
@@ -23,7 +27,8 @@ struct car_pull_tile {
     uint64_t slot;  /* bytes from the start of any rank's piece */
 };
 
-template <class R> CAR_DEVICE car_pull_tile car_pull_tile_of(const car_kernel_args_t &a, uint32_t epoch)
+template <class R>
+CAR_DEVICE car_pull_tile car_pull_tile_of(const car_kernel_args_t &a, uint32_t epoch)
 {
     const uint64_t packs = a.tile / R::length(a.what, CAR_PACK_BYTES);
     car_pull_tile t;
@@ -56,13 +61,20 @@ template <class R> CAR_DEVICE void car_pull_stage(const car_kernel_args_t &a, ui
     car_copy_packs(
         w,
         [args, t, length](const car_tile_walk &at) {
-            return R::template read<CAR_PACK_BYTES>(args->what, args->input, t.start + at.k * length, args->vector_input);
+            return R::template read<CAR_PACK_BYTES>(args->what, args->input,
+                                                    t.start + at.k * length, args->vector_input);
         },
-        [staging](const car_tile_walk &at, const car_pack &pack) { car_write_staging(staging, at.k, pack); });
+        [staging](const car_tile_walk &at, const car_pack &pack) {
+            car_write_staging(staging, at.k, pack);
+        });
 }
 
-/* On the way stages exchange `ahead`, unless that is a.end, pack by pack: its loads are under way with those of the fold. */
-template <class R> CAR_DEVICE void car_pull_fold(const car_kernel_args_t &a, uint32_t epoch, uint32_t ahead)
+/*
+ * On the way stages exchange `ahead`, unless that is a.end, pack by pack: its loads are under way
+ * with those of the fold.
+ */
+template <class R>
+CAR_DEVICE void car_pull_fold(const car_kernel_args_t &a, uint32_t epoch, uint32_t ahead)
 {
     const uint32_t length = R::length(a.what, CAR_PACK_BYTES);
     const car_pull_tile t = car_pull_tile_of<R>(a, epoch), next = car_pull_tile_of<R>(a, ahead);
@@ -77,7 +89,8 @@ template <class R> CAR_DEVICE void car_pull_fold(const car_kernel_args_t &a, uin
         const bool stages = index + distance < staged_below;
         car_pack input = {};
         if (stages) {
-            input = R::template read<CAR_PACK_BYTES>(a.what, a.input, index + distance, a.vector_input);
+            input =
+                R::template read<CAR_PACK_BYTES>(a.what, a.input, index + distance, a.vector_input);
         }
         const car_pack result = car_fold<R>(a, [args, slot, k](uint32_t r) {
             return car_read_staging(args->piece[r] + slot, k);
@@ -90,8 +103,8 @@ template <class R> CAR_DEVICE void car_pull_fold(const car_kernel_args_t &a, uin
 }
 
 /*
- * One exchange ahead of the one that is folded, but the last of the launch only when there is none before it. At most the
- * first two of a launch have not been staged yet when it is their turn.
+ * One exchange ahead of the one that is folded, but the last of the launch only when there is none
+ * before it. At most the first two of a launch have not been staged yet when it is their turn.
  */
 template <class R> CAR_DEVICE void car_pull_publish(const car_kernel_args_t &a, car_progress_t &p)
 {

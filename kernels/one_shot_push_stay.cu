@@ -1,11 +1,15 @@
 /*
- * one_shot_push_stay: one block that does the exchange of a small call, then waits a while for the next one, and does
- * that. The host rings a bell in mapped host memory instead of launching (docs/protocol.md, "The kernel that stays").
- * Where peers launch a few blocks for a call, it does what all of them do, as their packets have places of their own.
+ * one_shot_push_stay: one block that does the exchange of a small call, then waits a while for the
+ * next one, and does that. The host rings a bell in mapped host memory instead of launching
+ * (docs/protocol.md, "The kernel that stays"). Where peers launch a few blocks for a call, it does
+ * what all of them do, as their packets have places of their own.
  */
 #include "one_shot_push.cuh"
 
-/* What a look at the bell in host memory takes, until one has been timed. A guess: 0.9 us at 1.8 GHz. */
+/*
+ * What a look at the bell in host memory takes, until one has been timed. A guess: 0.9 us at 1.8
+ * GHz.
+ */
 #define CAR_LOOK_TICKS 1600u
 
 /* What changes from call to call, as the bell's packets have it: two words of each. */
@@ -15,14 +19,18 @@ struct car_turn {
 };
 
 /*
- * The block's threads that compute and those that listen for the next call tell each other here, in shared memory. Tickets are
- * those of calls.
+ * The block's threads that compute and those that listen for the next call tell each other here, in
+ * shared memory. Tickets are those of calls.
  */
 struct car_board {
-    car_turn turn[2];  /* by the call's ticket: threads may still read what one call is about when the next one comes */
+    /*
+     * by the call's ticket: threads may still read what one call is about when the next one comes
+     */
+    car_turn turn[2];
     uint32_t ended;    /* the last call that has been computed */
     uint32_t since;    /* when that was, in ticks of the multiprocessor */
-    uint32_t claimed;  /* what one of the listeners, and no other, has to say something of: the last one */
+    /* what one of the listeners, and no other, has to say something of: the last one */
+    uint32_t claimed;
     uint32_t ready;    /* what it has said that of, in turn[] */
     uint32_t over;     /* nobody listens any more */
 };
@@ -32,8 +40,10 @@ CAR_DEVICE uint32_t car_take(const car_turn &turn, car_operands &o)
 {
     const uint32_t flags = turn.word[CAR_BELL_EPOCH][1];
 
-    o.input = (const void *) ((uint64_t) turn.word[CAR_BELL_INPUT][1] << 32 | turn.word[CAR_BELL_INPUT][0]);
-    o.output = (void *) ((uint64_t) turn.word[CAR_BELL_OUTPUT][1] << 32 | turn.word[CAR_BELL_OUTPUT][0]);
+    o.input = (const void *) ((uint64_t) turn.word[CAR_BELL_INPUT][1] << 32
+                              | turn.word[CAR_BELL_INPUT][0]);
+    o.output =
+        (void *) ((uint64_t) turn.word[CAR_BELL_OUTPUT][1] << 32 | turn.word[CAR_BELL_OUTPUT][0]);
     o.what.count = turn.word[CAR_BELL_ELEMENTS][0];
     o.tile = turn.word[CAR_BELL_ELEMENTS][1];
     o.epoch = turn.word[CAR_BELL_EPOCH][0];
@@ -42,12 +52,12 @@ CAR_DEVICE uint32_t car_take(const car_turn &turn, car_operands &o)
     return flags >> CAR_BELL_BLOCKS_SHIFT;
 }
 
-/* --- those that compute ---------------------------------------------------------------------------------------------- */
+/* --- those that compute ----------------------------------------------------------------------- */
 
 /* A call's exchange, of all its blocks, by a team of threads; how many of them have finished. */
 template <class R>
-CAR_DEVICE uint32_t car_push_all(const car_kernel_args_t &a, const car_operands &o, uint32_t team, uint32_t blocks,
-                                 car_words<R::unit_bytes> *units)
+CAR_DEVICE uint32_t car_push_all(const car_kernel_args_t &a, const car_operands &o, uint32_t team,
+                                 uint32_t blocks, car_words<R::unit_bytes> *units)
 {
     uint32_t finished = 0;
 
@@ -61,7 +71,8 @@ CAR_DEVICE uint32_t car_push_all(const car_kernel_args_t &a, const car_operands 
     for (; finished < blocks; ++finished) {
         const car_push_unit u = car_push_unit_of<R>(o, o.epoch, finished, blocks);
         car_words<R::unit_bytes> result = {};
-        if (!car_team_all(team, car_push_fold<R>(a, o, o.epoch, u, units[finished * team + car_thread()], result))) {
+        if (!car_team_all(team, car_push_fold<R>(a, o, o.epoch, u,
+                                                 units[finished * team + car_thread()], result))) {
             break;
         }
         car_push_write<R>(o, u, result);
@@ -69,9 +80,12 @@ CAR_DEVICE uint32_t car_push_all(const car_kernel_args_t &a, const car_operands 
     return finished;
 }
 
-/* Tells the host the end of the call, as its blocks would; those that have not finished go on when they are launched. */
-CAR_DEVICE void car_end_all(const car_kernel_args_t &a, uint32_t team, uint32_t epoch, uint32_t ticket, uint32_t blocks,
-                            uint32_t finished)
+/*
+ * Tells the host the end of the call, as its blocks would; those that have not finished go on when
+ * they are launched.
+ */
+CAR_DEVICE void car_end_all(const car_kernel_args_t &a, uint32_t team, uint32_t epoch,
+                            uint32_t ticket, uint32_t blocks, uint32_t finished)
 {
     car_team_barrier(team);
     if (0 != car_thread()) {
@@ -97,10 +111,12 @@ CAR_DEVICE uint64_t car_patience_of(const car_stay_args_t &s, uint64_t until)
 }
 
 /*
- * Where nobody else listens: waits for the bell of the call with this ticket. One thread per packet polls, acquires and passes on what
- * its packet says; the barrier hands both to the others. Returns, on all threads, whether there is such a call.
+ * Where nobody else listens: waits for the bell of the call with this ticket. One thread per packet
+ * polls, acquires and passes on what its packet says; the barrier hands both to the others.
+ * Returns, on all threads, whether there is such a call.
  */
-CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uint64_t until, car_turn &next)
+CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uint64_t until,
+                                  car_turn &next)
 {
     const uint64_t patience = car_patience_of(s, until);
     const uint32_t packet = car_thread();
@@ -113,7 +129,8 @@ CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uin
             bell = car_load_packet_acquire((const car_word16_t *) s.bell + packet);
         } while (!car_is_of(bell, ticket) && car_nanoseconds() < patience);
         /* What came at the last moment counts only if all packets did: the barrier decides. */
-        goes_on = car_is_of(bell, ticket) && !(CAR_BELL_EPOCH == packet && 0 != (bell.w[2] & CAR_BELL_GO));
+        goes_on = car_is_of(bell, ticket)
+                  && !(CAR_BELL_EPOCH == packet && 0 != (bell.w[2] & CAR_BELL_GO));
         next.word[packet][0] = bell.w[0];
         next.word[packet][1] = bell.w[2];
     }
@@ -134,9 +151,12 @@ CAR_DEVICE bool car_wait_for_listeners(const car_stay_args_t &s, uint32_t ticket
     return board.turn[ticket % 2].goes_on;
 }
 
-/* --- those that listen ----------------------------------------------------------------------------------------------- */
+/* --- those that listen ------------------------------------------------------------------------ */
 
-/* Looks at all packets of the bell at once; whether the ticket is on all of them. The last one is acquired, which is enough for all. */
+/*
+ * Looks at all packets of the bell at once; whether the ticket is on all of them. The last one is
+ * acquired, which is enough for all.
+ */
 CAR_DEVICE bool car_look_at_bell(const car_stay_args_t &s, uint32_t ticket, car_turn &turn)
 {
     const car_word16_t *bell = (const car_word16_t *) s.bell;
@@ -159,11 +179,14 @@ CAR_DEVICE bool car_look_at_bell(const car_stay_args_t &s, uint32_t ticket, car_
 }
 
 /*
- * A thread listens for one call after the other. What a look at host memory brings is half a microsecond old, and the next look begins
- * when it is there; so several threads look in turn, the number-th of `listeners` that part of a look's time later. Whoever first hears
- * of the call, or has waited too long, claims it and tells those that compute; the others need not have come back from their looks.
+ * A thread listens for one call after the other. What a look at host memory brings is half a
+ * microsecond old, and the next look begins when it is there; so several threads look in turn, the
+ * number-th of `listeners` that part of a look's time later. Whoever first hears of the call, or
+ * has waited too long, claims it and tells those that compute; the others need not have come back
+ * from their looks.
  */
-CAR_DEVICE void car_listen(const car_stay_args_t &s, uint64_t until, uint32_t number, uint32_t listeners, car_board &board)
+CAR_DEVICE void car_listen(const car_stay_args_t &s, uint64_t until, uint32_t number,
+                           uint32_t listeners, car_board &board)
 {
     const uint32_t part = (number << 16) / listeners; /* of a look */
     uint32_t look = CAR_LOOK_TICKS;
@@ -179,7 +202,10 @@ CAR_DEVICE void car_listen(const car_stay_args_t &s, uint64_t until, uint32_t nu
         const uint32_t since = board.since, turn_of_mine = look * part >> 16;
         car_turn turn;
         bool heard = false, tired = false;
-        /* Who comes late, as his last look took long, finds that another has claimed it, and does not look. */
+        /*
+         * Who comes late, as his last look took long, finds that another has claimed it, and does
+         * not look.
+         */
         while (!heard && !tired && car_load_relaxed_block(&board.claimed) == ended) {
             const uint32_t start = (uint32_t) car_ticks();
             car_pause();
@@ -196,7 +222,7 @@ CAR_DEVICE void car_listen(const car_stay_args_t &s, uint64_t until, uint32_t nu
     }
 }
 
-/* --- the kernel ------------------------------------------------------------------------------------------------------ */
+/* --- the kernel ------------------------------------------------------------------------------- */
 
 template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t &s)
 {
@@ -229,7 +255,8 @@ template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t 
         car_end_all(a, team, o.epoch, ticket, blocks, finished);
         car_turn &next = board.turn[(ticket + 1) % 2];
         if (finished < blocks
-            || !(listeners > 0 ? car_wait_for_listeners(s, ticket + 1, board) : car_wait_for_bell(s, ticket + 1, until, next))) {
+            || !(listeners > 0 ? car_wait_for_listeners(s, ticket + 1, board)
+                               : car_wait_for_bell(s, ticket + 1, until, next))) {
             break;
         }
         blocks = car_take(next, o);

@@ -1,15 +1,19 @@
 /*
- * two_shot_push: every rank folds one share of the elements and sends the result to everybody, all in packets that prove
- * their own arrival. Medium messages, where one_shot_push would send too much and flags would cost too long.
+ * two_shot_push: every rank folds one share of the elements and sends the result to everybody, all
+ * in packets that prove their own arrival. Medium messages, where one_shot_push would send too much
+ * and flags would cost too long.
  *
- *   publish  every thread sends its unit of each peer's share to that peer, and keeps its unit of its own rank's share
- *   reduce   it polls that unit from all peers, folds it in rank order and sends the result to all; once every thread of the
+ *   publish  every thread sends its unit of each peer's share to that peer, and keeps its unit of
+ *            its own rank's share
+ *   reduce   it polls that unit from all peers, folds it in rank order and sends the result to all;
+ *            once every thread of the
  *            block has done so, it writes it to the output
  *   finish   it polls the results of its unit of the other shares and writes them to the output
  *
- * The tile of a block in a round is `size` shares of a.tile elements, a unit per thread of each. When a block has reduced a
- * round it publishes the next, and finishes that one while the operands are on their way. The inbox is that of
- * one_shot_push: the first half of a source's part has its operands, the second its results.
+ * The tile of a block in a round is `size` shares of a.tile elements, a unit per thread of each.
+ * When a block has reduced a round it publishes the next, and finishes that one while the operands
+ * are on their way. The inbox is that of one_shot_push: the first half of a source's part has its
+ * operands, the second its results.
  */
 #include "car_packets.cuh"
 
@@ -18,13 +22,15 @@
 
 struct car_units {
     uint32_t shares; /* the thread has a unit of the first so many shares */
-    uint64_t first, share; /* element at which the thread's unit of share r begins: first + r * share */
+    /* element at which the thread's unit of share r begins: first + r * share */
+    uint64_t first, share;
     uint32_t operands, results; /* places of a unit in an inbox */
 };
 
 /*
- * Thread 0 exchanges a unit of each share even where they have no elements: every block hears from its equals in every exchange,
- * and of both of its phases, or else a peer could reuse a slot that a block of ours still reads.
+ * Thread 0 exchanges a unit of each share even where they have no elements: every block hears from
+ * its equals in every exchange, and of both of its phases, or else a peer could reuse a slot that a
+ * block of ours still reads.
  */
 template <class R> CAR_DEVICE car_units car_units_of(const car_kernel_args_t &a, uint32_t epoch)
 {
@@ -32,24 +38,29 @@ template <class R> CAR_DEVICE car_units car_units_of(const car_kernel_args_t &a,
     const uint32_t units = (uint32_t) (a.tile / length); /* of each share; at most one per thread */
     car_units u;
 
-    u.first = ((uint64_t) (epoch - a.epoch) * car_blocks() + car_block()) * a.tile * a.size + (uint64_t) car_thread() * length;
+    u.first = ((uint64_t) (epoch - a.epoch) * car_blocks() + car_block()) * a.tile * a.size
+              + (uint64_t) car_thread() * length;
     u.share = a.tile;
     u.operands = (car_block() * units + car_thread()) * (R::unit_bytes / CAR_PACKET_PAYLOAD);
     u.results = u.operands + a.push_slot / 2 / CAR_PACK_BYTES;
     u.shares = car_thread() < units ? a.size : 0;
-    while (0 != u.shares && 0 != car_thread() && u.first + (u.shares - 1) * u.share >= a.what.count) {
+    while (0 != u.shares && 0 != car_thread()
+           && u.first + (u.shares - 1) * u.share >= a.what.count) {
         --u.shares;
     }
     return u;
 }
 
-template <class R>
-CAR_DEVICE car_words<R::unit_bytes> car_read_unit(const car_kernel_args_t &a, const car_units &u, uint32_t share)
+template <class R> CAR_DEVICE car_words<R::unit_bytes> car_read_unit(const car_kernel_args_t &a,
+                                                                     const car_units &u,
+                                                                     uint32_t share)
 {
-    return R::template read<R::unit_bytes>(a.what, a.input, u.first + share * u.share, a.vector_input);
+    return R::template read<R::unit_bytes>(a.what, a.input, u.first + share * u.share,
+                                           a.vector_input);
 }
 
-template <class R> CAR_DEVICE car_words<R::unit_bytes> car_read_own(const car_kernel_args_t &a, const car_units &u)
+template <class R>
+CAR_DEVICE car_words<R::unit_bytes> car_read_own(const car_kernel_args_t &a, const car_units &u)
 {
     car_words<R::unit_bytes> mine = {};
 
@@ -63,11 +74,13 @@ template <class R>
 CAR_DEVICE void car_write_unit(const car_kernel_args_t &a, const car_units &u, uint32_t share,
                                const car_words<R::unit_bytes> &unit)
 {
-    R::template write<R::unit_bytes>(a.what, a.output, u.first + share * u.share, a.vector_output, unit);
+    R::template write<R::unit_bytes>(a.what, a.output, u.first + share * u.share, a.vector_output,
+                                     unit);
 }
 
 /* Sends the thread's units of all peers' shares; returns its unit of this rank's. */
-template <class R> CAR_DEVICE car_words<R::unit_bytes> car_scatter_units(const car_kernel_args_t &a, uint32_t epoch)
+template <class R>
+CAR_DEVICE car_words<R::unit_bytes> car_scatter_units(const car_kernel_args_t &a, uint32_t epoch)
 {
     const car_units u = car_units_of<R>(a, epoch);
     const car_words<R::unit_bytes> mine = car_read_own<R>(a, u);
@@ -90,8 +103,8 @@ template <class R> CAR_DEVICE car_words<R::unit_bytes> car_scatter_units(const c
     return mine;
 }
 
-template <class R>
-CAR_DEVICE bool car_reduce_unit(const car_kernel_args_t &a, uint32_t epoch, const car_words<R::unit_bytes> &mine)
+template <class R> CAR_DEVICE bool car_reduce_unit(const car_kernel_args_t &a, uint32_t epoch,
+                                                   const car_words<R::unit_bytes> &mine)
 {
     const car_units u = car_units_of<R>(a, epoch);
     const bool to_do = a.rank < u.shares;
@@ -104,8 +117,11 @@ CAR_DEVICE bool car_reduce_unit(const car_kernel_args_t &a, uint32_t epoch, cons
             car_send(a, epoch, u.results, result);
         }
     }
-    /* If the block has to leave, some thread has sent no result, so no peer finishes the exchange and overwrites the operands:
-     * all threads can fold once more. No output has been written that these would read as input. */
+    /*
+     * If the block has to leave, some thread has sent no result, so no peer finishes the exchange
+     * and overwrites the operands: all threads can fold once more. No output has been written that
+     * these would read as input.
+     */
     if (!car_block_all(there)) {
         return false;
     }

@@ -1,7 +1,8 @@
 /*
- * Conversions between the 16-bit floats, as the 16 bits that they are in memory, and float32. To float32 they are exact;
- * from there they round to nearest, ties to even. In integers, so that neither the rounding mode nor a processor that
- * takes denormal numbers for zero changes them. NaN become quiet and keep their sign and what fits of their payload.
+ * Conversions between the 16-bit floats, as the 16 bits that they are in memory, and float32. To
+ * float32 they are exact; from there they round to nearest, ties to even. In integers, so that
+ * neither the rounding mode nor a processor that takes denormal numbers for zero changes them. NaN
+ * become quiet and keep their sign and what fits of their payload.
  */
 #ifndef CAR_FLOAT16_H
 #define CAR_FLOAT16_H
@@ -25,7 +26,7 @@ static inline uint32_t car_bits_of_float(float value)
     return bits;
 }
 
-/* --- bf16: the upper half of a float32 ----------------------------------------------------------------------------- */
+/* --- bf16: the upper half of a float32 -------------------------------------------------------- */
 
 static inline float car_bf16_to_float(uint16_t bf16)
 {
@@ -37,14 +38,20 @@ static inline uint16_t car_bf16_from_float(float value)
     const uint32_t bits = car_bits_of_float(value);
 
     if ((bits & 0x7fffffff) > 0x7f800000) {
-        /* Rounding up could carry a NaN's mantissa into the exponent and the sign; cutting off could leave an infinity. */
+        /*
+         * Rounding up could carry a NaN's mantissa into the exponent and the sign; cutting off
+         * could leave an infinity.
+         */
         return (uint16_t) (bits >> 16 | 0x0040);
     }
-    /* A carry out of the mantissa is right: the next exponent, and infinity after the largest number. */
+    /*
+     * A carry out of the mantissa is right: the next exponent, and infinity after the largest
+     * number.
+     */
     return (uint16_t) ((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* --- half: IEEE 754 binary16 --------------------------------------------------------------------------------------- */
+/* --- half: IEEE 754 binary16 ------------------------------------------------------------------ */
 
 static inline float car_half_to_float(uint16_t half)
 {
@@ -75,12 +82,16 @@ static inline uint16_t car_half_from_float(float value)
     }
     if (magnitude >= 0x38800000) {
         /* Normal, from 2^-14 on. A carry out of the mantissa is right, up to infinity, as above. */
-        return (uint16_t) (sign | (magnitude - (112u << 23) + 0x0fff + (magnitude >> 13 & 1)) >> 13);
+        return (uint16_t) (sign
+                           | (magnitude - (112u << 23) + 0x0fff + (magnitude >> 13 & 1)) >> 13);
     }
     if (magnitude < 0x33000000) { /* below 2^-25, half of the smallest number */
         return (uint16_t) sign;
     }
-    /* Denormal: how many times 2^-24, by dividing the mantissa by 2^shift; a carry gives the smallest normal number. */
+    /*
+     * Denormal: how many times 2^-24, by dividing the mantissa by 2^shift; a carry gives the
+     * smallest normal number.
+     */
     const uint32_t shift = 126 - (magnitude >> 23);
     const uint32_t mantissa = (magnitude & 0x007fffff) | 0x00800000;
     const uint32_t half_unit = UINT32_C(1) << (shift - 1);

@@ -1,6 +1,6 @@
 /*
- * The operations of car.h: for each a loop over elements and the function that MPI calls, from one list; and one walk over
- * the data of any datatype.
+ * The operations of car.h: for each a loop over elements and the function that MPI calls, from one
+ * list; and one walk over the data of any datatype.
  */
 #include "car.h"
 
@@ -12,17 +12,20 @@
 #include "car_float16.h"
 
 /* X(type, op): all operations. */
-#define CAR_OPS(X)                                                                                                     \
-    X(bf16, sum)                                                                                                       \
-    X(bf16, prod)                                                                                                      \
-    X(bf16, min)                                                                                                       \
-    X(bf16, max)                                                                                                       \
-    X(half, sum)                                                                                                       \
-    X(half, prod)                                                                                                      \
-    X(half, min)                                                                                                       \
+#define CAR_OPS(X)                                                                                 \
+    X(bf16, sum)                                                                                   \
+    X(bf16, prod)                                                                                  \
+    X(bf16, min)                                                                                   \
+    X(bf16, max)                                                                                   \
+    X(half, sum)                                                                                   \
+    X(half, prod)                                                                                  \
+    X(half, min)                                                                                   \
     X(half, max)
 
-/* In float32. MPI's step is inout = in op inout: `in` comes before, it is a left fold's accumulator. */
+/*
+ * In float32. MPI's step is inout = in op inout: `in` comes before, it is a left fold's
+ * accumulator.
+ */
 #define CAR_STEP_sum(acc, next) ((acc) + (next))
 #define CAR_STEP_prod(acc, next) ((acc) * (next))
 #define CAR_STEP_min(acc, next) ((next) < (acc) ? (next) : (acc))
@@ -31,9 +34,12 @@
 /* One step for `count` elements that lie side by side, at any address. */
 typedef void car_loop_t(const char *in, char *inout, size_t count);
 
-/* --- the walk over a datatype's data ------------------------------------------------------------------------------- */
+/* --- the walk over a datatype's data ---------------------------------------------------------- */
 
-/* About as much as is packed at a time: it stays in the first cache, and one call of MPI_Pack does many elements. */
+/*
+ * About as much as is packed at a time: it stays in the first cache, and one call of MPI_Pack does
+ * many elements.
+ */
 #define CAR_PACK_BYTES 8192
 
 typedef struct {
@@ -80,17 +86,21 @@ static car_layout_t layout_of(MPI_Datatype type)
         l.step = l.size;
         return l;
     }
-    must(MPI_Type_get_extent(type, &unused, &l.step), "a datatype that MPI_Type_get_extent refuses");
-    must(MPI_Type_get_true_extent(type, &l.gap, &data_bytes), "a datatype that MPI_Type_get_true_extent refuses");
-    /* No two members may overlap in a buffer that is written to. So if there are as many bytes as places, there is no
-     * gap; their order means nothing here, as it is the same in both operands. */
+    must(MPI_Type_get_extent(type, &unused, &l.step),
+         "a datatype that MPI_Type_get_extent refuses");
+    must(MPI_Type_get_true_extent(type, &l.gap, &data_bytes),
+         "a datatype that MPI_Type_get_true_extent refuses");
+    /*
+     * No two members may overlap in a buffer that is written to. So if there are as many bytes as
+     * places, there is no gap; their order means nothing here, as it is the same in both operands.
+     */
     l.dense = data_bytes == l.size;
     return l;
 }
 
 /* Packed, the elements of any datatype lie side by side. `type` has gaps inside. */
-static void walk_packed(const char *in, char *inout, int count, MPI_Datatype type, const car_layout_t *l,
-                        car_loop_t *loop)
+static void walk_packed(const char *in, char *inout, int count, MPI_Datatype type,
+                        const car_layout_t *l, car_loop_t *loop)
 {
     const int at_once = l->size > CAR_PACK_BYTES ? 1 : CAR_PACK_BYTES / l->size;
     int bytes, n;
@@ -106,7 +116,8 @@ static void walk_packed(const char *in, char *inout, int count, MPI_Datatype typ
         n = count - done < at_once ? count - done : at_once;
         must(MPI_Pack(in + done * l->step, n, type, packed_in, bytes, &end_in, MPI_COMM_SELF),
              "a datatype that MPI_Pack refuses");
-        must(MPI_Pack(inout + done * l->step, n, type, packed_inout, bytes, &end_inout, MPI_COMM_SELF),
+        must(MPI_Pack(inout + done * l->step, n, type, packed_inout, bytes, &end_inout,
+                      MPI_COMM_SELF),
              "a datatype that MPI_Pack refuses");
         if (end_in != n * l->size || end_inout != end_in) {
             give_up("a datatype with gaps, and this MPI packs more than the data");
@@ -137,29 +148,29 @@ static void walk(const char *in, char *inout, int count, MPI_Datatype type, car_
     }
 }
 
-/* --- the operations ------------------------------------------------------------------------------------------------ */
+/* --- the operations --------------------------------------------------------------------------- */
 
-#define CAR_DEFINE(type, op)                                                                                           \
-    static void loop_##type##_##op(const char *in, char *inout, size_t count)                                          \
-    {                                                                                                                  \
-        for (size_t i = 0; i < count; ++i) {                                                                           \
-            uint16_t a, n;                                                                                             \
-            memcpy(&a, in + 2 * i, 2);                                                                                 \
-            memcpy(&n, inout + 2 * i, 2);                                                                              \
-            const float acc = car_##type##_to_float(a), next = car_##type##_to_float(n);                               \
-            n = car_##type##_from_float(CAR_STEP_##op(acc, next));                                                     \
-            memcpy(inout + 2 * i, &n, 2);                                                                              \
-        }                                                                                                              \
-    }                                                                                                                  \
-                                                                                                                       \
-    static void function_##type##_##op(void *in, void *inout, int *count, MPI_Datatype *datatype)                      \
-    {                                                                                                                  \
-        walk(in, inout, *count, *datatype, loop_##type##_##op);                                                        \
-    }                                                                                                                  \
-                                                                                                                       \
-    int CAR_Op_create_##type##_##op(MPI_Op *made)                                                                      \
-    {                                                                                                                  \
-        return NULL == made ? MPI_ERR_ARG : MPI_Op_create(function_##type##_##op, 1, made);                            \
+#define CAR_DEFINE(type, op)                                                                       \
+    static void loop_##type##_##op(const char *in, char *inout, size_t count)                      \
+    {                                                                                              \
+        for (size_t i = 0; i < count; ++i) {                                                       \
+            uint16_t a, n;                                                                         \
+            memcpy(&a, in + 2 * i, 2);                                                             \
+            memcpy(&n, inout + 2 * i, 2);                                                          \
+            const float acc = car_##type##_to_float(a), next = car_##type##_to_float(n);           \
+            n = car_##type##_from_float(CAR_STEP_##op(acc, next));                                 \
+            memcpy(inout + 2 * i, &n, 2);                                                          \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    static void function_##type##_##op(void *in, void *inout, int *count, MPI_Datatype *datatype)  \
+    {                                                                                              \
+        walk(in, inout, *count, *datatype, loop_##type##_##op);                                    \
+    }                                                                                              \
+                                                                                                   \
+    int CAR_Op_create_##type##_##op(MPI_Op *made)                                                  \
+    {                                                                                              \
+        return NULL == made ? MPI_ERR_ARG : MPI_Op_create(function_##type##_##op, 1, made);        \
     }
 
 CAR_OPS(CAR_DEFINE)

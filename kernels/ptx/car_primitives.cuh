@@ -1,15 +1,18 @@
 /*
  * The hardware as the kernels see it: who am I, block barriers, and every access to memory.
  *
- * Kernels use nothing else of CUDA. tests/simgpu/device/car_primitives.cuh declares the same names for kernels that
- * run on the CPU; the include path decides which of the two a build gets. Two rules keep that possible:
- *   - no pointer is dereferenced in a kernel: all memory is read and written through the functions below, so that
+ * Kernels use nothing else of CUDA. tests/simgpu/device/car_primitives.cuh declares the same names
+ * for kernels that run on the CPU; the include path decides which of the two a build gets. Two
+ * rules keep that possible:
+ *   - no pointer is dereferenced in a kernel: all memory is read and written through the functions
+ *   below, so that
  *     the simulated device can guard its memory and delay stores;
- *   - a thread that waits calls car_pause() each time round, so that threads which share a CPU can switch.
+ *   - a thread that waits calls car_pause() each time round, so that threads which share a CPU can
+ *   switch.
  *
- * Orders and scopes are those of the PTX memory model (PTX ISA, "Memory Consistency Model"). A flag is only ever
- * accessed by the 32-bit functions, a packet only by the packet functions: accesses of mixed width on one word would be
- * a data race in that model.
+ * Orders and scopes are those of the PTX memory model (PTX ISA, "Memory Consistency Model"). A flag
+ * is only ever accessed by the 32-bit functions, a packet only by the packet functions: accesses of
+ * mixed width on one word would be a data race in that model.
  */
 #ifndef CAR_PRIMITIVES_CUH
 #define CAR_PRIMITIVES_CUH
@@ -22,20 +25,31 @@
 #define CAR_DEVICE_CALL static __device__ __noinline__
 
 /*
- * Defines a kernel: CAR_KERNEL(name, argument type, argument name) { body }. One argument, a struct, by value.
- * Blocks have up to 512 threads, and two of them fit a multiprocessor, so several ranks find room on a shared GPU.
+ * Defines a kernel: CAR_KERNEL(name, argument type, argument name) { body }. One argument, a
+ * struct, by value. Blocks have up to 512 threads, and two of them fit a multiprocessor, so several
+ * ranks find room on a shared GPU.
  */
 #define CAR_KERNEL(name, type, argument) \
     extern "C" __global__ void __launch_bounds__(512, 2) name(const __grid_constant__ type argument)
 
-/* The same for a kernel whose blocks may have up to `more` threads more, with as few registers for each: 64, as two of 512 have. */
-#define CAR_KERNEL_WITH(more, name, type, argument) \
-    extern "C" __global__ void __launch_bounds__(1024, 1) name(const __grid_constant__ type argument)
+/*
+ * The same for a kernel whose blocks may have up to `more` threads more, with as few registers for
+ * each: 64, as two of 512 have.
+ */
+#define CAR_KERNEL_WITH(more, name, type, argument)                                                \
+    extern "C" __global__ void __launch_bounds__(1024, 1)                                          \
+        name(const __grid_constant__ type argument)
 
-/* An array shared by the threads of a block, of compile-time length; declared inside a function body. */
+/*
+ * An array shared by the threads of a block, of compile-time length; declared inside a function
+ * body.
+ */
 #define CAR_SHARED(type, name, length) __shared__ type name[length]
 
-/* 16 bytes; as a packet: two halves of 32 bits of data and the 32-bit epoch that proves their arrival. */
+/*
+ * 16 bytes; as a packet: two halves of 32 bits of data and the 32-bit epoch that proves their
+ * arrival.
+ */
 typedef struct __align__(16) car_word16 {
     uint32_t w[4];
 } car_word16_t;
@@ -52,10 +66,14 @@ CAR_DEVICE void car_block_barrier() { __syncthreads(); }
 CAR_DEVICE bool car_block_all(bool predicate) { return 0 != __syncthreads_and(predicate); }
 
 /*
- * The same among the first `threads` threads of the block, whole warps; the others may be elsewhere. Both are the hardware's barrier 1,
- * so all of those threads come to the same one of the two.
+ * The same among the first `threads` threads of the block, whole warps; the others may be
+ * elsewhere. Both are the hardware's barrier 1, so all of those threads come to the same one of the
+ * two.
  */
-CAR_DEVICE void car_team_barrier(uint32_t threads) { asm volatile("barrier.sync 1, %0;" : : "r"(threads) : "memory"); }
+CAR_DEVICE void car_team_barrier(uint32_t threads)
+{
+    asm volatile("barrier.sync 1, %0;" : : "r"(threads) : "memory");
+}
 
 CAR_DEVICE bool car_team_all(uint32_t threads, bool predicate)
 {
@@ -69,7 +87,10 @@ CAR_DEVICE bool car_team_all(uint32_t threads, bool predicate)
 /* Called each time round a wait. */
 CAR_DEVICE void car_pause() {}
 
-/* A clock that all threads of the GPU share, in nanoseconds; it may tick as coarsely as a microsecond. */
+/*
+ * A clock that all threads of the GPU share, in nanoseconds; it may tick as coarsely as a
+ * microsecond.
+ */
 CAR_DEVICE uint64_t car_nanoseconds()
 {
     uint64_t now;
@@ -77,7 +98,10 @@ CAR_DEVICE uint64_t car_nanoseconds()
     return now;
 }
 
-/* A clock of the multiprocessor that ticks every few tenths of a nanosecond: for differences within a block. */
+/*
+ * A clock of the multiprocessor that ticks every few tenths of a nanosecond: for differences within
+ * a block.
+ */
 CAR_DEVICE uint64_t car_ticks()
 {
     uint64_t now;
@@ -85,7 +109,7 @@ CAR_DEVICE uint64_t car_ticks()
     return now;
 }
 
-/* --- floating point ------------------------------------------------------------------------------------------- */
+/* --- floating point --------------------------------------------------------------------------- */
 
 CAR_DEVICE float car_bits_to_float(uint32_t bits) { return __uint_as_float(bits); }
 CAR_DEVICE uint32_t car_float_to_bits(float f) { return __float_as_uint(f); }
@@ -111,7 +135,7 @@ CAR_DEVICE bool car_is_infinite(float f) { return isinf(f); }
 CAR_DEVICE bool car_is_infinite(double f) { return isinf(f); }
 template <class F> CAR_DEVICE F car_infinity() { return (F) __int_as_float(0x7f800000); }
 
-/* --- flags: 32-bit words that ranks signal each other with --------------------------------------------------- */
+/* --- flags: 32-bit words that ranks signal each other with ------------------------------------ */
 
 CAR_DEVICE uint32_t car_load_relaxed_sys(const uint32_t *address)
 {
@@ -155,32 +179,47 @@ CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
     return before;
 }
 
-/* --- words of shared memory that threads of a block tell each other something by ------------------------------- */
+/* --- words of shared memory that threads of a block tell each other something by -------------- */
 
-CAR_DEVICE uint32_t car_shared_address(const uint32_t *word) { return (uint32_t) __cvta_generic_to_shared(word); }
+CAR_DEVICE uint32_t car_shared_address(const uint32_t *word)
+{
+    return (uint32_t) __cvta_generic_to_shared(word);
+}
 
 CAR_DEVICE uint32_t car_load_relaxed_block(const uint32_t *word)
 {
     uint32_t value;
-    asm volatile("ld.relaxed.cta.shared.u32 %0, [%1];" : "=r"(value) : "r"(car_shared_address(word)) : "memory");
+    asm volatile("ld.relaxed.cta.shared.u32 %0, [%1];"
+                 : "=r"(value)
+                 : "r"(car_shared_address(word))
+                 : "memory");
     return value;
 }
 
 CAR_DEVICE void car_store_relaxed_block(uint32_t *word, uint32_t value)
 {
-    asm volatile("st.relaxed.cta.shared.u32 [%0], %1;" : : "r"(car_shared_address(word)), "r"(value) : "memory");
+    asm volatile("st.relaxed.cta.shared.u32 [%0], %1;"
+                 :
+                 : "r"(car_shared_address(word)), "r"(value)
+                 : "memory");
 }
 
 CAR_DEVICE uint32_t car_load_acquire_block(const uint32_t *word)
 {
     uint32_t value;
-    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(value) : "r"(car_shared_address(word)) : "memory");
+    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];"
+                 : "=r"(value)
+                 : "r"(car_shared_address(word))
+                 : "memory");
     return value;
 }
 
 CAR_DEVICE void car_store_release_block(uint32_t *word, uint32_t value)
 {
-    asm volatile("st.release.cta.shared.u32 [%0], %1;" : : "r"(car_shared_address(word)), "r"(value) : "memory");
+    asm volatile("st.release.cta.shared.u32 [%0], %1;"
+                 :
+                 : "r"(car_shared_address(word)), "r"(value)
+                 : "memory");
 }
 
 /* Changes the word if it has the first value, for one thread only; orders nothing. */
@@ -192,7 +231,8 @@ CAR_DEVICE bool car_claim_block(uint32_t *word, uint32_t before, uint32_t after)
     return found == before;
 }
 
-/* --- packets: single 16-byte accesses, of which the model promises that each 8-byte half arrives whole -------- */
+/* --- packets: single 16-byte accesses, of which the model promises that each 8-byte half arrives
+ * whole  */
 
 CAR_DEVICE car_word16_t car_packet_of(unsigned long long low, unsigned long long high)
 {
@@ -204,11 +244,17 @@ CAR_DEVICE car_word16_t car_packet_of(unsigned long long low, unsigned long long
     return p;
 }
 
-/* As two elements of 64 bits, since the model takes a vector for scalar accesses of its elements: a half is one of them. */
+/*
+ * As two elements of 64 bits, since the model takes a vector for scalar accesses of its elements: a
+ * half is one of them.
+ */
 CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
 {
     unsigned long long low, high;
-    asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];" : "=l"(low), "=l"(high) : "l"(address) : "memory");
+    asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];"
+                 : "=l"(low), "=l"(high)
+                 : "l"(address)
+                 : "memory");
     return car_packet_of(low, high);
 }
 
@@ -216,7 +262,10 @@ CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
 CAR_DEVICE car_word16_t car_load_packet_acquire(const car_word16_t *address)
 {
     unsigned long long low, high;
-    asm volatile("ld.acquire.sys.global.v2.u64 {%0, %1}, [%2];" : "=l"(low), "=l"(high) : "l"(address) : "memory");
+    asm volatile("ld.acquire.sys.global.v2.u64 {%0, %1}, [%2];"
+                 : "=l"(low), "=l"(high)
+                 : "l"(address)
+                 : "memory");
     return car_packet_of(low, high);
 }
 
@@ -224,10 +273,14 @@ CAR_DEVICE void car_store_packet(car_word16_t *address, car_word16_t p)
 {
     const unsigned long long low = (unsigned long long) p.w[1] << 32 | p.w[0];
     const unsigned long long high = (unsigned long long) p.w[3] << 32 | p.w[2];
-    asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" : : "l"(address), "l"(low), "l"(high) : "memory");
+    asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};"
+                 :
+                 : "l"(address), "l"(low), "l"(high)
+                 : "memory");
 }
 
-/* --- data: weak accesses, ordered by flags and barriers only; T has 1, 2, 4, 8 or 16 bytes and is aligned ------ */
+/* --- data: weak accesses, ordered by flags and barriers only; T has 1, 2, 4, 8 or 16 bytes and is
+ * aligned  */
 
 template <class T> CAR_DEVICE T car_load(const T *address)
 {
@@ -240,8 +293,8 @@ template <class T> CAR_DEVICE void car_store(T *address, T value)
 }
 
 /*
- * The same for data that is touched once, so that it does not displace from the L2 cache what will be wanted again: on
- * one H100 shared by two ranks, 7 to 10 % of a large allreduce (November 2026).
+ * The same for data that is touched once, so that it does not displace from the L2 cache what will
+ * be wanted again: on one H100 shared by two ranks, 7 to 10 % of a large allreduce (November 2026).
  */
 template <class T> CAR_DEVICE T car_load_once(const T *address)
 {

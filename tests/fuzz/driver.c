@@ -17,7 +17,8 @@ static size_t bytes_of(int index)
 
 CUdeviceptr driver_memory(int index)
 {
-    if (NULL == memories[index] && 0 != posix_memalign((void **) &memories[index], 4096, bytes_of(index))) {
+    if (NULL == memories[index]
+        && 0 != posix_memalign((void **) &memories[index], 4096, bytes_of(index))) {
         abort();
     }
     return (CUdeviceptr) (uintptr_t) memories[index];
@@ -43,12 +44,13 @@ static int memory_of(CUdeviceptr address, uint64_t bytes)
 static void must_be_there(const void *address, uint64_t bytes, const char *what)
 {
     if (memory_of((CUdeviceptr) (uintptr_t) address, bytes) < 0) {
-        fprintf(stderr, "a kernel was given %s at %p, %llu bytes, which is nowhere\n", what, address, (unsigned long long) bytes);
+        fprintf(stderr, "a kernel was given %s at %p, %llu bytes, which is nowhere\n", what,
+                address, (unsigned long long) bytes);
         abort();
     }
 }
 
-/* --- the entry points that the engine calls ------------------------------------------------------------------------- */
+/* --- the entry points that the engine calls --------------------------------------------------- */
 
 static CUresult fine(void)
 {
@@ -193,7 +195,10 @@ static CUresult allocate(CUdeviceptr *address, size_t bytes)
     return CUDA_SUCCESS;
 }
 
-/* Host memory may stand on either side; whatever is wrong with the addresses AddressSanitizer finds. */
+/*
+ * Host memory may stand on either side; whatever is wrong with the addresses AddressSanitizer
+ * finds.
+ */
 static CUresult copy(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream s)
 {
     (void) s;
@@ -268,8 +273,9 @@ static void look_at_fold(const car_fold_args_t *args)
 }
 
 /* A kernel that finishes at once. */
-static CUresult launch(CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by,
-                       unsigned int bz, unsigned int shared, CUstream s, void **parameters, void **extra)
+static CUresult launch(CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz,
+                       unsigned int bx, unsigned int by, unsigned int bz, unsigned int shared,
+                       CUstream s, void **parameters, void **extra)
 {
     uint64_t *done, ticket;
 
@@ -285,7 +291,9 @@ static CUresult launch(CUfunction f, unsigned int gx, unsigned int gy, unsigned 
     } else {
         const car_kernel_args_t *args = parameters[0];
         for (uint32_t r = 0; r < args->size; ++r) {
-            must_be_there(args->piece[r], args->staging_offset + CAR_SLOTS * (uint64_t) args->staging_slot, "a piece");
+            must_be_there(args->piece[r],
+                          args->staging_offset + CAR_SLOTS * (uint64_t) args->staging_slot,
+                          "a piece");
         }
         done = args->done;
         ticket = args->ticket;
@@ -297,18 +305,45 @@ static CUresult launch(CUfunction f, unsigned int gx, unsigned int gy, unsigned 
 }
 
 #define FINE(field) .field = (void *) fine
-static const car_cuda_t table = {
-    FINE(CtxPushCurrent), FINE(CtxPopCurrent), FINE(ThreadExchangeStreamCaptureMode), FINE(PointerSetAttribute), FINE(MemFree),
-    FINE(MemFreeHost), FINE(IpcCloseMemHandle), FINE(StreamWaitEvent),
-    FINE(EventRecord), FINE(ModuleUnload),
-    .DeviceGetCount = device_count, .DeviceGetName = device_name, .DeviceGetAttribute = device_attribute,
-    .DeviceGetUuid = device_uuid, .DeviceCanAccessPeer = access_peer, .DeviceGetP2PAttribute = p2p, .CtxGetCurrent = current,
-    .CtxGetDevice = current_device, .CtxGetStreamPriorityRange = priorities, .ModuleLoadData = load,
-    .ModuleGetFunction = function, .FuncGetAttribute = threads, .OccupancyMaxActiveBlocksPerMultiprocessor = occupancy,
-    .StreamQuery = look_at_stream, .StreamSynchronize = look_at_stream, .StreamCreateWithPriority = stream, .StreamDestroy = stream_end, .EventCreate = event, .EventDestroy = event_end,
-    .StreamIsCapturing = capturing, .MemHostAlloc = host_alloc, .MemHostGetDevicePointer = host_pointer, .MemAlloc = allocate,
-    .MemcpyAsync = copy, .MemsetD8Async = fill, .IpcGetMemHandle = export, .IpcOpenMemHandle = import,
-    .PointerGetAttribute = ask, .LaunchKernel = launch};
+static const car_cuda_t table = {FINE(CtxPushCurrent),
+                                 FINE(CtxPopCurrent),
+                                 FINE(ThreadExchangeStreamCaptureMode),
+                                 FINE(PointerSetAttribute),
+                                 FINE(MemFree),
+                                 FINE(MemFreeHost),
+                                 FINE(IpcCloseMemHandle),
+                                 FINE(StreamWaitEvent),
+                                 FINE(EventRecord),
+                                 FINE(ModuleUnload),
+                                 .DeviceGetCount = device_count,
+                                 .DeviceGetName = device_name,
+                                 .DeviceGetAttribute = device_attribute,
+                                 .DeviceGetUuid = device_uuid,
+                                 .DeviceCanAccessPeer = access_peer,
+                                 .DeviceGetP2PAttribute = p2p,
+                                 .CtxGetCurrent = current,
+                                 .CtxGetDevice = current_device,
+                                 .CtxGetStreamPriorityRange = priorities,
+                                 .ModuleLoadData = load,
+                                 .ModuleGetFunction = function,
+                                 .FuncGetAttribute = threads,
+                                 .OccupancyMaxActiveBlocksPerMultiprocessor = occupancy,
+                                 .StreamQuery = look_at_stream,
+                                 .StreamSynchronize = look_at_stream,
+                                 .StreamCreateWithPriority = stream,
+                                 .StreamDestroy = stream_end,
+                                 .EventCreate = event,
+                                 .EventDestroy = event_end,
+                                 .StreamIsCapturing = capturing,
+                                 .MemHostAlloc = host_alloc,
+                                 .MemHostGetDevicePointer = host_pointer,
+                                 .MemAlloc = allocate,
+                                 .MemcpyAsync = copy,
+                                 .MemsetD8Async = fill,
+                                 .IpcGetMemHandle = export,
+                                 .IpcOpenMemHandle = import,
+                                 .PointerGetAttribute = ask,
+                                 .LaunchKernel = launch};
 
 const car_cuda_t *car_cuda(void) { return &table; }
 const char *car_cuda_missing(void) { return NULL; }
@@ -331,4 +366,7 @@ CUresult car_cuda_enter(const car_cuda_t *cuda, CUcontext c, car_cuda_guard_t *g
 
 void car_cuda_leave(const car_cuda_t *cuda, car_cuda_guard_t *guard) { (void) cuda; (void) guard; }
 CUresult car_cuda_wait(const car_cuda_t *cuda, CUstream s) { return cuda->StreamSynchronize(s); }
-bool car_cuda_drain(const car_cuda_t *cuda, CUstream s) { return CUDA_SUCCESS == cuda->StreamSynchronize(s); }
+bool car_cuda_drain(const car_cuda_t *cuda, CUstream s)
+{
+    return CUDA_SUCCESS == cuda->StreamSynchronize(s);
+}

@@ -1,10 +1,12 @@
 /*
- * libFuzzer: rank 0 of three with peers that say anything. The whole engine runs, on a driver of its own (driver.c). What the
- * peers say is what rank 0 said, as a peer would say it, with bytes changed as the input says: offers and steps of the set-up,
- * records and counters of lanes, offers of requests, pieces. Whatever they say, nothing may be touched that is not there, every
- * call ends, and no memory of the arena stays taken once all have left.
+ * libFuzzer: rank 0 of three with peers that say anything. The whole engine runs, on a driver of
+ * its own (driver.c). What the peers say is what rank 0 said, as a peer would say it, with bytes
+ * changed as the input says: offers and steps of the set-up, records and counters of lanes, offers
+ * of requests, pieces. Whatever they say, nothing may be touched that is not there, every call
+ * ends, and no memory of the arena stays taken once all have left.
  */
-#include "../../coll_car/car_control.c" /* its inside, as somebody has it who writes to the segment */
+/* Its inside, as somebody has it who writes to the segment. */
+#include "../../coll_car/car_control.c"
 
 #include <sched.h>
 
@@ -61,7 +63,7 @@ static void change(void *bytes, size_t size)
     }
 }
 
-/* --- what peers say ---------------------------------------------------------------------------------------------------- */
+/* --- what peers say --------------------------------------------------------------------------- */
 
 static void write_word(int arena, uint64_t offset, uint32_t value)
 {
@@ -70,7 +72,10 @@ static void write_word(int arena, uint64_t offset, uint32_t value)
     }
 }
 
-/* The exchanges of the set-up that need more than a copy: a peer has an arena of its own, a tag in it, and finds ours. */
+/*
+ * The exchanges of the set-up that need more than a copy: a peer has an arena of its own, a tag in
+ * it, and finds ours.
+ */
 static void as_peer(int r, uint64_t number, char bytes[CAR_RECORD_BYTES])
 {
     car_offer_t offer;
@@ -85,7 +90,8 @@ static void as_peer(int r, uint64_t number, char bytes[CAR_RECORD_BYTES])
     } else if (2 == number) {
         run.piece[0] = step.piece_offset;
     } else if (4 == number) {
-        write_word(0, run.piece[0] + offsetof(car_flags_t, probe) + (size_t) r * sizeof(uint32_t), run.tags[r]);
+        write_word(0, run.piece[0] + offsetof(car_flags_t, probe) + (size_t) r * sizeof(uint32_t),
+                   run.tags[r]);
     }
 }
 
@@ -116,7 +122,10 @@ static void exchange(int r)
     }
 }
 
-/* A lane's records and counters: those of rank 0, some changed, and now and then those of rank 0 itself. */
+/*
+ * A lane's records and counters: those of rank 0, some changed, and now and then those of rank 0
+ * itself.
+ */
 static void lanes(int r)
 {
     car_rank_area_t *areas = run.control[0]->segment->rank;
@@ -127,7 +136,10 @@ static void lanes(int r)
         if (call != atomic_load(&areas[r].lane[lane].entered)) {
             memcpy(slot, &areas[0].lane_record[lane][call % CAR_CONTROL_WINDOW], sizeof(*slot));
             change(slot, sizeof(*slot));
-        } else if (0 != memcmp(slot, &areas[0].lane_record[lane][call % CAR_CONTROL_WINDOW], sizeof(*slot)) && next() >= 0x80) {
+        } else if (0
+                       != memcmp(slot, &areas[0].lane_record[lane][call % CAR_CONTROL_WINDOW],
+                                 sizeof(*slot))
+                   && next() >= 0x80) {
             /* The second part. */
             memcpy(slot, &areas[0].lane_record[lane][call % CAR_CONTROL_WINDOW], sizeof(*slot));
             change(slot, sizeof(*slot));
@@ -153,9 +165,10 @@ static void peers_go_on(void)
     }
 }
 
-/* --- what rank 0 does --------------------------------------------------------------------------------------------------- */
+/* --- what rank 0 does ------------------------------------------------------------------------- */
 
-static void fold(const void *context, const void *const operand[], int operands, size_t elements, void *result)
+static void fold(const void *context, const void *const operand[], int operands, size_t elements,
+                 void *result)
 {
     (void) context;
     memcpy(result, operand[operands - 1], elements * sizeof(float));
@@ -173,7 +186,9 @@ static car_buffer_t buffer_of(int index)
 static car_call_t call_of(bool device, bool blocking)
 {
     static float host[DRIVER_USER / sizeof(float)];
-    car_call_t call = {.count = 1 + (next() | next() << 8) % (DRIVER_USER / sizeof(float)), .fold = fold, .call = blocking};
+    car_call_t call = {.count = 1 + (next() | next() << 8) % (DRIVER_USER / sizeof(float)),
+                       .fold = fold,
+                       .call = blocking};
     CUcontext context;
 
     (void) car_reduction_find(CAR_TYPE_f32, CAR_OP_SUM, &call.reduction);
@@ -188,7 +203,8 @@ static bool lane_call(car_lane_t *lane, bool device)
 {
     car_call_t call = call_of(device, CAR_LANE_CALL == lane->index);
 
-    if (call.call && lane->comm->takes_turns && !car_lane_use_piece(lane, call.count * sizeof(float))) {
+    if (call.call && lane->comm->takes_turns
+        && !car_lane_use_piece(lane, call.count * sizeof(float))) {
         return false;
     }
     car_lane_enter(lane, &call);
@@ -270,7 +286,8 @@ static void leave(car_device_t *device)
     car_devices_lock();
     car_pending_reclaim();
     if (NULL != device && car_arena_free_bytes(&device->arena) != device->arena.bytes) {
-        fprintf(stderr, "%zu bytes of the arena stay taken\n", device->arena.bytes - car_arena_free_bytes(&device->arena));
+        fprintf(stderr, "%zu bytes of the arena stay taken\n",
+                device->arena.bytes - car_arena_free_bytes(&device->arena));
         abort();
     }
     car_devices_unlock();
@@ -302,8 +319,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     car_control_close(&place);
     car_setup_t *setup = car_setup_new();
-    const car_comm_config_t config = {.rank = 0, .size = RANKS, .node_processes = RANKS, .control = run.control[0],
-                                      .params = &params, .counters = &counters, .progress = peers_go_on};
+    const car_comm_config_t config = {.rank = 0,
+                                      .size = RANKS,
+                                      .node_processes = RANKS,
+                                      .control = run.control[0],
+                                      .params = &params,
+                                      .counters = &counters,
+                                      .progress = peers_go_on};
     car_setup_begin(setup, &config);
     for (int i = 0; i < 12 && CAR_SETUP_UNDER_WAY == state; ++i) {
         peers_go_on();

@@ -6,7 +6,10 @@
 
 #include <stdint.h>
 
-/* fill_delay, spin and iota take the same: `address` has `count` 32-bit words, and spin leaves it alone. */
+/*
+ * fill_delay, spin and iota take the same: `address` has `count` 32-bit words, and spin leaves it
+ * alone.
+ */
 typedef struct {
     uint32_t *address;
     uint64_t count;

@@ -1,5 +1,6 @@
 /*
- * Kernels of the tests, in the primitives of the component's own, so that simulated GPUs run them too.
+ * Kernels of the tests, in the primitives of the component's own, so that simulated GPUs run them
+ * too.
  */
 #include <car_primitives.cuh>
 

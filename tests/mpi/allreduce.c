@@ -1,24 +1,28 @@
 /*
- * MPI_Allreduce gives what a fold on the host in rank order gives, bit for bit: for every type and operation, counts
- * around every threshold and border between rounds, in place or not, at any element-aligned address, in every kind of
- * memory. It writes nothing beside the output and leaves the input as it was. The component's counters say who did it.
- * The gaps within elements of pairs stay as they were. What kernels are not to serve gives, bit for bit, what the same call
- * on host memory gives without coll/car; but where coll/car itself does a small call on host memory, what a fold in rank order
- * with MPI_Reduce_local gives.
+ * MPI_Allreduce gives what a fold on the host in rank order gives, bit for bit: for every type and
+ * operation, counts around every threshold and border between rounds, in place or not, at any
+ * element-aligned address, in every kind of memory. It writes nothing beside the output and leaves
+ * the input as it was. The component's counters say who did it. The gaps within elements of pairs
+ * stay as they were. What kernels are not to serve gives, bit for bit, what the same call on host
+ * memory gives without coll/car; but where coll/car itself does a small call on host memory, what a
+ * fold in rank order with MPI_Reduce_local gives.
  *
  *   --kinds LIST     of memory (gpu.h), separated by commas; each is used if the machine has it
- *   --types LIST     of data_types.c, separated by commas (all that this Open MPI has and kernels are to serve)
+ *   --types LIST     of data_types.c, separated by commas (all that this Open MPI has and kernels
+ *   are to serve)
  *   --ops LIST       as "sum,minloc" (all)
  *   --max-bytes N    no message is larger
  *   --cases N        random cases after the systematic ones
  *   --borders yes|no whether counts around borders are tried (yes); they depend on the grid
  *   --seed N         of cases and values
- *   --expect WHO     car: the kernels, where a buffer is on a GPU; declined: coll/car is there and leaves every call;
- *                    off: there is no NVIDIA driver, and coll/car does not even count calls after the first;
+ *   --expect WHO     car: the kernels, where a buffer is on a GPU; declined: coll/car is there and
+ *   leaves every call;
+ *                    off: there is no NVIDIA driver, and coll/car does not even count calls after
+ *                    the first;
  *                    absent: there is no coll/car
  *
- * Prints a digest of what the kernels gave, which is the same for all forms, algorithms, grids and ways to launch, given
- * the same options.
+ * Prints a digest of what the kernels gave, which is the same for all forms, algorithms, grids and
+ * ways to launch, given the same options.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +35,8 @@
 
 #define GUARD 128 /* bytes on each side of a buffer that nobody may touch */
 #define GUARD_BYTE 0xa5
-#define OFFSETS 4 /* a buffer starts up to so many times its elements' alignment after a 16-byte boundary */
+#define OFFSETS                                                                                    \
+    4 /* a buffer starts up to so many times its elements' alignment after a 16-byte boundary */
 #define ALIGN_MAX 16
 #define MAX_KINDS GPU_KINDS
 
@@ -76,13 +81,13 @@ static const char *describe(const case_t *c)
     static char text[200];
 
     snprintf(text, sizeof(text), "%s %s of %llu, from %s+%zu%s to %s+%zu, seed %llx", c->type->name,
-             data_op_name(c->op), (unsigned long long) c->count, gpu_kind_name(run.kind[c->in_kind]), c->in_shift,
-             c->in_place ? " (in place)" : "", gpu_kind_name(run.kind[c->out_kind]), c->out_shift,
-             (unsigned long long) c->seed);
+             data_op_name(c->op), (unsigned long long) c->count,
+             gpu_kind_name(run.kind[c->in_kind]), c->in_shift, c->in_place ? " (in place)" : "",
+             gpu_kind_name(run.kind[c->out_kind]), c->out_shift, (unsigned long long) c->seed);
     return text;
 }
 
-/* --- one call ------------------------------------------------------------------------------------------------------ */
+/* --- one call --------------------------------------------------------------------------------- */
 
 static size_t used(const case_t *c, size_t shift)
 {
@@ -127,7 +132,8 @@ static void expect_local_fold(const case_t *c)
     data_fill(run.scratch, c->type, c->seed, 0, 0, c->count);
     for (int r = 1; r < test.size; ++r) {
         data_fill(run.expected, c->type, c->seed, r, 0, c->count);
-        MPI_Reduce_local(run.scratch, run.expected, (int) c->count, c->type->type, data_mpi_op(c->op));
+        MPI_Reduce_local(run.scratch, run.expected, (int) c->count, c->type->type,
+                         data_mpi_op(c->op));
         memcpy(run.scratch, run.expected, bytes);
     }
 }
@@ -170,13 +176,16 @@ static void check_output(buffer_t *buffer, const case_t *c, const car_counters_t
     expect(c, since);
     const uint64_t at = data_differ(result, run.expected, c->type, c->count);
     if (at < c->count) {
-        CHECK(at == c->count, "%s: element %llu is %s, not %s", describe(c), (unsigned long long) at,
-              data_text(result, c->type, at, got), data_text(run.expected, c->type, at, wanted));
+        CHECK(at == c->count, "%s: element %llu is %s, not %s", describe(c),
+              (unsigned long long) at, data_text(result, c->type, at, got),
+              data_text(run.expected, c->type, at, wanted));
     }
-    CHECK(guarded(buffer->image, c, c->out_shift), "%s: memory beside the output was written", describe(c));
+    CHECK(guarded(buffer->image, c, c->out_shift), "%s: memory beside the output was written",
+          describe(c));
     check_gaps(result, c);
     /* Not of what is left in one form only. */
-    if (for_kernels(c) && !form_may_be_open_mpis((int) c->count, c->type->type, data_mpi_op(c->op))) {
+    if (for_kernels(c)
+        && !form_may_be_open_mpis((int) c->count, c->type->type, data_mpi_op(c->op))) {
         run.digest = data_digest(run.digest, result, c->type, c->count);
     }
 }
@@ -186,15 +195,21 @@ static void check_input(buffer_t *buffer, const case_t *c)
     char *read = run.expected; /* free by now, and large enough */
 
     gpu_read(read, buffer->memory.address, used(c, c->in_shift));
-    CHECK(0 == memcmp(read, buffer->image, used(c, c->in_shift)), "%s: the input was changed", describe(c));
+    CHECK(0 == memcmp(read, buffer->image, used(c, c->in_shift)), "%s: the input was changed",
+          describe(c));
 }
 
-/* The algorithm that the parameters ask for at this size; CAR_ALGORITHM_AUTO: that is the table's affair. */
+/*
+ * The algorithm that the parameters ask for at this size; CAR_ALGORITHM_AUTO: that is the table's
+ * affair.
+ */
 static int algorithm_wanted(size_t bytes)
 {
-    static const char *const names[] = {"one_shot_push", "two_shot_push", "one_shot_pull", "two_shot"};
+    static const char *const names[] = {"one_shot_push", "two_shot_push", "one_shot_pull",
+                                        "two_shot"};
     const char *forced = test_mca("algorithm", "auto");
-    const long push_max = atol(test_mca("push_max", "-1")), pull_max = atol(test_mca("pull_max", "-1"));
+    const long push_max = atol(test_mca("push_max", "-1")),
+               pull_max = atol(test_mca("pull_max", "-1"));
     const long two_shot_push_max = atol(test_mca("two_shot_push_max", "0"));
 
     for (int a = 0; a < CAR_ALGORITHMS; ++a) {
@@ -214,10 +229,14 @@ static int algorithm_wanted(size_t bytes)
 static void check_who(const case_t *c, const car_counters_t *d)
 {
     const gpu_kind_t in = run.kind[c->in_kind], out = run.kind[c->out_kind];
-    const bool staged = GPU_OTHER == in || GPU_OTHER == out || gpu_kind_is_host(in) || gpu_kind_is_host(out);
-    const unsigned long long by[CAR_ALGORITHMS] = {d->calls_one_shot_push, d->calls_two_shot_push, d->calls_one_shot_pull,
-                                                   d->calls_two_shot};
-    /* Open MPI returns from empty ones by itself; persistent requests are started twice, but for those in place. */
+    const bool staged =
+        GPU_OTHER == in || GPU_OTHER == out || gpu_kind_is_host(in) || gpu_kind_is_host(out);
+    const unsigned long long by[CAR_ALGORITHMS] = {d->calls_one_shot_push, d->calls_two_shot_push,
+                                                   d->calls_one_shot_pull, d->calls_two_shot};
+    /*
+     * Open MPI returns from empty ones by itself; persistent requests are started twice, but for
+     * those in place.
+     */
     const unsigned long long left = 0 == c->count ? 0 : 1, calls = left * form_calls(c->in_place);
 
     if (0 == strcmp(run.expect, "absent")) {
@@ -225,20 +244,24 @@ static void check_who(const case_t *c, const car_counters_t *d)
         return;
     }
     if (0 == strcmp(run.expect, "off")) {
-        CHECK(0 == test_served(d) && test_left(d) <= left, "%s: %llu calls served by kernels", describe(c), test_served(d));
+        CHECK(0 == test_served(d) && test_left(d) <= left, "%s: %llu calls served by kernels",
+              describe(c), test_served(d));
         return;
     }
     if (!for_kernels(c)) {
-        CHECK(0 == test_served(d) && left == test_left(d), "%s: %llu calls served by kernels, %llu left to others",
-              describe(c), test_served(d), test_left(d));
+        CHECK(0 == test_served(d) && left == test_left(d),
+              "%s: %llu calls served by kernels, %llu left to others", describe(c), test_served(d),
+              test_left(d));
         return;
     }
-    CHECK(calls == test_served(d) && 0 == test_left(d), "%s: %llu calls served by kernels, %llu left to others",
-          describe(c), test_served(d), test_left(d));
+    CHECK(calls == test_served(d) && 0 == test_left(d),
+          "%s: %llu calls served by kernels, %llu left to others", describe(c), test_served(d),
+          test_left(d));
     CHECK(staged == (0 != d->calls_staged), "%s: staged %llu times", describe(c), d->calls_staged);
     const int algorithm = algorithm_wanted(c->count * c->type->bytes);
-    CHECK(FORM_BLOCKING != form() || CAR_ALGORITHM_AUTO == algorithm || 1 == by[algorithm] + d->calls_zero_copy, "%s: algorithm %d did not serve it", describe(c),
-          algorithm);
+    CHECK(FORM_BLOCKING != form() || CAR_ALGORITHM_AUTO == algorithm
+              || 1 == by[algorithm] + d->calls_zero_copy,
+          "%s: algorithm %d did not serve it", describe(c), algorithm);
     for (int a = 0; a < CAR_ALGORITHMS; ++a) {
         run.by_algorithm[a] += by[a];
     }
@@ -255,8 +278,8 @@ static void try_case(const case_t *c)
         prepare(out, c, c->out_shift, false);
     }
     const car_counters_t before = test_counters();
-    const int rc = MPI_Allreduce(c->in_place ? MPI_IN_PLACE : send, receive, (int) c->count, c->type->type,
-                                 data_mpi_op(c->op), MPI_COMM_WORLD);
+    const int rc = MPI_Allreduce(c->in_place ? MPI_IN_PLACE : send, receive, (int) c->count,
+                                 c->type->type, data_mpi_op(c->op), MPI_COMM_WORLD);
     const car_counters_t since = test_since(&before);
     CHECK(MPI_SUCCESS == rc, "%s: error %d", describe(c), rc);
     check_output(out, c, &since);
@@ -267,7 +290,7 @@ static void try_case(const case_t *c)
     ++run.done;
 }
 
-/* --- which calls ----------------------------------------------------------------------------------------------------- */
+/* --- which calls ------------------------------------------------------------------------------ */
 
 /* A call of a pair; all but the count from one random number. */
 static case_t make_case(const pair_t *pair, uint64_t count, uint64_t random)
@@ -285,7 +308,10 @@ static case_t make_case(const pair_t *pair, uint64_t count, uint64_t random)
     return c;
 }
 
-/* Every count for the first types and operations, which have the others' code; of the rest each has one of the counts. */
+/*
+ * Every count for the first types and operations, which have the others' code; of the rest each has
+ * one of the counts.
+ */
 static void systematic_cases(uint64_t seed)
 {
     static const uint64_t counts[] = {0, 1, 2, 3, 5, 33, 257, 1000, 4099};
@@ -295,7 +321,8 @@ static void systematic_cases(uint64_t seed)
     for (int p = 0; p < run.pairs; ++p) {
         const pair_t *pair = &run.pair[p];
         const bool every = pair->type - data_types <= DATA_F64 && pair->op <= DATA_MAX;
-        const int first = every ? 0 : 1 + p % (number_of_counts - 1), last = every ? number_of_counts - 1 : first;
+        const int first = every ? 0 : 1 + p % (number_of_counts - 1),
+                  last = every ? number_of_counts - 1 : first;
         for (int k = first; k <= last; ++k) {
             const case_t c = make_case(pair, counts[k], test_random(seed, n++));
             if (c.count * c.type->bytes <= run.max_bytes) {
@@ -317,7 +344,10 @@ static const pair_t *next_of_size(int *p, size_t bytes)
     return NULL;
 }
 
-/* Every second or fourth border for elements of a size, with one of the pairs that have such elements after the other. */
+/*
+ * Every second or fourth border for elements of a size, with one of the pairs that have such
+ * elements after the other.
+ */
 static void every_border(uint64_t seed)
 {
     static const struct {
@@ -329,9 +359,12 @@ static void every_border(uint64_t seed)
     for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); ++s) {
         int p = -1;
         const pair_t *pair = next_of_size(&p, sizes[s].bytes);
-        const int borders = NULL == pair ? 0 : borders_find(test.size, sizes[s].bytes, run.max_bytes, counts);
-        for (int k = sizes[s].first; k < borders; k += sizes[s].step, pair = next_of_size(&p, sizes[s].bytes)) {
-            const case_t c = make_case(pair, counts[k], test_random(seed ^ 0xb0, s * BORDERS_MAX + (uint64_t) k));
+        const int borders =
+            NULL == pair ? 0 : borders_find(test.size, sizes[s].bytes, run.max_bytes, counts);
+        for (int k = sizes[s].first; k < borders;
+             k += sizes[s].step, pair = next_of_size(&p, sizes[s].bytes)) {
+            const case_t c = make_case(pair, counts[k],
+                                       test_random(seed ^ 0xb0, s * BORDERS_MAX + (uint64_t) k));
             try_case(&c);
         }
     }
@@ -349,7 +382,7 @@ static void random_cases(uint64_t seed, long cases)
     }
 }
 
-/* --- set-up -------------------------------------------------------------------------------------------------------- */
+/* --- set-up ----------------------------------------------------------------------------------- */
 
 static void find_pairs(const char *types, const char *ops)
 {
@@ -359,7 +392,8 @@ static void find_pairs(const char *types, const char *ops)
             continue;
         }
         for (int op = 0; op < DATA_OPS; ++op) {
-            if ((NULL == ops || test_listed(data_op_name((data_op_t) op), ops)) && data_offered(type, (data_op_t) op)) {
+            if ((NULL == ops || test_listed(data_op_name((data_op_t) op), ops))
+                && data_offered(type, (data_op_t) op)) {
                 run.pair[run.pairs++] = (pair_t){type, (data_op_t) op};
             }
         }
@@ -378,7 +412,8 @@ static void allocate(const char *list)
         }
         if (GPU_HOST != kind && !gpu_kind_possible((gpu_kind_t) kind)) {
             if (0 == test.rank) {
-                printf("left out: %s memory, which this machine does not have\n", gpu_kind_name((gpu_kind_t) kind));
+                printf("left out: %s memory, which this machine does not have\n",
+                       gpu_kind_name((gpu_kind_t) kind));
             }
             continue;
         }
@@ -396,7 +431,9 @@ static void allocate(const char *list)
     }
 }
 
-/* The first call with device memory decides on which device the communicator works: the one in use. */
+/*
+ * The first call with device memory decides on which device the communicator works: the one in use.
+ */
 static void settle_device(void)
 {
     const uint32_t one = 1;
@@ -432,7 +469,8 @@ int main(int argc, char **argv)
     test_options(argc, argv, "kinds types ops max-bytes cases borders seed expect");
     test_begin(&argc, &argv, "allreduce");
     const uint64_t seed = (uint64_t) test_number("seed", 1);
-    const char *kinds = test_option("kinds", "device,managed,pool,vmm,other,host,registered,mapped");
+    const char *kinds =
+        test_option("kinds", "device,managed,pool,vmm,other,host,registered,mapped");
     run.max_bytes = (size_t) test_number("max-bytes", 256 * 1024);
     form_starts = 3;
     run.expect = test_option("expect", "car");
@@ -451,7 +489,9 @@ int main(int argc, char **argv)
     release();
     MPI_Comm_free(&run.plain);
     CHECK(0 == strcmp(run.expect, "absent") || test.counted, "coll/car is not loaded");
-    return test_end("%ld calls; by one_shot_push %llu, two_shot_push %llu, one_shot_pull %llu, two_shot %llu; digest %016llx", run.done,
-                    run.by_algorithm[CAR_ONE_SHOT_PUSH], run.by_algorithm[CAR_TWO_SHOT_PUSH],
-                    run.by_algorithm[CAR_ONE_SHOT_PULL], run.by_algorithm[CAR_TWO_SHOT], (unsigned long long) run.digest);
+    return test_end("%ld calls; by one_shot_push %llu, two_shot_push %llu, one_shot_pull %llu, "
+                    "two_shot %llu; digest %016llx",
+                    run.done, run.by_algorithm[CAR_ONE_SHOT_PUSH],
+                    run.by_algorithm[CAR_TWO_SHOT_PUSH], run.by_algorithm[CAR_ONE_SHOT_PULL],
+                    run.by_algorithm[CAR_TWO_SHOT], (unsigned long long) run.digest);
 }

@@ -1,8 +1,9 @@
 /*
- * Calls of different algorithms right after each other, which use the same memory: nothing of one call is overwritten by the
- * next while a slow rank still reads it. To be run with few blocks, so that the larger message takes several rounds, and with
- * --mca coll_car_push_max 0, coll_car_pull_max 65536, or, for the two that share the inbox for packets, coll_car_push_max 65536,
- * coll_car_two_shot_push_max 1000000.
+ * Calls of different algorithms right after each other, which use the same memory: nothing of one
+ * call is overwritten by the next while a slow rank still reads it. To be run with few blocks, so
+ * that the larger message takes several rounds, and with --mca coll_car_push_max 0,
+ * coll_car_pull_max 65536, or, for the two that share the inbox for packets, coll_car_push_max
+ * 65536, coll_car_two_shot_push_max 1000000.
  *
  *   --rounds N      (200)
  *   --packets yes   one_shot_push and two_shot_push are expected, not one_shot_pull and two_shot
@@ -36,13 +37,16 @@ int main(int argc, char **argv)
             gpu_write(buffers[b].address, mine, counts[b] * sizeof(uint32_t));
         }
         for (int b = 0; b < BUFFERS; ++b) { /* nothing in between */
-            MPI_Allreduce(MPI_IN_PLACE, buffers[b].address, (int) counts[b], MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
+            MPI_Allreduce(MPI_IN_PLACE, buffers[b].address, (int) counts[b], MPI_UINT32_T, MPI_SUM,
+                          MPI_COMM_WORLD);
         }
         for (int b = 0; b < BUFFERS; ++b) {
             gpu_read(mine, buffers[b].address, counts[b] * sizeof(uint32_t));
             for (uint32_t i = 0; i < counts[b]; ++i) {
-                const uint32_t wanted = n * (uint32_t) test_random(round, i) + n * (n - 1) / 2 * (round + i);
-                if (!CHECK(mine[i] == wanted, "round %u, call %d: element %u is %u, not %u", round, b, i, mine[i], wanted)) {
+                const uint32_t wanted =
+                    n * (uint32_t) test_random(round, i) + n * (n - 1) / 2 * (round + i);
+                if (!CHECK(mine[i] == wanted, "round %u, call %d: element %u is %u, not %u", round,
+                           b, i, mine[i], wanted)) {
                     break;
                 }
             }
@@ -50,10 +54,11 @@ int main(int argc, char **argv)
     }
     const car_counters_t since = test_since(&before);
     const bool packets = 0 == strcmp("yes", test_option("packets", "no"));
-    const unsigned long long one_shot = packets ? since.calls_one_shot_push : since.calls_one_shot_pull;
+    const unsigned long long one_shot =
+        packets ? since.calls_one_shot_push : since.calls_one_shot_pull;
     const unsigned long long two_shot = packets ? since.calls_two_shot_push : since.calls_two_shot;
-    CHECK(test_failures() > 0 || (2 * rounds == one_shot && 2 * rounds == two_shot), "%llu calls in one shot, %llu in two", one_shot,
-          two_shot);
+    CHECK(test_failures() > 0 || (2 * rounds == one_shot && 2 * rounds == two_shot),
+          "%llu calls in one shot, %llu in two", one_shot, two_shot);
     for (int b = 0; b < BUFFERS; ++b) {
         gpu_free(&buffers[b]);
     }

@@ -1,9 +1,10 @@
 /*
- * A message much larger than the device memory that coll/car may spend (--bytes, 256 MB by default): right in every
- * element, and what coll/car allocates stays within coll_car_memory.
+ * A message much larger than the device memory that coll/car may spend (--bytes, 256 MB by
+ * default): right in every element, and what coll/car allocates stays within coll_car_memory.
  *
- * On simulated GPUs that is counted by the byte. On real ones the free memory of the GPU is looked at: all ranks that
- * share it are counted together, and each may have --overhead bytes for its kernels beside.
+ * On simulated GPUs that is counted by the byte. On real ones the free memory of the GPU is looked
+ * at: all ranks that share it are counted together, and each may have --overhead bytes for its
+ * kernels beside.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,8 @@ static void check(const void *buffer, const data_type_t *type, uint64_t count)
         gpu_read(got, (const char *) buffer + first * type->bytes, n * type->bytes);
         data_expect(wanted, scratch, type, DATA_SUM, seed, test.size, first, n);
         const uint64_t at = data_differ(got, wanted, type, n);
-        CHECK(at == n, "element %llu of %llu is wrong", (unsigned long long) (first + at), (unsigned long long) count);
+        CHECK(at == n, "element %llu of %llu is wrong", (unsigned long long) (first + at),
+              (unsigned long long) count);
     }
     free(got);
     free(wanted);
@@ -59,13 +61,14 @@ static long long bytes_in_use(void)
 static void check_memory(long long before)
 {
     const long long allowed = atoll(test_mca("memory", "67108864"));
-    const int sharing = gpu_simulated_bytes() >= 0 ? 1 : (test.size + gpu_count() - 1) / gpu_count();
+    const int sharing =
+        gpu_simulated_bytes() >= 0 ? 1 : (test.size + gpu_count() - 1) / gpu_count();
     const long long overhead = gpu_simulated_bytes() >= 0 ? 0 : test_number("overhead", 96 << 20);
 
     MPI_Barrier(MPI_COMM_WORLD);
     const long long spent = bytes_in_use() - before;
-    CHECK(spent > 0 && spent <= sharing * (allowed + overhead), "%lld bytes of device memory spent, %lld allowed", spent,
-          sharing * (allowed + overhead));
+    CHECK(spent > 0 && spent <= sharing * (allowed + overhead),
+          "%lld bytes of device memory spent, %lld allowed", spent, sharing * (allowed + overhead));
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
@@ -88,10 +91,11 @@ int main(int argc, char **argv)
     MPI_Allreduce(MPI_IN_PLACE, buffer.address, (int) count, type->type, MPI_SUM, MPI_COMM_WORLD);
     const double milliseconds = test_ms() - start;
     const car_counters_t since = test_since(&before);
-    CHECK(1 == test_served(&since) && 0 == since.calls_staged, "served %llu times, staged %llu", test_served(&since),
-          since.calls_staged);
+    CHECK(1 == test_served(&since) && 0 == since.calls_staged, "served %llu times, staged %llu",
+          test_served(&since), since.calls_staged);
     check_memory(bytes_before);
     check(buffer.address, type, count);
     gpu_free(&buffer);
-    return test_end("%llu MB in %.0f ms", (unsigned long long) (count * type->bytes >> 20), milliseconds);
+    return test_end("%llu MB in %.0f ms", (unsigned long long) (count * type->bytes >> 20),
+                    milliseconds);
 }

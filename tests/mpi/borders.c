@@ -40,7 +40,8 @@ static void add_thresholds(list_t *list, const car_limits_t *limits, size_t elem
 {
     for (uint64_t low = 1; low < list->most; low *= 2) {
         uint64_t below = low, above = 2 * low;
-        if (car_plan_make(limits, below, element, unit).algorithm == car_plan_make(limits, above, element, unit).algorithm) {
+        if (car_plan_make(limits, below, element, unit).algorithm
+            == car_plan_make(limits, above, element, unit).algorithm) {
             continue;
         }
         while (above - below > 1) {
@@ -68,14 +69,16 @@ static void add_rounds(list_t *list, car_limits_t limits, size_t element, size_t
 int borders_find(int ranks, size_t element, size_t max_bytes, uint64_t counts[BORDERS_MAX])
 {
     list_t list = {.counts = counts, .most = max_bytes / element};
-    const size_t unit = element > 8 ? 16 : 8; /* of the rarer pairs always 16: their borders lie on some of these too */
+    /* of the rarer pairs always 16: their borders lie on some of these too */
+    const size_t unit = element > 8 ? 16 : 8;
     car_limits_t limits = {.ranks = ranks,
                            .algorithm = CAR_ALGORITHM_AUTO,
                            .two_shot_push_max = (uint64_t) atol(test_mca("two_shot_push_max", "0")),
                            .blocks = (uint32_t) atoi(test_mca("blocks", "2")),
                            .threads = (uint32_t) atoi(test_mca("threads", "128"))};
 
-    const car_params_t params = {.push_max = atoi(test_mca("push_max", "-1")), .pull_max = atoi(test_mca("pull_max", "-1"))};
+    const car_params_t params = {.push_max = atoi(test_mca("push_max", "-1")),
+                                 .pull_max = atoi(test_mca("pull_max", "-1"))};
 
     if (ranks < 2 || ranks > 16) {
         return 0; /* not for coll/car */

@@ -1,6 +1,6 @@
 /*
- * The counts at which a call is done in another way: where the algorithm changes, where a block's tile ends, where the
- * next round begins. Asked of the component's own plans, so they move with it.
+ * The counts at which a call is done in another way: where the algorithm changes, where a block's
+ * tile ends, where the next round begins. Asked of the component's own plans, so they move with it.
  */
 #ifndef TEST_BORDERS_H
 #define TEST_BORDERS_H

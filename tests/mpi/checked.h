@@ -18,16 +18,21 @@ typedef struct {
 checked_space_t checked_allocate(gpu_kind_t kind, size_t bytes);
 void checked_free(checked_space_t *space);
 
-/* In place, by kernels: of floats, unless it is large. True if the result is right; else that is counted and shown. */
-bool checked_allreduce(MPI_Comm comm, checked_space_t *space, size_t bytes, uint64_t seed, const char *what);
+/*
+ * In place, by kernels: of floats, unless it is large. True if the result is right; else that is
+ * counted and shown.
+ */
+bool checked_allreduce(MPI_Comm comm, checked_space_t *space, size_t bytes, uint64_t seed,
+                       const char *what);
 
 typedef enum { CHECKED_BY_KERNELS, CHECKED_ELSEWHERE, CHECKED_ABSENT } checked_by_t;
 
 /*
- * The same, of integers where not by kernels, and by whom it was served: kernels; coll/car's saved module; or coll/car is not on that communicator at all.
- * Communicators of one rank are nobody's. One thread at a time: the counters are the process's.
+ * The same, of integers where not by kernels, and by whom it was served: kernels; coll/car's saved
+ * module; or coll/car is not on that communicator at all. Communicators of one rank are nobody's.
+ * One thread at a time: the counters are the process's.
  */
-bool checked_allreduce_by(checked_by_t by, MPI_Comm comm, checked_space_t *space, size_t bytes, uint64_t seed,
-                          const char *what);
+bool checked_allreduce_by(checked_by_t by, MPI_Comm comm, checked_space_t *space, size_t bytes,
+                          uint64_t seed, const char *what);
 
 #endif /* TEST_CHECKED_H */

@@ -1,9 +1,12 @@
 /*
- * Communicators of every origin: each that has 2 ranks or more on one node is served, with its ranks in their own order.
+ * Communicators of every origin: each that has 2 ranks or more on one node is served, with its
+ * ranks in their own order.
  *
- *   --case NAME      one of the cases below; without it those that need no more than ranks of one node and a GPU
+ *   --case NAME      one of the cases below; without it those that need no more than ranks of one
+ *   node and a GPU
  *   --many N         communicators alive at once in cases many and crowd (100)
- *   --device yes|no  whether calls that coll/car leaves alone may have device memory (no): then Open MPI must read it
+ *   --device yes|no  whether calls that coll/car leaves alone may have device memory (no): then
+ *   Open MPI must read it
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +17,8 @@
 
 #define SMALL 8192
 #define LARGE (1 << 20)
-#define INTEGERS 120000 /* from which on checked_allreduce has numbers that any order sums to the same */
+#define INTEGERS                                                                                   \
+    120000 /* from which on checked_allreduce has numbers that any order sums to the same */
 #define HUGE (4 << 20)
 
 static checked_space_t space; /* device memory */
@@ -49,9 +53,11 @@ static void use_without_car(MPI_Comm comm, const char *what)
     checked_allreduce_by(CHECKED_ABSENT, comm, &host, 200, seed + 4, what);
 }
 
-/* --- groups, in any order ------------------------------------------------------------------------------------------- */
+/* --- groups, in any order --------------------------------------------------------------------- */
 
-/* Order `which` of n ranks of MPI_COMM_WORLD that start at some rank: upwards, downwards, stirred. */
+/*
+ * Order `which` of n ranks of MPI_COMM_WORLD that start at some rank: upwards, downwards, stirred.
+ */
 static void order(int which, int n, int *ranks)
 {
     const int start = which % (test.size - n + 1);
@@ -60,7 +66,8 @@ static void order(int which, int n, int *ranks)
         ranks[i] = start + (1 == which % 3 ? n - 1 - i : i);
     }
     for (int i = n - 1; 2 == which % 3 && i > 0; --i) {
-        const int j = (int) (test_random((uint64_t) which, (uint64_t) i) % (unsigned) (i + 1)), kept = ranks[i];
+        const int j = (int) (test_random((uint64_t) which, (uint64_t) i) % (unsigned) (i + 1)),
+                  kept = ranks[i];
         ranks[i] = ranks[j];
         ranks[j] = kept;
     }
@@ -82,7 +89,8 @@ static void groups(void)
             if (0 == which % 2) {
                 MPI_Comm_create(MPI_COMM_WORLD, group, &comm);
             } else if (MPI_UNDEFINED != mine) {
-                MPI_Comm_create_group(MPI_COMM_WORLD, group, which, &comm); /* only the members call */
+                /* only the members call */
+                MPI_Comm_create_group(MPI_COMM_WORLD, group, which, &comm);
             }
             use(comm, "a group in some order");
             drop(&comm);
@@ -93,7 +101,7 @@ static void groups(void)
     MPI_Group_free(&world);
 }
 
-/* --- overlapping ------------------------------------------------------------------------------------------------------ */
+/* --- overlapping ------------------------------------------------------------------------------ */
 
 /* Every rank is in several: rings of neighbours, windows of three, all; used in turns. */
 static void overlapping(void)
@@ -127,7 +135,7 @@ static void overlapping(void)
     free(comms);
 }
 
-/* --- duplicates and splits --------------------------------------------------------------------------------------------- */
+/* --- duplicates and splits -------------------------------------------------------------------- */
 
 static void splits(void)
 {
@@ -166,7 +174,8 @@ static void topologies(void)
     MPI_Cart_create(MPI_COMM_WORLD, 2, extents, periodic, 1, &grid);
     MPI_Cart_sub(grid, rows, &row);
     MPI_Cart_sub(grid, columns, &column);
-    MPI_Dist_graph_create(MPI_COMM_WORLD, 1, &test.rank, &one, &next, &one, MPI_INFO_NULL, 1, &graph);
+    MPI_Dist_graph_create(MPI_COMM_WORLD, 1, &test.rank, &one, &next, &one, MPI_INFO_NULL, 1,
+                          &graph);
     for (int turn = 0; turn < 2; ++turn) {
         use(grid, "a grid");
         use(row, "a row of it");
@@ -180,7 +189,7 @@ static void topologies(void)
     drop(&graph);
 }
 
-/* --- intercommunicators ------------------------------------------------------------------------------------------------ */
+/* --- intercommunicators ----------------------------------------------------------------------- */
 
 /* The other group's ranks, summed: both groups have two kinds of memory in turn. */
 static void sum_of_others(MPI_Comm inter, bool device, int color)
@@ -200,7 +209,8 @@ static void sum_of_others(MPI_Comm inter, bool device, int color)
     const car_counters_t before = test_counters();
     MPI_Allreduce(in.address, out.address, COUNT, MPI_INT32_T, MPI_SUM, inter);
     const car_counters_t since = test_since(&before);
-    CHECK(0 == test_served(&since) + test_left(&since), "coll/car had a call on an intercommunicator");
+    CHECK(0 == test_served(&since) + test_left(&since),
+          "coll/car had a call on an intercommunicator");
     gpu_read(numbers, out.address, sizeof(numbers));
     for (int i = 0; i < COUNT; ++i) {
         if (!CHECK(numbers[i] == wanted, "intercommunicator, %s memory: element %d is %d, not %d",
@@ -232,7 +242,7 @@ static void inter(void)
     drop(&half);
 }
 
-/* --- lives ------------------------------------------------------------------------------------------------------------- */
+/* --- lives ------------------------------------------------------------------------------------ */
 
 /* One after the other goes while the rest are used, and ranks come to that at different times. */
 static void freed(void)
@@ -265,13 +275,16 @@ static void many(void)
 
     for (int i = 0; i < number; ++i) {
         MPI_Comm_dup(MPI_COMM_WORLD, &comms[i]);
-        checked_allreduce_by(CHECKED_BY_KERNELS, comms[i], &space, SMALL, seed + (uint64_t) i, "one of many, small");
+        checked_allreduce_by(CHECKED_BY_KERNELS, comms[i], &space, SMALL, seed + (uint64_t) i,
+                             "one of many, small");
     }
     for (int i = 0; i < number; ++i) {
-        checked_allreduce_by(CHECKED_BY_KERNELS, comms[i], &space, LARGE, seed + (uint64_t) i, "one of many, large");
+        checked_allreduce_by(CHECKED_BY_KERNELS, comms[i], &space, LARGE, seed + (uint64_t) i,
+                             "one of many, large");
     }
     for (int i = 0; i < number; i += number > 10 ? number / 10 : 1) {
-        checked_allreduce_by(CHECKED_BY_KERNELS, comms[i], &space, SMALL, seed, "one of many, small again");
+        checked_allreduce_by(CHECKED_BY_KERNELS, comms[i], &space, SMALL, seed,
+                             "one of many, small again");
     }
     for (int i = 0; i < number; ++i) {
         drop(&comms[i]);
@@ -280,7 +293,10 @@ static void many(void)
     communicators += number;
 }
 
-/* More than coll_car_memory has room for: the first are served, the others never; when all are gone there is room again. */
+/*
+ * More than coll_car_memory has room for: the first are served, the others never; when all are gone
+ * there is room again.
+ */
 static void crowd(void)
 {
     const int number = (int) test_number("many", 100);
@@ -296,12 +312,15 @@ static void crowd(void)
             checked_allreduce(comms[i], &space, INTEGERS, seed + (uint64_t) i, "one of a crowd");
             const car_counters_t since = test_since(&before);
             most += 0 == turn ? test_served(&since) : 0;
-            CHECK(((unsigned long long) i < most) == (1 == test_served(&since)) && 1 == test_served(&since) + test_left(&since),
-                  "communicator %d of %d, turn %d: served %llu times, left %llu times, where %llu have memory", i, number, turn,
-                  test_served(&since), test_left(&since), most);
+            CHECK(((unsigned long long) i < most) == (1 == test_served(&since))
+                      && 1 == test_served(&since) + test_left(&since),
+                  "communicator %d of %d, turn %d: served %llu times, left %llu times, where %llu "
+                  "have memory",
+                  i, number, turn, test_served(&since), test_left(&since), most);
         }
     }
-    CHECK(0 < most && most < (unsigned long long) number, "%llu of %d communicators have memory", most, number);
+    CHECK(0 < most && most < (unsigned long long) number, "%llu of %d communicators have memory",
+          most, number);
     for (int i = 0; i < number; ++i) {
         drop(&comms[i]);
     }
@@ -320,13 +339,14 @@ static void halves(void)
     MPI_Comm_split(MPI_COMM_WORLD, test.rank < test.size / 2, 0, &half);
     for (int i = 0; i < 3; ++i) {
         MPI_Barrier(MPI_COMM_WORLD);
-        checked_allreduce_by(CHECKED_BY_KERNELS, half, &space, HUGE, seed + (uint64_t) i, "both halves at once, large");
+        checked_allreduce_by(CHECKED_BY_KERNELS, half, &space, HUGE, seed + (uint64_t) i,
+                             "both halves at once, large");
         use(half, "both halves at once");
     }
     drop(&half);
 }
 
-/* --- who is asked for ---------------------------------------------------------------------------------------------------- */
+/* --- who is asked for ------------------------------------------------------------------------- */
 
 static MPI_Comm preferring(const char *words)
 {
@@ -342,7 +362,9 @@ static MPI_Comm preferring(const char *words)
 
 static void preferences(void)
 {
-    static const char *const with[] = {"car", "car,^han", "car,tuned", "^han"}, *const without[] = {"^car", "tuned,^car"};
+    static const char *const with[] = {"car", "car,^han", "car,tuned", "^han"}, *const without[] = {
+                                                                                    "^car",
+                                                                                    "tuned,^car"};
 
     for (size_t i = 0; i < sizeof(with) / sizeof(with[0]); ++i) {
         MPI_Comm comm = preferring(with[i]);
@@ -357,7 +379,7 @@ static void preferences(void)
     use(MPI_COMM_WORLD, "MPI_COMM_WORLD after them");
 }
 
-/* --- nodes --------------------------------------------------------------------------------------------------------------- */
+/* --- nodes ------------------------------------------------------------------------------------ */
 
 /* The job is on several nodes: each node's ranks are served, nobody else. */
 static void nodes(void)
@@ -367,7 +389,8 @@ static void nodes(void)
 
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
     MPI_Comm_size(node, &here);
-    if (!CHECK(1 < here && here < test.size, "this rank's node has %d of %d ranks", here, test.size)) {
+    if (!CHECK(1 < here && here < test.size, "this rank's node has %d of %d ranks", here,
+               test.size)) {
         return;
     }
     MPI_Comm_split(MPI_COMM_WORLD, test.local_rank, 0, &across);
@@ -389,9 +412,12 @@ static const struct {
     void (*run)(void);
     bool everywhere; /* needs nothing special */
 } cases[] = {
-    {"groups", groups, true}, {"overlapping", overlapping, true}, {"splits", splits, true},
-    {"topologies", topologies, true}, {"inter", inter, true}, {"freed", freed, true}, {"many", many, false},
-    {"crowd", crowd, false}, {"halves", halves, false}, {"preferences", preferences, true}, {"nodes", nodes, false},
+    {"groups", groups, true},  {"overlapping", overlapping, true},
+    {"splits", splits, true},  {"topologies", topologies, true},
+    {"inter", inter, true},    {"freed", freed, true},
+    {"many", many, false},     {"crowd", crowd, false},
+    {"halves", halves, false}, {"preferences", preferences, true},
+    {"nodes", nodes, false},
 };
 
 int main(int argc, char **argv)

@@ -1,8 +1,9 @@
 /*
- * The caller's CUDA state is his own: MPI_Allreduce leaves the current context as it was (a primary one, one of
- * cuCtxCreate, none), makes no context on a GPU that the rank does not use, and does not disturb a capture in global mode,
- * of this thread or another one, not even while it sets a communicator up. The device is chosen after MPI_Init, and may
- * be chosen anew after the first call on a communicator. --own no: without contexts of cuCtxCreate.
+ * The caller's CUDA state is his own: MPI_Allreduce leaves the current context as it was (a primary
+ * one, one of cuCtxCreate, none), makes no context on a GPU that the rank does not use, and does
+ * not disturb a capture in global mode, of this thread or another one, not even while it sets a
+ * communicator up. The device is chosen after MPI_Init, and may be chosen anew after the first call
+ * on a communicator. --own no: without contexts of cuCtxCreate.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -13,7 +14,10 @@
 
 #define COUNT 2500
 
-/* One allreduce on a communicator of its own, so with its set-up, that must find and leave `current`. */
+/*
+ * One allreduce on a communicator of its own, so with its set-up, that must find and leave
+ * `current`.
+ */
 static void reduce(MPI_Comm comm, gpu_buffer_t *buffer, CUcontext current, const char *when)
 {
     CUcontext after;
@@ -22,10 +26,12 @@ static void reduce(MPI_Comm comm, gpu_buffer_t *buffer, CUcontext current, const
     for (int i = 0; i < 3; ++i) {
         MPI_Allreduce(MPI_IN_PLACE, buffer->address, COUNT, MPI_INT32_T, MPI_SUM, comm);
         GPU_OK(gpu.CtxGetCurrent(&after));
-        CHECK(after == current, "%s: the current context was %p and is %p", when, (void *) current, (void *) after);
+        CHECK(after == current, "%s: the current context was %p and is %p", when, (void *) current,
+              (void *) after);
     }
     const car_counters_t since = test_since(&before);
-    CHECK(3 == test_served(&since), "%s: the kernels served %llu of 3 calls", when, test_served(&since));
+    CHECK(3 == test_served(&since), "%s: the kernels served %llu of 3 calls", when,
+          test_served(&since));
 }
 
 /* With all ones three times over: size^3 in every element. Leaves any context current. */
@@ -76,12 +82,13 @@ static void no_other_contexts(int used)
         unsigned int flags;
         int active;
         GPU_OK(gpu.DevicePrimaryCtxGetState(device, &flags, &active));
-        CHECK((device == used) == (0 != active), "the primary context of device %d is %s; this rank uses device %d",
-              device, active ? "active" : "not active", used);
+        CHECK((device == used) == (0 != active),
+              "the primary context of device %d is %s; this rank uses device %d", device,
+              active ? "active" : "not active", used);
     }
 }
 
-/* --- captures -------------------------------------------------------------------------------------------------------- */
+/* --- captures --------------------------------------------------------------------------------- */
 
 typedef struct {
     CUcontext context;
@@ -123,7 +130,8 @@ static void survive_capture(CUcontext context, unsigned int flags)
     reduce(comm, &buffer, context, "while another thread captures");
     pthread_barrier_wait(&c.ended);
     pthread_join(thread, NULL);
-    CHECK(CUDA_SUCCESS == c.result && NULL != c.graph, "the other thread's capture ended with %d", c.result);
+    CHECK(CUDA_SUCCESS == c.result && NULL != c.graph, "the other thread's capture ended with %d",
+          c.result);
     check(&buffer, context, "while another thread captures");
     gpu_free(&buffer);
     MPI_Comm_free(&comm);
@@ -150,7 +158,7 @@ static void call_while_capturing(CUcontext context, unsigned int flags)
     MPI_Comm_free(&comm);
 }
 
-/* --- another device -------------------------------------------------------------------------------------------------- */
+/* --- another device --------------------------------------------------------------------------- */
 
 /* One communicator, and each call on the next device; some ranks stay where they are. */
 static void change_devices(int stay)
@@ -183,16 +191,21 @@ int main(int argc, char **argv)
     const int device = gpu_in_use();
     GPU_OK(gpu.CtxGetCurrent(&primary));
     no_other_contexts(device);
-    /* First: only then does coll/car allocate its memory and load its kernels, which a capture forbids other threads. */
+    /*
+     * First: only then does coll/car allocate its memory and load its kernels, which a capture
+     * forbids other threads.
+     */
     survive_capture(primary, test.rank % 2 ? CU_STREAM_DEFAULT : CU_STREAM_NON_BLOCKING);
     survive_capture(primary, test.rank % 2 ? CU_STREAM_NON_BLOCKING : CU_STREAM_DEFAULT);
     try_contexts(primary, primary, "with the primary context current");
     try_contexts(primary, NULL, "with no current context");
     if (0 == strcmp("yes", test_option("own", "yes"))) {
         GPU_OK(gpu.CtxCreate(&own, 0, device));
-        GPU_OK(gpu.CtxPopCurrent(&own)); /* else "none current" would uncover the primary one below it */
+        /* else "none current" would uncover the primary one below it */
+        GPU_OK(gpu.CtxPopCurrent(&own));
         try_contexts(own, own, "with a context of cuCtxCreate");
-        try_contexts(own, NULL, "with a buffer of another context than the primary one, none current");
+        try_contexts(own, NULL,
+                     "with a buffer of another context than the primary one, none current");
         try_contexts(primary, own, "with a buffer of the primary context, another one current");
         try_contexts(own, primary, "with a buffer of another context, the primary one current");
     }

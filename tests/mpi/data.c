@@ -6,14 +6,15 @@
 
 #include "testing.h"
 
-/* --- numbers ------------------------------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 /* The ends of a floating-point format. */
 typedef struct {
     double smallest, largest; /* normal numbers */
 } range_t;
 
-static const range_t range16 = {0x1p-14, 65504}, range32 = {FLT_MIN, FLT_MAX}, range64 = {DBL_MIN, DBL_MAX};
+static const range_t range16 = {0x1p-14, 65504}, range32 = {FLT_MIN, FLT_MAX},
+                     range64 = {DBL_MIN, DBL_MAX};
 
 static double special(uint64_t random, const range_t *range)
 {
@@ -46,33 +47,42 @@ static double plain(uint64_t random)
     return ldexp(0 == (random & 1) ? mantissa : -mantissa, (int) (random >> 1 & 7) % 6 - 3);
 }
 
-/* Where an element comes from. Ranks share `seed` and `index`, so they agree on which elements are of what sort. */
+/*
+ * Where an element comes from. Ranks share `seed` and `index`, so they agree on which elements are
+ * of what sort.
+ */
 typedef struct {
     uint64_t seed, index, random; /* `random` is this rank's own */
 } source_t;
 
 static double number(const source_t *from, const range_t *range)
 {
-    return 0 == test_random(~from->seed, from->index) % 16 ? special(from->random >> 8, range) : plain(from->random);
+    return 0 == test_random(~from->seed, from->index) % 16 ? special(from->random >> 8, range)
+                                                           : plain(from->random);
 }
 
-/* Both parts; where an element is special, each part is with even odds, so that all ways they can meet occur. */
+/*
+ * Both parts; where an element is special, each part is with even odds, so that all ways they can
+ * meet occur.
+ */
 static void parts(const source_t *from, const range_t *range, double part[2])
 {
     const uint64_t other = test_random(from->random, 2);
     const bool odd = 0 == test_random(~from->seed, from->index) % 8;
 
-    part[0] = odd && 0 != (other >> 60 & 1) ? special(from->random >> 8, range) : plain(from->random);
+    part[0] =
+        odd && 0 != (other >> 60 & 1) ? special(from->random >> 8, range) : plain(from->random);
     part[1] = odd && 0 != (other >> 61 & 1) ? special(other >> 8, range) : plain(other);
 }
 
 /*
- * Most integers are just random. Of every fourth element one half is false on most ranks, the other true on most, in ways
- * that look false or alike to who reads a part of the bits only.
+ * Most integers are just random. Of every fourth element one half is false on most ranks, the other
+ * true on most, in ways that look false or alike to who reads a part of the bits only.
  */
 static uint64_t integer(const source_t *from)
 {
-    static const uint64_t truths[] = {1, 2, UINT64_MAX, 256, UINT64_C(0x8000000000000000), 0x8000, UINT64_C(1) << 32, 1};
+    static const uint64_t truths[] = {
+        1, 2, UINT64_MAX, 256, UINT64_C(0x8000000000000000), 0x8000, UINT64_C(1) << 32, 1};
     const uint64_t sort = (from->index + from->seed) * UINT64_C(0x9e3779b97f4a7c15) >> 61;
     const bool rare = 0 == (from->random & 7);
 
@@ -116,12 +126,13 @@ static int32_t place(const source_t *from)
 
 static double place_number(const source_t *from, const range_t *range)
 {
-    const source_t other = {.seed = ~from->seed, .index = from->index, .random = test_random(from->random, 3)};
+    const source_t other = {
+        .seed = ~from->seed, .index = from->index, .random = test_random(from->random, 3)};
 
     return located(&other, range);
 }
 
-/* --- elements ------------------------------------------------------------------------------------------------------ */
+/* --- elements --------------------------------------------------------------------------------- */
 
 static void fill_number(void *to, data_element_t element, const source_t *from)
 {
@@ -148,7 +159,8 @@ static void fill_complex(void *to, data_element_t element, const source_t *from)
     parts(from, DATA_C16 == element ? &range16 : DATA_C32 == element ? &range32 : &range64, part);
     switch (element) {
     case DATA_C16:
-        *(data_c16_t *) to = (data_c16_t){data_to_half((float) part[0]), data_to_half((float) part[1])};
+        *(data_c16_t *) to =
+            (data_c16_t){data_to_half((float) part[0]), data_to_half((float) part[1])};
         break;
     case DATA_C32:
         *(data_c32_t *) to = (data_c32_t){(float) part[0], (float) part[1]};
@@ -163,10 +175,10 @@ static void fill_complex(void *to, data_element_t element, const source_t *from)
 }
 
 /* Member by member: the gaps stay as they are. */
-#define FILL_PAIR(T, value, at)                                                                                        \
-    do {                                                                                                               \
-        ((T *) to)->v = (value);                                                                                       \
-        ((T *) to)->k = (at);                                                                                          \
+#define FILL_PAIR(T, value, at)                                                                    \
+    do {                                                                                           \
+        ((T *) to)->v = (value);                                                                   \
+        ((T *) to)->k = (at);                                                                      \
     } while (0)
 
 static void fill_pair(void *to, data_element_t element, const source_t *from)
@@ -191,7 +203,8 @@ static void fill_pair(void *to, data_element_t element, const source_t *from)
         FILL_PAIR(data_f80_i32_t, (long double) located(from, &range64), place(from));
         break;
     case DATA_F32_F32:
-        FILL_PAIR(data_f32_f32_t, (float) located(from, &range32), (float) place_number(from, &range32));
+        FILL_PAIR(data_f32_f32_t, (float) located(from, &range32),
+                  (float) place_number(from, &range32));
         break;
     default:
         FILL_PAIR(data_f64_f64_t, located(from, &range64), place_number(from, &range64));
@@ -235,7 +248,8 @@ static void fill_element(void *to, const data_type_t *type, const source_t *from
     }
 }
 
-void data_fill(void *to, const data_type_t *type, uint64_t seed, int rank, uint64_t first, uint64_t count)
+void data_fill(void *to, const data_type_t *type, uint64_t seed, int rank, uint64_t first,
+               uint64_t count)
 {
     for (uint64_t i = 0; i < count; ++i) {
         char *const element = (char *) to + i * type->bytes;

@@ -1,6 +1,7 @@
 /*
- * Types, operations, operands and expected results: values that every rank can compute for all ranks, and a fold on the
- * host in rank order. The arithmetic here is a second opinion: it calls neither MPI nor anything of the component's.
+ * Types, operations, operands and expected results: values that every rank can compute for all
+ * ranks, and a fold on the host in rank order. The arithmetic here is a second opinion: it calls
+ * neither MPI nor anything of the component's.
  */
 #ifndef TEST_DATA_H
 #define TEST_DATA_H
@@ -11,47 +12,48 @@
 #include <stdint.h>
 
 /*
- * What an element is: X(name, C type). I, U: integers; F: floats, F80 the x87 one in 16 bytes; C: complex, named by the
- * bits of a part; then the pairs of MPI_MINLOC and MPI_MAXLOC, value and index.
+ * What an element is: X(name, C type). I, U: integers; F: floats, F80 the x87 one in 16 bytes; C:
+ * complex, named by the bits of a part; then the pairs of MPI_MINLOC and MPI_MAXLOC, value and
+ * index.
  */
-#define DATA_ELEMENTS_OF(X)                                                                                            \
-    X(I32, int32_t)                                                                                                    \
-    X(U32, uint32_t)                                                                                                   \
-    X(I64, int64_t)                                                                                                    \
-    X(U64, uint64_t)                                                                                                   \
-    X(F32, float)                                                                                                      \
-    X(F64, double)                                                                                                     \
-    X(I8, int8_t)                                                                                                      \
-    X(U8, uint8_t)                                                                                                     \
-    X(I16, int16_t)                                                                                                    \
-    X(U16, uint16_t)                                                                                                   \
-    X(BOOL, _Bool)                                                                                                     \
-    X(F16, data_half_t)                                                                                                \
-    X(F80, long double)                                                                                                \
-    X(C16, data_c16_t)                                                                                                 \
-    X(C32, data_c32_t)                                                                                                 \
-    X(C64, data_c64_t)                                                                                                 \
-    X(C80, data_c80_t)                                                                                                 \
-    X(F32_I32, data_f32_i32_t)                                                                                         \
-    X(F64_I32, data_f64_i32_t)                                                                                         \
-    X(I64_I32, data_i64_i32_t)                                                                                         \
-    X(I32_I32, data_i32_i32_t)                                                                                         \
-    X(I16_I32, data_i16_i32_t)                                                                                         \
-    X(F80_I32, data_f80_i32_t)                                                                                         \
-    X(F32_F32, data_f32_f32_t)                                                                                         \
+#define DATA_ELEMENTS_OF(X)                                                                        \
+    X(I32, int32_t)                                                                                \
+    X(U32, uint32_t)                                                                               \
+    X(I64, int64_t)                                                                                \
+    X(U64, uint64_t)                                                                               \
+    X(F32, float)                                                                                  \
+    X(F64, double)                                                                                 \
+    X(I8, int8_t)                                                                                  \
+    X(U8, uint8_t)                                                                                 \
+    X(I16, int16_t)                                                                                \
+    X(U16, uint16_t)                                                                               \
+    X(BOOL, _Bool)                                                                                 \
+    X(F16, data_half_t)                                                                            \
+    X(F80, long double)                                                                            \
+    X(C16, data_c16_t)                                                                             \
+    X(C32, data_c32_t)                                                                             \
+    X(C64, data_c64_t)                                                                             \
+    X(C80, data_c80_t)                                                                             \
+    X(F32_I32, data_f32_i32_t)                                                                     \
+    X(F64_I32, data_f64_i32_t)                                                                     \
+    X(I64_I32, data_i64_i32_t)                                                                     \
+    X(I32_I32, data_i32_i32_t)                                                                     \
+    X(I16_I32, data_i16_i32_t)                                                                     \
+    X(F80_I32, data_f80_i32_t)                                                                     \
+    X(F32_F32, data_f32_f32_t)                                                                     \
     X(F64_F64, data_f64_f64_t)
 
 /* IEEE binary16 as its bits: not every compiler has a type for it. */
 typedef uint16_t data_half_t;
 
-#define DATA_COMPLEX(name, T)                                                                                          \
-    typedef struct {                                                                                                   \
-        T re, im;                                                                                                      \
+#define DATA_COMPLEX(name, T)                                                                      \
+    typedef struct {                                                                               \
+        T re, im;                                                                                  \
     } name;
-#define DATA_PAIR(name, V, K)                                                                                          \
-    typedef struct {                                                                                                   \
-        V v;                                                                                                           \
-        K k;                                                                                                           \
+#define DATA_PAIR(name, V, K)                                                                      \
+    typedef struct {                                                                               \
+        V v;                                                                                       \
+        K k;                                                                                       \
     } name;
 DATA_COMPLEX(data_c16_t, data_half_t)
 DATA_COMPLEX(data_c32_t, float)
@@ -127,31 +129,36 @@ bool data_offered(const data_type_t *type, data_op_t op);
 bool data_for_gpu(const data_type_t *type);
 
 /*
- * Elements [first, first + count) of what rank `rank` passes in. Floats: mostly plain numbers; one element in 16 is NaN,
- * infinite, a signed zero, denormal or large enough to overflow on some ranks. Integers wrap; one element in four has on
- * most ranks what is false, or true in an odd way. Pairs: many values are equal. The gaps of pairs are random, too.
+ * Elements [first, first + count) of what rank `rank` passes in. Floats: mostly plain numbers; one
+ * element in 16 is NaN, infinite, a signed zero, denormal or large enough to overflow on some
+ * ranks. Integers wrap; one element in four has on most ranks what is false, or true in an odd way.
+ * Pairs: many values are equal. The gaps of pairs are random, too.
  */
-void data_fill(void *to, const data_type_t *type, uint64_t seed, int rank, uint64_t first, uint64_t count);
+void data_fill(void *to, const data_type_t *type, uint64_t seed, int rank, uint64_t first,
+               uint64_t count);
 
 /* acc[i] = acc[i] op next[i]; 16-bit floats have no such step, see data_expect. */
 void data_fold(void *acc, const void *next, data_element_t element, data_op_t op, uint64_t count);
 
 /*
- * What all ranks must get: acc = acc op next from rank 0 on; `scratch` has room for `count` elements. 16-bit floats are
- * accumulated in 32-bit ones and rounded once. Leaves the gaps of pairs undefined.
+ * What all ranks must get: acc = acc op next from rank 0 on; `scratch` has room for `count`
+ * elements. 16-bit floats are accumulated in 32-bit ones and rounded once. Leaves the gaps of pairs
+ * undefined.
  */
-void data_expect(void *to, void *scratch, const data_type_t *type, data_op_t op, uint64_t seed, int size, uint64_t first,
-                 uint64_t count);
+void data_expect(void *to, void *scratch, const data_type_t *type, data_op_t op, uint64_t seed,
+                 int size, uint64_t first, uint64_t count);
 
 /*
- * Bit for bit, but any NaN equals any NaN, and gaps are not looked at; the first index where they differ, or `count`.
+ * Bit for bit, but any NaN equals any NaN, and gaps are not looked at; the first index where they
+ * differ, or `count`.
  */
 uint64_t data_differ(const void *a, const void *b, const data_type_t *type, uint64_t count);
 /* The first index where the gap within an element is not the same, or `count`. */
 uint64_t data_gaps_differ(const void *a, const void *b, const data_type_t *type, uint64_t count);
 /* Element `index` as text. */
 #define DATA_TEXT 128
-const char *data_text(const void *data, const data_type_t *type, uint64_t index, char text[DATA_TEXT]);
+const char *data_text(const void *data, const data_type_t *type, uint64_t index,
+                      char text[DATA_TEXT]);
 
 /* Carries a digest on over these elements, with all NaN as one and without gaps. */
 uint64_t data_digest(uint64_t digest, const void *data, const data_type_t *type, uint64_t count);

@@ -6,7 +6,10 @@
 
 typedef enum { PART_NONE, PART_INTEGER, PART_F16, PART_F32, PART_F64, PART_F80 } part_t;
 
-/* Bytes that a part takes, and of those the ones that say something: the x87 float has six that do not. */
+/*
+ * Bytes that a part takes, and of those the ones that say something: the x87 float has six that do
+ * not.
+ */
 static const struct {
     size_t bytes, significant;
 } sizes[] = {[PART_F16] = {2, 2}, [PART_F32] = {4, 4}, [PART_F64] = {8, 8}, [PART_F80] = {16, 10}};
@@ -48,7 +51,9 @@ static const shape_t shapes[DATA_ELEMENTS] = {
 /* Bytes of part p of an element; a pair's index is an int. */
 static size_t part_bytes(const shape_t *shape, int p)
 {
-    return PART_INTEGER != shape->part[p] ? sizes[shape->part[p]].bytes : 0 == p ? shape->integer : sizeof(int32_t);
+    return PART_INTEGER != shape->part[p] ? sizes[shape->part[p]].bytes
+           : 0 == p                       ? shape->integer
+                                          : sizeof(int32_t);
 }
 
 typedef struct {
@@ -115,11 +120,13 @@ uint64_t data_gaps_differ(const void *a, const void *b, const data_type_t *type,
 {
     const shape_t *shape = &shapes[type->element];
     /* Behind the first part up to the second, and behind that up to the next element. */
-    const size_t first = part_bytes(shape, 0), second = PART_NONE == shape->part[1] ? first : shape->at;
+    const size_t first = part_bytes(shape, 0),
+                 second = PART_NONE == shape->part[1] ? first : shape->at;
     const size_t end = PART_NONE == shape->part[1] ? first : second + part_bytes(shape, 1);
 
     for (uint64_t i = 0; i < count; ++i) {
-        const char *one = (const char *) a + i * type->bytes, *other = (const char *) b + i * type->bytes;
+        const char *one = (const char *) a + i * type->bytes,
+                   *other = (const char *) b + i * type->bytes;
         if (0 != memcmp(one + first, other + first, second - first)
             || 0 != memcmp(one + end, other + end, type->bytes - end)) {
             return i;
@@ -128,7 +135,8 @@ uint64_t data_gaps_differ(const void *a, const void *b, const data_type_t *type,
     return count;
 }
 
-static int print_part(char *text, size_t room, const void *data, const data_type_t *type, uint64_t index, int p)
+static int print_part(char *text, size_t room, const void *data, const data_type_t *type,
+                      uint64_t index, int p)
 {
     const bits_t b = bits(data, type, index, p);
     float f;
@@ -136,7 +144,8 @@ static int print_part(char *text, size_t room, const void *data, const data_type
 
     switch (shapes[type->element].part[p]) {
     case PART_F16:
-        return snprintf(text, room, "%.5g (%04llx)", data_from_half((data_half_t) b.low), (unsigned long long) b.low);
+        return snprintf(text, room, "%.5g (%04llx)", data_from_half((data_half_t) b.low),
+                        (unsigned long long) b.low);
     case PART_F32:
         memcpy(&f, &b, sizeof(f));
         return snprintf(text, room, "%.9g (%08llx)", f, (unsigned long long) b.low);
@@ -144,13 +153,15 @@ static int print_part(char *text, size_t room, const void *data, const data_type
         memcpy(&d, &b, sizeof(d));
         return snprintf(text, room, "%.17g", d);
     case PART_F80:
-        return snprintf(text, room, "0x%llx%016llx", (unsigned long long) b.high, (unsigned long long) b.low);
+        return snprintf(text, room, "0x%llx%016llx", (unsigned long long) b.high,
+                        (unsigned long long) b.low);
     default:
         return snprintf(text, room, "0x%llx", (unsigned long long) b.low);
     }
 }
 
-const char *data_text(const void *data, const data_type_t *type, uint64_t index, char text[DATA_TEXT])
+const char *data_text(const void *data, const data_type_t *type, uint64_t index,
+                      char text[DATA_TEXT])
 {
     const int used = print_part(text, DATA_TEXT, data, type, index, 0);
 

@@ -1,61 +1,62 @@
 /*
- * The fold in rank order that all results are compared with. This file is compiled with -ffp-contract=off: no sum of a
- * product is fused.
+ * The fold in rank order that all results are compared with. This file is compiled with
+ * -ffp-contract=off: no sum of a product is fused.
  *
- * Open MPI's plain C operations are met bit for bit (types.c compares): MPI_Reduce_local(acc, next) leaves its result in
- * next, and rank r's operand is next.
+ * Open MPI's plain C operations are met bit for bit (types.c compares): MPI_Reduce_local(acc, next)
+ * leaves its result in next, and rank r's operand is next.
  */
 #include <math.h>
 #include <stdlib.h>
 
 #include "data.h"
 
-#define EACH(expression)                                                                                               \
-    for (uint64_t i = 0; i < count; ++i) {                                                                             \
-        expression;                                                                                                    \
-    }                                                                                                                  \
+#define EACH(expression)                                                                           \
+    for (uint64_t i = 0; i < count; ++i) {                                                         \
+        expression;                                                                                \
+    }                                                                                              \
     break;
 
-/* --- numbers ------------------------------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
-/* What does not compare leaves the accumulator. W: sums and products of integers are those of a type that wraps. */
-#define NUMBER_CASES(T, W)                                                                                             \
-case DATA_SUM:                                                                                                         \
-    EACH(a[i] = (T) ((W) a[i] + (W) n[i]))                                                                             \
-case DATA_PROD:                                                                                                        \
-    EACH(a[i] = (T) ((W) a[i] * (W) n[i]))                                                                             \
-case DATA_MIN:                                                                                                         \
-    EACH(a[i] = n[i] < a[i] ? n[i] : a[i])                                                                             \
-case DATA_MAX:                                                                                                         \
-    EACH(a[i] = n[i] > a[i] ? n[i] : a[i])
+/*
+ * What does not compare leaves the accumulator. W: sums and products of integers are those of a
+ * type that wraps.
+ */
+#define NUMBER_CASES(T, W)                                                                         \
+    case DATA_SUM:                                                                                 \
+        EACH(a[i] = (T) ((W) a[i] + (W) n[i]))                                                     \
+    case DATA_PROD:                                                                                \
+        EACH(a[i] = (T) ((W) a[i] * (W) n[i]))                                                     \
+    case DATA_MIN:                                                                                 \
+        EACH(a[i] = n[i] < a[i] ? n[i] : a[i])                                                     \
+    case DATA_MAX:                                                                                 \
+        EACH(a[i] = n[i] > a[i] ? n[i] : a[i])
 
-#define LOGICAL_CASES(T)                                                                                               \
-case DATA_LAND:                                                                                                        \
-    EACH(a[i] = (T) (a[i] && n[i]))                                                                                    \
-case DATA_LOR:                                                                                                         \
-    EACH(a[i] = (T) (a[i] || n[i]))                                                                                    \
-case DATA_LXOR:                                                                                                        \
-    EACH(a[i] = (T) (!a[i] != !n[i]))
+#define LOGICAL_CASES(T)                                                                           \
+    case DATA_LAND:                                                                                \
+        EACH(a[i] = (T) (a[i] && n[i]))                                                            \
+    case DATA_LOR:                                                                                 \
+        EACH(a[i] = (T) (a[i] || n[i]))                                                            \
+    case DATA_LXOR:                                                                                \
+        EACH(a[i] = (T) (!a[i] != !n[i]))
 
-#define BITWISE_CASES(T)                                                                                               \
-case DATA_BAND:                                                                                                        \
-    EACH(a[i] = (T) (a[i] & n[i]))                                                                                     \
-case DATA_BOR:                                                                                                         \
-    EACH(a[i] = (T) (a[i] | n[i]))                                                                                     \
-case DATA_BXOR:                                                                                                        \
-    EACH(a[i] = (T) (a[i] ^ n[i]))
+#define BITWISE_CASES(T)                                                                           \
+    case DATA_BAND:                                                                                \
+        EACH(a[i] = (T) (a[i] & n[i]))                                                             \
+    case DATA_BOR:                                                                                 \
+        EACH(a[i] = (T) (a[i] | n[i]))                                                             \
+    case DATA_BXOR:                                                                                \
+        EACH(a[i] = (T) (a[i] ^ n[i]))
 
-#define FOLD(name, T, cases)                                                                                           \
-    static void fold_##name(void *acc, const void *next, data_op_t op, uint64_t count)                                 \
-    {                                                                                                                  \
-        T *a = acc;                                                                                                    \
-        const T *n = next;                                                                                             \
-                                                                                                                       \
-        switch (op) {                                                                                                  \
-            cases                                                                                                      \
-        default:                                                                                                       \
-            abort(); /* not allowed */                                                                                 \
-        }                                                                                                              \
+#define FOLD(name, T, cases)                                                                       \
+    static void fold_##name(void *acc, const void *next, data_op_t op, uint64_t count)             \
+    {                                                                                              \
+        T *a = acc;                                                                                \
+        const T *n = next;                                                                         \
+                                                                                                   \
+        switch (op) {                                                                              \
+            cases default : abort(); /* not allowed */                                             \
+        }                                                                                          \
     }
 
 #define INTEGER_CASES(T, W) NUMBER_CASES(T, W) LOGICAL_CASES(T) BITWISE_CASES(T)
@@ -73,56 +74,50 @@ FOLD(F32, float, NUMBER_CASES(float, float))
 FOLD(F64, double, NUMBER_CASES(double, double))
 FOLD(F80, long double, NUMBER_CASES(long double, long double))
 
-/* --- complex ------------------------------------------------------------------------------------------------------- */
+/* --- complex ---------------------------------------------------------------------------------- */
 
 /*
- * A product as Annex G of C has it: where both parts come out as NaN although a factor was infinite, or products
- * overflowed, the result is an infinity in the right quadrant. box() makes an infinite factor finite, unit() keeps of a
- * NaN only the sign.
+ * A product as Annex G of C has it: where both parts come out as NaN although a factor was
+ * infinite, or products overflowed, the result is an infinity in the right quadrant. box() makes an
+ * infinite factor finite, unit() keeps of a NaN only the sign.
  */
-#define MULTIPLY(name, T, Complex)                                                                                     \
-    static T unit_##name(T x)                                                                                          \
-    {                                                                                                                  \
-        return isnan(x) ? (T) copysignl(0, (long double) x) : x;                                                       \
-    }                                                                                                                  \
-    static T box_##name(T x)                                                                                           \
-    {                                                                                                                  \
-        return (T) copysignl(isinf(x) ? 1 : 0, (long double) x);                                                       \
-    }                                                                                                                  \
-    static Complex multiply_##name(Complex p, Complex q)                                                               \
-    {                                                                                                                  \
-        const T ac = p.re * q.re, bd = p.im * q.im, ad = p.re * q.im, bc = p.im * q.re;                                \
-        const Complex product = {ac - bd, ad + bc};                                                                    \
-        bool recover = false;                                                                                          \
-                                                                                                                       \
-        if (!isnan(product.re) || !isnan(product.im)) {                                                                \
-            return product;                                                                                            \
-        }                                                                                                              \
-        if (isinf(p.re) || isinf(p.im)) {                                                                              \
-            p = (Complex){box_##name(p.re), box_##name(p.im)};                                                         \
-            q = (Complex){unit_##name(q.re), unit_##name(q.im)};                                                       \
-            recover = true;                                                                                            \
-        }                                                                                                              \
-        if (isinf(q.re) || isinf(q.im)) {                                                                              \
-            q = (Complex){box_##name(q.re), box_##name(q.im)};                                                         \
-            p = (Complex){unit_##name(p.re), unit_##name(p.im)};                                                       \
-            recover = true;                                                                                            \
-        }                                                                                                              \
-        if (!recover && (isinf(ac) || isinf(bd) || isinf(ad) || isinf(bc))) {                                          \
-            p = (Complex){unit_##name(p.re), unit_##name(p.im)};                                                       \
-            q = (Complex){unit_##name(q.re), unit_##name(q.im)};                                                       \
-            recover = true;                                                                                            \
-        }                                                                                                              \
-        return !recover ? product                                                                                      \
-                        : (Complex){(T) INFINITY * (p.re * q.re - p.im * q.im),                                        \
-                                    (T) INFINITY * (p.re * q.im + p.im * q.re)};                                       \
+#define MULTIPLY(name, T, Complex)                                                                 \
+    static T unit_##name(T x) { return isnan(x) ? (T) copysignl(0, (long double) x) : x; }         \
+    static T box_##name(T x) { return (T) copysignl(isinf(x) ? 1 : 0, (long double) x); }          \
+    static Complex multiply_##name(Complex p, Complex q)                                           \
+    {                                                                                              \
+        const T ac = p.re * q.re, bd = p.im * q.im, ad = p.re * q.im, bc = p.im * q.re;            \
+        const Complex product = {ac - bd, ad + bc};                                                \
+        bool recover = false;                                                                      \
+                                                                                                   \
+        if (!isnan(product.re) || !isnan(product.im)) {                                            \
+            return product;                                                                        \
+        }                                                                                          \
+        if (isinf(p.re) || isinf(p.im)) {                                                          \
+            p = (Complex){box_##name(p.re), box_##name(p.im)};                                     \
+            q = (Complex){unit_##name(q.re), unit_##name(q.im)};                                   \
+            recover = true;                                                                        \
+        }                                                                                          \
+        if (isinf(q.re) || isinf(q.im)) {                                                          \
+            q = (Complex){box_##name(q.re), box_##name(q.im)};                                     \
+            p = (Complex){unit_##name(p.re), unit_##name(p.im)};                                   \
+            recover = true;                                                                        \
+        }                                                                                          \
+        if (!recover && (isinf(ac) || isinf(bd) || isinf(ad) || isinf(bc))) {                      \
+            p = (Complex){unit_##name(p.re), unit_##name(p.im)};                                   \
+            q = (Complex){unit_##name(q.re), unit_##name(q.im)};                                   \
+            recover = true;                                                                        \
+        }                                                                                          \
+        return !recover ? product                                                                  \
+                        : (Complex){(T) INFINITY * (p.re * q.re - p.im * q.im),                    \
+                                    (T) INFINITY * (p.re * q.im + p.im * q.re)};                   \
     }
 
-#define COMPLEX_CASES(name, T)                                                                                         \
-case DATA_SUM:                                                                                                         \
-    EACH(a[i].re += n[i].re; a[i].im += n[i].im)                                                                       \
-case DATA_PROD:                                                                                                        \
-    EACH(a[i] = multiply_##name(a[i], n[i]))
+#define COMPLEX_CASES(name, T)                                                                     \
+    case DATA_SUM:                                                                                 \
+        EACH(a[i].re += n[i].re; a[i].im += n[i].im)                                               \
+    case DATA_PROD:                                                                                \
+        EACH(a[i] = multiply_##name(a[i], n[i]))
 
 MULTIPLY(C32, float, data_c32_t)
 MULTIPLY(C64, double, data_c64_t)
@@ -131,23 +126,24 @@ FOLD(C32, data_c32_t, COMPLEX_CASES(C32, float))
 FOLD(C64, data_c64_t, COMPLEX_CASES(C64, double))
 FOLD(C80, data_c80_t, COMPLEX_CASES(C80, long double))
 
-/* --- pairs --------------------------------------------------------------------------------------------------------- */
+/* --- pairs ------------------------------------------------------------------------------------ */
 
 /*
- * Only if the accumulator's value is better does it stay; of equal values the one of `next` is kept, as zeros have signs,
- * with the smaller index. So a NaN on either side yields to `next`, unlike in MPI_MIN and MPI_MAX. Gaps are not copied.
+ * Only if the accumulator's value is better does it stay; of equal values the one of `next` is
+ * kept, as zeros have signs, with the smaller index. So a NaN on either side yields to `next`,
+ * unlike in MPI_MIN and MPI_MAX. Gaps are not copied.
  */
-#define LOCATE(better)                                                                                                 \
-    EACH(if (!(a[i].v better n[i].v)) {                                                                                \
-        a[i].k = a[i].v == n[i].v && !(n[i].k < a[i].k) ? a[i].k : n[i].k;                                             \
-        a[i].v = n[i].v;                                                                                               \
+#define LOCATE(better)                                                                             \
+    EACH(if (!(a[i].v better n[i].v)) {                                                            \
+        a[i].k = a[i].v == n[i].v && !(n[i].k < a[i].k) ? a[i].k : n[i].k;                         \
+        a[i].v = n[i].v;                                                                           \
     })
 
-#define PAIR_CASES                                                                                                     \
-case DATA_MINLOC:                                                                                                      \
-    LOCATE(<)                                                                                                          \
-case DATA_MAXLOC:                                                                                                      \
-    LOCATE(>)
+#define PAIR_CASES                                                                                 \
+    case DATA_MINLOC:                                                                              \
+        LOCATE(<)                                                                                  \
+    case DATA_MAXLOC:                                                                              \
+        LOCATE(>)
 
 FOLD(F32_I32, data_f32_i32_t, PAIR_CASES)
 FOLD(F64_I32, data_f64_i32_t, PAIR_CASES)
@@ -158,7 +154,7 @@ FOLD(F80_I32, data_f80_i32_t, PAIR_CASES)
 FOLD(F32_F32, data_f32_f32_t, PAIR_CASES)
 FOLD(F64_F64, data_f64_f64_t, PAIR_CASES)
 
-/* --- all of them --------------------------------------------------------------------------------------------------- */
+/* --- all of them ------------------------------------------------------------------------------ */
 
 /* data_expect does these in a wider type. */
 static void fold_F16(void *acc, const void *next, data_op_t op, uint64_t count)
@@ -189,12 +185,13 @@ static void widen(float *to, const data_half_t *from, uint64_t count)
 }
 
 /* 16-bit floats: the parts of complex ones are `parts` times as many. */
-static void expect_half(data_half_t *to, data_half_t *scratch, const data_type_t *type, data_op_t op, uint64_t seed,
-                        int size, uint64_t first, uint64_t count)
+static void expect_half(data_half_t *to, data_half_t *scratch, const data_type_t *type,
+                        data_op_t op, uint64_t seed, int size, uint64_t first, uint64_t count)
 {
     const data_element_t wide = DATA_F16 == type->element ? DATA_F32 : DATA_C32;
     const uint64_t parts = count * type->bytes / sizeof(data_half_t);
-    float *const acc = malloc((parts + 1) * sizeof(float)), *const next = malloc((parts + 1) * sizeof(float));
+    float *const acc = malloc((parts + 1) * sizeof(float)), *const next =
+                                                                malloc((parts + 1) * sizeof(float));
 
     data_fill(to, type, seed, 0, first, count);
     widen(acc, to, parts);
@@ -210,8 +207,8 @@ static void expect_half(data_half_t *to, data_half_t *scratch, const data_type_t
     free(next);
 }
 
-void data_expect(void *to, void *scratch, const data_type_t *type, data_op_t op, uint64_t seed, int size, uint64_t first,
-                 uint64_t count)
+void data_expect(void *to, void *scratch, const data_type_t *type, data_op_t op, uint64_t seed,
+                 int size, uint64_t first, uint64_t count)
 {
     if (DATA_F16 == type->element || DATA_C16 == type->element) {
         expect_half(to, scratch, type, op, seed, size, first, count);

@@ -47,11 +47,15 @@ data_half_t data_to_half(float value)
         return (data_half_t) (sign | 0x7c00); /* infinite, or rounds to it */
     }
     if (exponent >= -14) {
-        /* A carry out of the mantissa goes up into the exponent, and from the largest number to infinity. */
+        /*
+         * A carry out of the mantissa goes up into the exponent, and from the largest number to
+         * infinity.
+         */
         return (data_half_t) (sign | shift_round(magnitude - ((UINT32_C(127) - 15) << 23), 13));
     }
     if (exponent < -25) {
         return (data_half_t) sign;
     }
-    return (data_half_t) (sign | shift_round((magnitude & 0x7fffff) | 0x800000, -exponent - 14 + 13));
+    return (data_half_t) (sign
+                          | shift_round((magnitude & 0x7fffff) | 0x800000, -exponent - 14 + 13));
 }

@@ -5,7 +5,8 @@
 
 #include "data.h"
 
-_Static_assert(8 == sizeof(long) && 16 == sizeof(long double), "this table is for 64-bit Linux on x86");
+_Static_assert(8 == sizeof(long) && 16 == sizeof(long double),
+               "this table is for 64-bit Linux on x86");
 
 /* Handles that not every Open MPI has. */
 #ifndef MPI_INTEGER1
@@ -51,18 +52,20 @@ _Static_assert(8 == sizeof(long) && 16 == sizeof(long double), "this table is fo
 #define MPIX_C_SHORT_FLOAT_COMPLEX MPI_DATATYPE_NULL
 #endif
 
-#define DATA_ELEMENT(name, T)                                                                                          \
-    enum { BYTES_##name = sizeof(T), ALIGN_##name = _Alignof(T) };
+#define DATA_ELEMENT(name, T) enum { BYTES_##name = sizeof(T), ALIGN_##name = _Alignof(T) };
 DATA_ELEMENTS_OF(DATA_ELEMENT)
 #undef DATA_ELEMENT
 
-#define TYPE(word, handle, element, group)                                                                             \
-    {word, #handle, handle, DATA_##element, BYTES_##element, ALIGN_##element, DATA_##group}
+#define TYPE(word, handle, element, group)                                                         \
+    {                                                                                              \
+        word, #handle, handle, DATA_##element, BYTES_##element, ALIGN_##element, DATA_##group      \
+    }
 
 /*
- * Fortran's kinds have the sizes that compilers give them without options. MPI_OFFSET is signed, but Open MPI reduces it
- * as an unsigned integer (seen in 4.1.4 and 5.0.7): MPI_MIN and MPI_MAX of negative ones are not what one would think.
- * MPI_REAL16 and MPI_COMPLEX32 are quadruple precision to Fortran, but Open MPI 4.1.4 reduces them as x87 floats.
+ * Fortran's kinds have the sizes that compilers give them without options. MPI_OFFSET is signed,
+ * but Open MPI reduces it as an unsigned integer (seen in 4.1.4 and 5.0.7): MPI_MIN and MPI_MAX of
+ * negative ones are not what one would think. MPI_REAL16 and MPI_COMPLEX32 are quadruple precision
+ * to Fortran, but Open MPI 4.1.4 reduces them as x87 floats.
  */
 const data_type_t data_types[DATA_TYPES] = {
     TYPE("int32", MPI_INT32_T, I32, C_INTEGER),
@@ -130,7 +133,7 @@ const data_type_t data_types[DATA_TYPES] = {
     TYPE("2integer", MPI_2INTEGER, I32_I32, LOCATED),
 };
 
-/* --- operations ---------------------------------------------------------------------------------------------------- */
+/* --- operations ------------------------------------------------------------------------------- */
 
 MPI_Op data_mpi_op(data_op_t op)
 {
@@ -149,7 +152,8 @@ const char *data_op_name(data_op_t op)
 bool data_allowed(const data_type_t *type, data_op_t op)
 {
     const data_group_t group = type->group;
-    const bool integer = DATA_C_INTEGER == group || DATA_FORTRAN_INTEGER == group || DATA_MULTI_LANGUAGE == group;
+    const bool integer =
+        DATA_C_INTEGER == group || DATA_FORTRAN_INTEGER == group || DATA_MULTI_LANGUAGE == group;
 
     switch (op) {
     case DATA_SUM:
@@ -187,7 +191,8 @@ bool data_has(const data_type_t *type)
 bool data_offered(const data_type_t *type, data_op_t op)
 {
     char zeros[2][64] = {{0}};
-    MPI_Comm comms[] = {MPI_COMM_WORLD, MPI_COMM_SELF}; /* 4.1 raises errors of no communicator on the one, 5.0 the other */
+    /* 4.1 raises errors of no communicator on the one, 5.0 the other */
+    MPI_Comm comms[] = {MPI_COMM_WORLD, MPI_COMM_SELF};
     MPI_Errhandler handlers[2];
 
     if (!data_has(type) || !data_allowed(type, op)) {

@@ -1,8 +1,9 @@
 /*
- * Contiguous derived types of one predefined type: kernels reduce them wherever MPI lets an operation have them. That is
- * user-defined operations by the standard (libcar's are known to coll/car, others go to the saved module), and
- * predefined ones where Open MPI's checks of arguments are off (--unchecked yes). Types with gaps go to the saved module.
- * What MPI_Type_create_f90_integer and its like return are predefined types under other names.
+ * Contiguous derived types of one predefined type: kernels reduce them wherever MPI lets an
+ * operation have them. That is user-defined operations by the standard (libcar's are known to
+ * coll/car, others go to the saved module), and predefined ones where Open MPI's checks of
+ * arguments are off (--unchecked yes). Types with gaps go to the saved module. What
+ * MPI_Type_create_f90_integer and its like return are predefined types under other names.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,8 @@ static void add_threes(void *in, void *inout, int *count, MPI_Datatype *type)
 }
 
 /* One call on device memory, in place or not; `served`: whether kernels are to have it. */
-static void try_call(const char *what, MPI_Datatype type, MPI_Op op, uint32_t stride, bool in_place, bool served)
+static void try_call(const char *what, MPI_Datatype type, MPI_Op op, uint32_t stride, bool in_place,
+                     bool served)
 {
     const uint32_t words = COUNT * stride;
     const size_t bytes = words * sizeof(uint32_t);
@@ -44,10 +46,12 @@ static void try_call(const char *what, MPI_Datatype type, MPI_Op op, uint32_t st
     gpu_write(in.address, mine, bytes);
     gpu_write(out.address, mine, bytes);
     const car_counters_t before = test_counters();
-    const int rc = MPI_Allreduce(in_place ? MPI_IN_PLACE : in.address, out.address, COUNT, type, op, MPI_COMM_WORLD);
+    const int rc = MPI_Allreduce(in_place ? MPI_IN_PLACE : in.address, out.address, COUNT, type, op,
+                                 MPI_COMM_WORLD);
     const car_counters_t since = test_since(&before);
     CHECK(MPI_SUCCESS == rc, "%s: error %d", what, rc);
-    CHECK((served ? 1 : 0) == test_served(&since), "%s: served %llu times", what, test_served(&since));
+    CHECK((served ? 1 : 0) == test_served(&since), "%s: served %llu times", what,
+          test_served(&since));
     gpu_read(mine, out.address, bytes);
     for (uint32_t k = 0; k < words; ++k) {
         uint32_t wanted = 0;
@@ -100,13 +104,15 @@ static void try_kind(MPI_Datatype type, const char *like, data_op_t op)
     data_fill(mine, known, (uint64_t) op + 1, test.rank, 0, COUNT);
     gpu_write(buffer.address, mine, COUNT * known->bytes);
     const car_counters_t before = test_counters();
-    const int rc = MPI_Allreduce(MPI_IN_PLACE, buffer.address, COUNT, type, data_mpi_op(op), MPI_COMM_WORLD);
+    const int rc =
+        MPI_Allreduce(MPI_IN_PLACE, buffer.address, COUNT, type, data_mpi_op(op), MPI_COMM_WORLD);
     const car_counters_t since = test_since(&before);
     gpu_read(mine, buffer.address, COUNT * known->bytes);
     data_expect(expected, scratch, known, op, (uint64_t) op + 1, test.size, 0, COUNT);
-    CHECK(MPI_SUCCESS == rc && 1 == test_served(&since), "a kind of Fortran, like %s: error %d, served %llu times", like, rc,
-          test_served(&since));
-    CHECK(COUNT == data_differ(mine, expected, known, COUNT), "a kind of Fortran, like %s: wrong result", like);
+    CHECK(MPI_SUCCESS == rc && 1 == test_served(&since),
+          "a kind of Fortran, like %s: error %d, served %llu times", like, rc, test_served(&since));
+    CHECK(COUNT == data_differ(mine, expected, known, COUNT),
+          "a kind of Fortran, like %s: wrong result", like);
     gpu_free(&buffer);
 }
 
@@ -117,7 +123,8 @@ static void kinds_of_fortran(void)
         int digits;
         const char *like;
     } integers[] = {{2, "uint8"}, {4, "int16"}, {9, "int32"}, {18, "int64"}},
-      reals[] = {{6, "float"}, {15, "double"}}, complexes[] = {{6, "c_float_complex"}, {15, "c_double_complex"}};
+      reals[] = {{6, "float"}, {15, "double"}},
+      complexes[] = {{6, "c_float_complex"}, {15, "c_double_complex"}};
     MPI_Datatype type;
 
     for (int i = 0; i < 4; ++i) {
@@ -153,7 +160,8 @@ int main(int argc, char **argv)
     MPI_Op_create(add_gapped, 1, &own_gapped);
     for (int in_place = 0; in_place < 2; ++in_place) {
         try_call("a user's operation", threes, own, TIMES, in_place, false);
-        try_call("a user's operation on a type with gaps", gapped, own_gapped, TIMES + 1, in_place, false);
+        try_call("a user's operation on a type with gaps", gapped, own_gapped, TIMES + 1, in_place,
+                 false);
         if (unchecked) {
             try_call("MPI_SUM", threes, MPI_SUM, TIMES, in_place, true);
         }

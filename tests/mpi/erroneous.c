@@ -1,7 +1,8 @@
 /*
- * Erroneous calls: on device memory each gives the error class that the same call gives on host memory without coll/car, on
- * every rank, and none leaves anything behind that a right call afterwards would notice. That goes for a communicator on
- * which coll/car is in use and for one that has never been used.
+ * Erroneous calls: on device memory each gives the error class that the same call gives on host
+ * memory without coll/car, on every rank, and none leaves anything behind that a right call
+ * afterwards would notice. That goes for a communicator on which coll/car is in use and for one
+ * that has never been used.
  *
  *   --device yes|no   whether calls have device memory (yes)
  */
@@ -97,15 +98,17 @@ static int class_of(int rc)
     return class;
 }
 
-static void try_all(MPI_Comm comm, MPI_Comm plain, checked_space_t *space, int32_t *out, checked_by_t by, const char *where)
+static void try_all(MPI_Comm comm, MPI_Comm plain, checked_space_t *space, int32_t *out,
+                    checked_by_t by, const char *where)
 {
     static int32_t host_in[2 * COUNT], host_out[2 * COUNT];
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); ++i) {
         const int on_host = class_of(cases[i].call(plain, host_in, host_out));
         const int here = class_of(cases[i].call(comm, space->buffer.address, out));
-        CHECK(cases[i].undefined || here == on_host, "%s, %s: error class %d, but %d on host memory without coll/car",
-              cases[i].what, where, here, on_host);
+        CHECK(cases[i].undefined || here == on_host,
+              "%s, %s: error class %d, but %d on host memory without coll/car", cases[i].what,
+              where, here, on_host);
         checked_allreduce_by(by, comm, space, 4000, i, cases[i].what);
     }
 }
@@ -120,7 +123,8 @@ int main(int argc, char **argv)
     const bool device = 0 == strcmp("yes", test_option("device", "yes"));
     const checked_by_t by = device ? CHECKED_BY_KERNELS : CHECKED_ELSEWHERE;
     MPI_Comm plain = test_without_car(MPI_COMM_WORLD);
-    checked_space_t space = checked_allocate(device ? GPU_DEVICE : GPU_HOST, 2 * COUNT * sizeof(int32_t));
+    checked_space_t space =
+        checked_allocate(device ? GPU_DEVICE : GPU_HOST, 2 * COUNT * sizeof(int32_t));
     gpu_buffer_t out = gpu_allocate(device ? GPU_DEVICE : GPU_HOST, 2 * COUNT * sizeof(int32_t));
     MPI_Type_contiguous(3, MPI_INT32_T, &uncommitted);
     MPI_Comm_dup(MPI_COMM_WORLD, &used);

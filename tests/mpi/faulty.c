@@ -1,7 +1,8 @@
 /*
- * The driver fails somewhere (the suite says where, SIMGPU_FAIL, for coll/car's own calls), or host memory does (SCARCE_FAIL): on
- * several communicators, one after the other, every call in every form, set-up and tear-down ends; on every rank in the right result
- * or in an error of MPI's; never in a crash, or in a rank that waits for ever.
+ * The driver fails somewhere (the suite says where, SIMGPU_FAIL, for coll/car's own calls), or host
+ * memory does (SCARCE_FAIL): on several communicators, one after the other, every call in every
+ * form, set-up and tear-down ends; on every rank in the right result or in an error of MPI's; never
+ * in a crash, or in a rank that waits for ever.
  *
  *   --communicators N   (2)
  *   --descriptors N     rank 1 can open so many files more (-1: as many as it may)
@@ -18,8 +19,12 @@ typedef struct {
     bool host; /* on the last rank: it brings host memory */
 } call_t;
 
-/* Push, a larger piece, zero copy; staged where a rank brings host memory; on the host where all do: see main. */
-static const call_t calls[] = {{4000, false}, {300000, false}, {5000000, false}, {4000, true}, {300000, true}, {4000, false}};
+/*
+ * Push, a larger piece, zero copy; staged where a rank brings host memory; on the host where all
+ * do: see main.
+ */
+static const call_t calls[] = {{4000, false}, {300000, false}, {5000000, false},
+                               {4000, true},  {300000, true},  {4000, false}};
 #define CALLS ((int) (sizeof(calls) / sizeof(calls[0])))
 #define BYTES_MOST 5000000
 
@@ -43,13 +48,15 @@ static void fill(void *buffer, uint32_t *data, int count, uint32_t seed)
     gpu_write(buffer, data, (size_t) count * sizeof(uint32_t));
 }
 
-static void check(const void *buffer, uint32_t *data, int count, uint32_t seed, const char *form, int bytes)
+static void check(const void *buffer, uint32_t *data, int count, uint32_t seed, const char *form,
+                  int bytes)
 {
     const uint32_t ranks = (uint32_t) (test.size * (test.size + 1) / 2);
 
     gpu_read(data, buffer, (size_t) count * sizeof(uint32_t));
     for (int i = 0; i < count; ++i) {
-        if (!CHECK(data[i] == (seed + (uint32_t) i) * ranks, "%s, %d bytes: element %d is %u", form, bytes, i, data[i])) {
+        if (!CHECK(data[i] == (seed + (uint32_t) i) * ranks, "%s, %d bytes: element %d is %u", form,
+                   bytes, i, data[i])) {
             return;
         }
     }
@@ -84,7 +91,8 @@ static void persistent(void *buffer, uint32_t *data, int count, MPI_Comm comm, u
 {
     MPI_Request request = MPI_REQUEST_NULL;
 
-    int error = form_allreduce_init(MPI_IN_PLACE, buffer, count, MPI_UINT32_T, MPI_SUM, comm, &request);
+    int error =
+        form_allreduce_init(MPI_IN_PLACE, buffer, count, MPI_UINT32_T, MPI_SUM, comm, &request);
     bool well = all_well(error);
     for (int start = 0; start < 2 && well; ++start, ++seed) {
         fill(buffer, data, count, seed);
@@ -122,7 +130,8 @@ static void limit_descriptors(long more)
     close(next);
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = (rlim_t) (next + more);
-    CHECK(next >= 0 && 0 == setrlimit(RLIMIT_NOFILE, &limit), "the number of descriptors cannot be limited");
+    CHECK(next >= 0 && 0 == setrlimit(RLIMIT_NOFILE, &limit),
+          "the number of descriptors cannot be limited");
 }
 
 int main(int argc, char **argv)
@@ -133,7 +142,8 @@ int main(int argc, char **argv)
     test_begin(&argc, &argv, "faulty");
     test_use_gpu();
     plain = test_without_car(MPI_COMM_WORLD);
-    gpu_buffer_t device = gpu_allocate(GPU_DEVICE, BYTES_MOST), host = gpu_allocate(GPU_HOST, BYTES_MOST);
+    gpu_buffer_t device = gpu_allocate(GPU_DEVICE, BYTES_MOST),
+                 host = gpu_allocate(GPU_HOST, BYTES_MOST);
     uint32_t *data = malloc(BYTES_MOST);
     if (1 == test.rank && test_number("descriptors", -1) >= 0) {
         limit_descriptors(test_number("descriptors", -1));

@@ -4,8 +4,10 @@
  *   --how LIST   of what happens before, in this order, separated by commas:
  *         unused        nothing: the GPU is there, and no allreduce has used it
  *         outstanding   nonblocking calls of all ranks have never been waited for
- *         started       nor has the start of a persistent request, and neither it nor the communicator has been freed
- *         sticky        a kernel of the application's writes where no memory is: its context is of no use any more
+ *         started       nor has the start of a persistent request, and neither it nor the
+ *                       communicator has been freed
+ *         sticky        a kernel of the application's writes where no memory is: its context is of
+ *                       no use any more
  *         reset         the device has been reset
  *         called        allreduces that come then give an error on all ranks within a second
  *         freed         the communicator is freed
@@ -55,9 +57,11 @@ static void call(MPI_Comm comm, const gpu_buffer_t *buffer)
 {
     for (int i = 0; i < 3; ++i) {
         const double before = test_ms();
-        const int error = MPI_Allreduce(MPI_IN_PLACE, buffer->address, COUNT, MPI_FLOAT, MPI_SUM, comm);
+        const int error =
+            MPI_Allreduce(MPI_IN_PLACE, buffer->address, COUNT, MPI_FLOAT, MPI_SUM, comm);
         CHECK(MPI_SUCCESS != error, "call %d gives no error", i);
-        CHECK(test_ms() - before < 1000, "call %d gives an error after %.0f ms", i, test_ms() - before);
+        CHECK(test_ms() - before < 1000, "call %d gives an error after %.0f ms", i,
+              test_ms() - before);
     }
 }
 
@@ -77,16 +81,19 @@ int main(int argc, char **argv)
     }
     MPI_Comm_dup(MPI_COMM_WORLD, &comm);
     MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN); /* a rank may still be making calls when another has been struck */
+    /* a rank may still be making calls when another has been struck */
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     if (!listed("unused")) {
         MPI_Allreduce(MPI_IN_PLACE, buffer[0].address, COUNT, MPI_FLOAT, MPI_SUM, comm);
         MPI_Allreduce(MPI_IN_PLACE, buffer[0].address, 10, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
     }
     for (int i = 0; i < REQUESTS && listed("outstanding"); ++i) {
-        MPI_Iallreduce(MPI_IN_PLACE, buffer[i].address, COUNT, MPI_FLOAT, MPI_SUM, i % 2 ? comm : MPI_COMM_WORLD, &requests[i]);
+        MPI_Iallreduce(MPI_IN_PLACE, buffer[i].address, COUNT, MPI_FLOAT, MPI_SUM,
+                       i % 2 ? comm : MPI_COMM_WORLD, &requests[i]);
     }
     if (listed("started") && form_has_persistent()) {
-        form_allreduce_init(MPI_IN_PLACE, buffer[0].address, COUNT, MPI_FLOAT, MPI_SUM, comm, &requests[0]);
+        form_allreduce_init(MPI_IN_PLACE, buffer[0].address, COUNT, MPI_FLOAT, MPI_SUM, comm,
+                            &requests[0]);
         MPI_Start(&requests[0]);
     }
     if (listed("sticky") && struck) {
@@ -98,7 +105,8 @@ int main(int argc, char **argv)
     if (listed("called")) {
         if (listed("reset") && struck) {
             gpu_use(gpu_in_use());
-            buffer[0] = gpu_allocate(GPU_DEVICE, COUNT * sizeof(float)); /* the old one is no memory any more */
+            /* the old one is no memory any more */
+            buffer[0] = gpu_allocate(GPU_DEVICE, COUNT * sizeof(float));
         }
         call(comm, &buffer[0]);
     }

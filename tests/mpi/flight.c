@@ -16,7 +16,7 @@ struct flight_chunk {
     size_t used;
 };
 
-/* --- memory ------------------------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 static size_t room_for(size_t bytes)
 {
@@ -27,7 +27,8 @@ void flight_open(flight_space_t *space, const char *kinds, size_t most, bool int
 {
     *space = (flight_space_t){.most = most, .integers = integers, .first_host_kind = -1};
     for (int kind = 0; kind < GPU_KINDS; ++kind) {
-        if (test_listed(gpu_kind_name((gpu_kind_t) kind), kinds) && gpu_kind_possible((gpu_kind_t) kind)) {
+        if (test_listed(gpu_kind_name((gpu_kind_t) kind), kinds)
+            && gpu_kind_possible((gpu_kind_t) kind)) {
             if (gpu_kind_is_host((gpu_kind_t) kind) && space->first_host_kind < 0) {
                 space->first_host_kind = space->kinds;
             }
@@ -69,7 +70,8 @@ static char *take(flight_space_t *space, gpu_kind_t kind, size_t bytes)
     }
     if (NULL == c) {
         c = test_allocate(sizeof(*c));
-        *c = (flight_chunk_t){.next = space->chunks, .memory = gpu_allocate(kind, bytes > CHUNK ? bytes : CHUNK)};
+        *c = (flight_chunk_t){.next = space->chunks,
+                              .memory = gpu_allocate(kind, bytes > CHUNK ? bytes : CHUNK)};
         space->chunks = c;
     }
     char *at = (char *) c->memory.address + c->used;
@@ -77,7 +79,7 @@ static char *take(flight_space_t *space, gpu_kind_t kind, size_t bytes)
     return at;
 }
 
-/* --- a call ------------------------------------------------------------------------------------------------------- */
+/* --- a call ----------------------------------------------------------------------------------- */
 
 static gpu_kind_t draw_kind(const flight_space_t *space, uint64_t random, bool host)
 {
@@ -86,13 +88,17 @@ static gpu_kind_t draw_kind(const flight_space_t *space, uint64_t random, bool h
     if (host && hosts > 0) {
         return space->kind[space->first_host_kind + (int) (random % (unsigned) hosts)];
     }
-    /* Every second one is of the first kind, as a rule cuMemAlloc's: else all ranks would seldom have that. */
+    /*
+     * Every second one is of the first kind, as a rule cuMemAlloc's: else all ranks would seldom
+     * have that.
+     */
     return space->kind[0 == (random >> 5 & 1) ? 0 : random % (unsigned) space->kinds];
 }
 
 static void draw_kinds(const flight_space_t *space, flight_t *call, int rank)
 {
-    const uint64_t own = test_random(call->seed ^ 0x4a11, (uint64_t) rank + 1), shared = test_random(call->seed ^ 0x4a11, 0);
+    const uint64_t own = test_random(call->seed ^ 0x4a11, (uint64_t) rank + 1),
+                   shared = test_random(call->seed ^ 0x4a11, 0);
     const bool host = 0 == (shared >> 50) % 8, alike = 0 != (shared >> 54) % 3;
     const uint64_t random = alike ? shared : own;
 
@@ -111,8 +117,10 @@ flight_t flight_draw(flight_space_t *space, MPI_Comm comm, uint64_t seed, size_t
     call.in_place = 0 == (random >> 8) % 4;
     for (int r = 0; r < call.size; ++r) {
         draw_kinds(space, &call, r);
-        call.device = call.device || !gpu_kind_is_host(call.in_kind) || !gpu_kind_is_host(call.out_kind);
-        call.all_plain = call.all_plain && GPU_DEVICE == call.in_kind && GPU_DEVICE == call.out_kind;
+        call.device =
+            call.device || !gpu_kind_is_host(call.in_kind) || !gpu_kind_is_host(call.out_kind);
+        call.all_plain =
+            call.all_plain && GPU_DEVICE == call.in_kind && GPU_DEVICE == call.out_kind;
     }
     draw_kinds(space, &call, call.rank);
     /* Every magnitude as often as any other. */
@@ -127,7 +135,9 @@ flight_t flight_draw(flight_space_t *space, MPI_Comm comm, uint64_t seed, size_t
     const size_t room = room_for(flight_bytes(&call));
     const uint64_t own = test_random(seed ^ 0x54f7, (uint64_t) call.rank);
     call.out = take(space, call.out_kind, room) + GUARD + own % SHIFTS * call.type->align;
-    call.in = call.in_place ? call.out : take(space, call.in_kind, room) + GUARD + (own >> 8) % SHIFTS * call.type->align;
+    call.in = call.in_place ? call.out
+                            : take(space, call.in_kind, room) + GUARD
+                                  + (own >> 8) % SHIFTS * call.type->align;
     return call;
 }
 
@@ -156,9 +166,10 @@ void flight_fill(flight_space_t *space, flight_t *call, uint64_t seed)
 
 const char *flight_text(const flight_t *call, char text[200])
 {
-    snprintf(text, 200, "%s %s of %llu from %s%s to %s, rank %d of %d", call->type->name, data_op_name(call->op),
-             (unsigned long long) call->count, gpu_kind_name(call->in_kind), call->in_place ? " (in place)" : "",
-             gpu_kind_name(call->out_kind), call->rank, call->size);
+    snprintf(text, 200, "%s %s of %llu from %s%s to %s, rank %d of %d", call->type->name,
+             data_op_name(call->op), (unsigned long long) call->count, gpu_kind_name(call->in_kind),
+             call->in_place ? " (in place)" : "", gpu_kind_name(call->out_kind), call->rank,
+             call->size);
     return text;
 }
 
@@ -169,23 +180,26 @@ bool flight_check(flight_space_t *space, const flight_t *call, const char *what)
     bool right = true;
 
     gpu_read(space->image, call->out - GUARD, bytes + 2 * GUARD);
-    data_expect(space->expected, space->scratch, call->type, call->op, call->seed, call->size, 0, call->count);
+    data_expect(space->expected, space->scratch, call->type, call->op, call->seed, call->size, 0,
+                call->count);
     const uint64_t at = data_differ(space->image + GUARD, space->expected, call->type, call->count);
     if (at < call->count) {
-        right = CHECK(false, "%s: %s: element %llu is %s, not %s", what, flight_text(call, text), (unsigned long long) at,
-                      data_text(space->image + GUARD, call->type, at, is),
+        right = CHECK(false, "%s: %s: element %llu is %s, not %s", what, flight_text(call, text),
+                      (unsigned long long) at, data_text(space->image + GUARD, call->type, at, is),
                       data_text(space->expected, call->type, at, wanted));
     }
     for (int i = 0; i < GUARD; ++i) {
-        if (GUARD_BYTE != space->image[i] || GUARD_BYTE != space->image[GUARD + bytes + (size_t) i]) {
-            return CHECK(false, "%s: %s: memory beside the output was written", what, flight_text(call, text));
+        if (GUARD_BYTE != space->image[i]
+            || GUARD_BYTE != space->image[GUARD + bytes + (size_t) i]) {
+            return CHECK(false, "%s: %s: memory beside the output was written", what,
+                         flight_text(call, text));
         }
     }
     if (!call->in_place) {
         gpu_read(space->image, call->in, bytes);
         data_fill(space->scratch, call->type, call->seed, call->rank, 0, call->count);
-        right = CHECK(0 == memcmp(space->image, space->scratch, bytes), "%s: %s: the input was changed", what,
-                      flight_text(call, text))
+        right = CHECK(0 == memcmp(space->image, space->scratch, bytes),
+                      "%s: %s: the input was changed", what, flight_text(call, text))
                 && right;
     }
     return right;

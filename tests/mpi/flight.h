@@ -1,6 +1,6 @@
 /*
- * Allreduces of which many are under way at a time: each has buffers of its own, and a result that every rank can work
- * out. Safe in several threads, each with a space of its own.
+ * Allreduces of which many are under way at a time: each has buffers of its own, and a result that
+ * every rank can work out. Safe in several threads, each with a space of its own.
  */
 #ifndef TEST_FLIGHT_H
 #define TEST_FLIGHT_H
@@ -8,7 +8,10 @@
 #include "data.h"
 #include "testing.h"
 
-/* Memory of all kinds, of which calls get parts, as caching allocators do it; allocated as it is needed, of all ranks alike. */
+/*
+ * Memory of all kinds, of which calls get parts, as caching allocators do it; allocated as it is
+ * needed, of all ranks alike.
+ */
 typedef struct flight_chunk flight_chunk_t;
 typedef struct {
     gpu_kind_t kind[GPU_KINDS];
@@ -31,14 +34,15 @@ typedef struct {
     const data_type_t *type;
     data_op_t op;
     uint64_t count, seed;
-    bool in_place, device, all_plain; /* some rank has device memory; all have cuMemAlloc's of their own device */
+    /* some rank has device memory; all have cuMemAlloc's of their own device */
+    bool in_place, device, all_plain;
     gpu_kind_t in_kind, out_kind;
     char *in, *out;
 } flight_t;
 
 /*
- * Draws a call of up to `most` bytes on `comm` from a seed that all its ranks share, and gives it memory. Ranks differ in
- * the kind of their buffers in every third call.
+ * Draws a call of up to `most` bytes on `comm` from a seed that all its ranks share, and gives it
+ * memory. Ranks differ in the kind of their buffers in every third call.
  */
 flight_t flight_draw(flight_space_t *space, MPI_Comm comm, uint64_t seed, size_t most);
 

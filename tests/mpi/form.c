@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Open MPI 5.0 has persistent collectives, although it says MPI 3.1; 4.1 has them as an extension. */
+/*
+ * Open MPI 5.0 has persistent collectives, although it says MPI 3.1; 4.1 has them as an extension.
+ */
 #if MPI_VERSION >= 4 || OMPI_MAJOR_VERSION >= 5
 #define FORM_STANDARD 1
 #else
@@ -17,10 +19,11 @@ form_t form(void)
 {
     const char *name = getenv("CAR_TEST_FORM");
 
-    return NULL == name || 0 == strcmp(name, "blocking")    ? FORM_BLOCKING
-           : 0 == strcmp(name, "nonblocking")               ? FORM_NONBLOCKING
-           : 0 == strcmp(name, "persistent")                ? FORM_PERSISTENT
-                                                            : (fprintf(stderr, "CAR_TEST_FORM=%s?\n", name), exit(2), FORM_BLOCKING);
+    return NULL == name || 0 == strcmp(name, "blocking") ? FORM_BLOCKING
+           : 0 == strcmp(name, "nonblocking")            ? FORM_NONBLOCKING
+           : 0 == strcmp(name, "persistent")
+               ? FORM_PERSISTENT
+               : (fprintf(stderr, "CAR_TEST_FORM=%s?\n", name), exit(2), FORM_BLOCKING);
 }
 
 bool form_has_persistent(void)
@@ -32,8 +35,8 @@ bool form_has_persistent(void)
 #endif
 }
 
-int form_allreduce_init(const void *sbuf, void *rbuf, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
-                        MPI_Request *request)
+int form_allreduce_init(const void *sbuf, void *rbuf, int count, MPI_Datatype type, MPI_Op op,
+                        MPI_Comm comm, MPI_Request *request)
 {
 #if defined(FORM_STANDARD)
     return MPI_Allreduce_init(sbuf, rbuf, count, type, op, comm, MPI_INFO_NULL, request);
@@ -66,7 +69,8 @@ unsigned long long form_calls(bool in_place)
     return FORM_PERSISTENT == form() && !in_place ? form_starts : 1;
 }
 
-static int nonblocking(const void *sbuf, void *rbuf, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+static int nonblocking(const void *sbuf, void *rbuf, int count, MPI_Datatype type, MPI_Op op,
+                       MPI_Comm comm)
 {
     MPI_Request request;
 
@@ -74,7 +78,8 @@ static int nonblocking(const void *sbuf, void *rbuf, int count, MPI_Datatype typ
     return MPI_SUCCESS == rc ? MPI_Wait(&request, MPI_STATUS_IGNORE) : rc;
 }
 
-static int persistent(const void *sbuf, void *rbuf, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+static int persistent(const void *sbuf, void *rbuf, int count, MPI_Datatype type, MPI_Op op,
+                      MPI_Comm comm)
 {
     MPI_Request request;
 
@@ -82,7 +87,8 @@ static int persistent(const void *sbuf, void *rbuf, int count, MPI_Datatype type
     if (MPI_SUCCESS != rc) {
         return rc;
     }
-    for (unsigned long long start = 0; start < form_calls(MPI_IN_PLACE == sbuf) && MPI_SUCCESS == rc; ++start) {
+    for (unsigned long long start = 0;
+         start < form_calls(MPI_IN_PLACE == sbuf) && MPI_SUCCESS == rc; ++start) {
         rc = MPI_Start(&request);
         rc = MPI_SUCCESS == rc ? MPI_Wait(&request, MPI_STATUS_IGNORE) : rc;
     }
@@ -92,7 +98,8 @@ static int persistent(const void *sbuf, void *rbuf, int count, MPI_Datatype type
 }
 
 /* In the place of the library's, which stays reachable as PMPI_Allreduce. */
-int MPI_Allreduce(const void *sbuf, void *rbuf, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+int MPI_Allreduce(const void *sbuf, void *rbuf, int count, MPI_Datatype type, MPI_Op op,
+                  MPI_Comm comm)
 {
     switch (form()) {
     case FORM_NONBLOCKING:

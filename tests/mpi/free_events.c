@@ -1,10 +1,13 @@
 /*
- * What a rank frees is not kept by its peers: with UCM's events (coll_car_ucx) their mappings go in their next progress, without
- * another allreduce; without, with the next large call. Nothing else is disturbed, and results are right whatever happens when.
+ * What a rank frees is not kept by its peers: with UCM's events (coll_car_ucx) their mappings go in
+ * their next progress, without another allreduce; without, with the next large call. Nothing else
+ * is disturbed, and results are right whatever happens when.
  *
  *   --case NAME    alone       buffers are freed and no call follows
- *                  others      calls on other buffers are under way meanwhile, with one rank that is late
- *                  early       a rank frees as soon as its call has ended, while the others may still be in theirs
+ *                  others      calls on other buffers are under way meanwhile, with one rank that
+ *                              is late
+ *                  early       a rank frees as soon as its call has ended, while the others may
+ *                              still be in theirs
  *                  cycles      memory is freed and allocated again, mostly at the same address
  *                  kept        what was about to be freed is not, and is used again
  *                  storm       another thread frees all the time, from anywhere
@@ -13,7 +16,8 @@
  *   --bytes N      of a call (coll_car_zero_copy_min, and some)
  *   --times N      of cycles (300)
  *
- * Where the library is the tests' own (tests/ucm) the program says there what it frees; else that hooks the driver itself.
+ * Where the library is the tests' own (tests/ucm) the program says there what it frees; else that
+ * hooks the driver itself.
  */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -62,7 +66,7 @@ static void give(gpu_buffer_t *buffer)
     gpu_free(buffer);
 }
 
-/* --- calls, in place ------------------------------------------------------------------------------------------------- */
+/* --- calls, in place -------------------------------------------------------------------------- */
 
 static uint32_t value(uint32_t seed, uint32_t i)
 {
@@ -83,8 +87,8 @@ static void check(const void *at, uint32_t seed, const char *what)
 
     gpu_read(run.values, at, bytes_of_call());
     for (uint32_t i = 0; i < run.count; ++i) {
-        if (!CHECK(value(seed, i) * ranks == run.values[i], "%s, call %u: element %u is %u, not %u", what, seed, i,
-                   run.values[i], value(seed, i) * ranks)) {
+        if (!CHECK(value(seed, i) * ranks == run.values[i], "%s, call %u: element %u is %u, not %u",
+                   what, seed, i, run.values[i], value(seed, i) * ranks)) {
             return;
         }
     }
@@ -104,7 +108,8 @@ static void reduce(void *at, const char *what)
     MPI_Allreduce(MPI_IN_PLACE, at, (int) run.count, MPI_UINT32_T, MPI_SUM, run.comm);
     const car_counters_t since = test_since(&before);
     check(at, run.calls, what);
-    CHECK(1 == since.calls_zero_copy, "%s, call %u: zero copy %llu times", what, run.calls, since.calls_zero_copy);
+    CHECK(1 == since.calls_zero_copy, "%s, call %u: zero copy %llu times", what, run.calls,
+          since.calls_zero_copy);
 }
 
 /* Nothing but MPI's progress, until so many buffers are mapped, or that time has passed. */
@@ -124,7 +129,7 @@ static double patience(void)
     return run.at_once ? 10000 : 200;
 }
 
-/* --- cases ------------------------------------------------------------------------------------------------------------ */
+/* --- cases ------------------------------------------------------------------------------------ */
 
 static void alone(void)
 {
@@ -137,7 +142,8 @@ static void alone(void)
         buffer[i] = take();
         reduce(buffer[i].address, "buffers that go");
     }
-    CHECK((1 + BUFFERS) * each == mappings(), "%lld buffers are mapped, not %lld", mappings(), (1 + BUFFERS) * each);
+    CHECK((1 + BUFFERS) * each == mappings(), "%lld buffers are mapped, not %lld", mappings(),
+          (1 + BUFFERS) * each);
     MPI_Barrier(MPI_COMM_WORLD);
     for (int i = 0; i < BUFFERS; ++i) {
         give(&buffer[i]);
@@ -216,7 +222,8 @@ static void cycles(void)
         }
         reduce(buffer[i % 2].address, "allocated anew");
     }
-    CHECK(again > times / 10, "only %ld times of %ld memory had the address that was freed before", again, times);
+    CHECK(again > times / 10, "only %ld times of %ld memory had the address that was freed before",
+          again, times);
     give(&buffer[0]);
     give(&buffer[1]);
     MPI_Barrier(MPI_COMM_WORLD);
@@ -246,7 +253,8 @@ static atomic_bool stop;
 static void *free_all_the_time(void *at)
 {
     for (uint64_t i = 0; !stop; ++i) {
-        about_to_free(0 == test_random(i, 3) % 1000 ? at : (void *) (uintptr_t) (4096 * (1 + i % 1000)));
+        about_to_free(0 == test_random(i, 3) % 1000 ? at
+                                                    : (void *) (uintptr_t) (4096 * (1 + i % 1000)));
         usleep(20);
     }
     return NULL;
@@ -271,7 +279,8 @@ static void storm(void)
 static const struct {
     const char *name;
     void (*run)(void);
-} cases[] = {{"alone", alone}, {"others", others}, {"early", early}, {"cycles", cycles}, {"kept", kept}, {"storm", storm}};
+} cases[] = {{"alone", alone},   {"others", others}, {"early", early},
+             {"cycles", cycles}, {"kept", kept},     {"storm", storm}};
 
 /* ISO C has no way from an object pointer to a function but this. */
 static void find_standin(void)
@@ -293,7 +302,8 @@ int main(int argc, char **argv)
         test_skip("nobody counts mappings on real GPUs");
     }
     const char *only = test_option("case", NULL);
-    run.count = (uint32_t) (test_number("bytes", atol(test_mca("zero_copy_min", "4194304")) + 5000) / (long) sizeof(uint32_t));
+    run.count = (uint32_t) (test_number("bytes", atol(test_mca("zero_copy_min", "4194304")) + 5000)
+                            / (long) sizeof(uint32_t));
     run.values = malloc(bytes_of_call());
     run.at_once = 0 == strcmp("at_once", test_option("expect", "at_once"));
     MPI_Comm_dup(MPI_COMM_WORLD, &run.comm);

@@ -1,15 +1,17 @@
 /*
- * Random calls against a fold on the host: communicators, types, operations, counts, addresses, kinds of memory, in place
- * or not; blocking, nonblocking or persistent, several under way on one and on many communicators, completed in any order;
- * ranks of one call differ in their memory and in when they come. Everything follows from a seed, so whatever goes wrong can
- * be had again: calls come in generations, each with communicators of its own, and a generation depends on the seed and its
- * number only.
+ * Random calls against a fold on the host: communicators, types, operations, counts, addresses,
+ * kinds of memory, in place or not; blocking, nonblocking or persistent, several under way on one
+ * and on many communicators, completed in any order; ranks of one call differ in their memory and
+ * in when they come. Everything follows from a seed, so whatever goes wrong can be had again: calls
+ * come in generations, each with communicators of its own, and a generation depends on the seed and
+ * its number only.
  *
  *   --seed N           (1)
  *   --seconds N        stop after so long (10); --generations N: after so many instead
  *   --first N          the first generation (0)
  *   --max-bytes N      no message is larger (1 MB)
- *   --forms WHICH      all; nonblocking: and blocking, but no persistent requests; or blocking: one call at a time (all)
+ *   --forms WHICH      all; nonblocking: and blocking, but no persistent requests; or blocking: one
+ *   call at a time (all)
  *   --huge yes|no      also one message of more than 2^31 bytes (no)
  *
  * On a failure the line says which options bring it back.
@@ -30,12 +32,13 @@ const char *fuzz_where(long call)
 {
     static char text[120];
 
-    snprintf(text, sizeof(text), "--seed %llu --first %ld --generations 1 --max-bytes %zu, call %ld",
+    snprintf(text, sizeof(text),
+             "--seed %llu --first %ld --generations 1 --max-bytes %zu, call %ld",
              (unsigned long long) fuzz.seed, fuzz.generation, fuzz.max_bytes, call);
     return text;
 }
 
-/* --- one call -------------------------------------------------------------------------------------------------------- */
+/* --- one call --------------------------------------------------------------------------------- */
 
 size_t fuzz_used(const call_t *c)
 {
@@ -50,7 +53,8 @@ void fuzz_fill(const call_t *c, char *in, char *out, char *before)
     if (!c->in_place) {
         gpu_write(out, before, fuzz_used(c));
     }
-    data_fill(fuzz.scratch, type, c->seed, c->rank, 0, c->count); /* at an address that the CPU may use for any type */
+    /* at an address that the CPU may use for any type */
+    data_fill(fuzz.scratch, type, c->seed, c->rank, 0, c->count);
     memcpy(before + FUZZ_GUARD + c->in_shift, fuzz.scratch, c->count * type->bytes);
     gpu_write(in, before, fuzz_used(c));
     if (!c->in_place) {
@@ -66,11 +70,14 @@ void fuzz_check(const call_t *c, const char *out, const char *before, bool exact
 
     gpu_read(fuzz.result, out, fuzz_used(c));
     data_expect(fuzz.expected, fuzz.scratch, type, c->pair.op, c->seed, c->size, 0, c->count);
-    const uint64_t at = exact ? data_differ(fuzz.result + start, fuzz.expected, type, c->count) : c->count;
+    const uint64_t at =
+        exact ? data_differ(fuzz.result + start, fuzz.expected, type, c->count) : c->count;
     if (at < c->count) {
-        CHECK(at == c->count, "%s: %s %s of %llu on %d ranks, %s%s to %s: element %llu is %s, not %s", fuzz_where(c->number),
-              type->name, data_op_name(c->pair.op), (unsigned long long) c->count, c->size,
-              gpu_kind_name(fuzz.kind[c->in_kind]), c->in_place ? " in place" : "", gpu_kind_name(fuzz.kind[c->out_kind]),
+        CHECK(at == c->count,
+              "%s: %s %s of %llu on %d ranks, %s%s to %s: element %llu is %s, not %s",
+              fuzz_where(c->number), type->name, data_op_name(c->pair.op),
+              (unsigned long long) c->count, c->size, gpu_kind_name(fuzz.kind[c->in_kind]),
+              c->in_place ? " in place" : "", gpu_kind_name(fuzz.kind[c->out_kind]),
               (unsigned long long) at, data_text(fuzz.result + start, type, at, got),
               data_text(fuzz.expected, type, at, wanted));
     }
@@ -78,22 +85,23 @@ void fuzz_check(const call_t *c, const char *out, const char *before, bool exact
           "%s: %s: a gap was written", fuzz_where(c->number), type->name);
     for (size_t i = 0; i < fuzz_used(c); ++i) {
         if ((i < start || i >= end) && FUZZ_GUARD_BYTE != (unsigned char) fuzz.result[i]) {
-            CHECK(FUZZ_GUARD_BYTE == fuzz.result[i], "%s: memory beside the output was written", fuzz_where(c->number));
+            CHECK(FUZZ_GUARD_BYTE == fuzz.result[i], "%s: memory beside the output was written",
+                  fuzz_where(c->number));
             break;
         }
     }
 }
 
 /*
- * Open MPI folds floats in an order of its own, its AVX loops saturate sums of narrow integers, and 4.1.4 compares unsigned
- * long as signed: what is left is checked.
+ * Open MPI folds floats in an order of its own, its AVX loops saturate sums of narrow integers, and
+ * 4.1.4 compares unsigned long as signed: what is left is checked.
  */
 bool fuzz_exact_on_the_host(const call_t *c)
 {
     const data_type_t *type = c->pair.type;
 
-    return (DATA_C_INTEGER == type->group || DATA_FORTRAN_INTEGER == type->group) && type->bytes >= 4
-           && DATA_MIN != c->pair.op && DATA_MAX != c->pair.op;
+    return (DATA_C_INTEGER == type->group || DATA_FORTRAN_INTEGER == type->group)
+           && type->bytes >= 4 && DATA_MIN != c->pair.op && DATA_MAX != c->pair.op;
 }
 
 /* At once, on buffers that stay. */
@@ -105,13 +113,16 @@ static void call_blocking(const call_t *c, MPI_Comm comm)
 
     fuzz_fill(c, in, out, fuzz.image);
     const car_counters_t before = test_counters();
-    const int rc = PMPI_Allreduce(c->in_place ? MPI_IN_PLACE : in + FUZZ_GUARD + c->in_shift, out + FUZZ_GUARD + c->out_shift,
-                                  (int) c->count, c->pair.type->type, data_mpi_op(c->pair.op), comm);
+    const int rc = PMPI_Allreduce(c->in_place ? MPI_IN_PLACE : in + FUZZ_GUARD + c->in_shift,
+                                  out + FUZZ_GUARD + c->out_shift, (int) c->count,
+                                  c->pair.type->type, data_mpi_op(c->pair.op), comm);
     const car_counters_t since = test_since(&before);
     CHECK(MPI_SUCCESS == rc, "%s: error %d", fuzz_where(c->number), rc);
     /* Those that are under way may end meanwhile. */
-    CHECK(run_forms ? test_served(&since) >= (kernels ? 1 : 0) : test_served(&since) == (kernels ? 1 : 0),
-          "%s: %s: served %llu times", fuzz_where(c->number), c->pair.type->name, test_served(&since));
+    CHECK(run_forms ? test_served(&since) >= (kernels ? 1 : 0)
+                    : test_served(&since) == (kernels ? 1 : 0),
+          "%s: %s: served %llu times", fuzz_where(c->number), c->pair.type->name,
+          test_served(&since));
     fuzz_check(c, out, fuzz.image, kernels || fuzz_exact_on_the_host(c));
     fuzz.by_algorithm[CAR_ONE_SHOT_PUSH] += since.calls_one_shot_push;
     fuzz.by_algorithm[CAR_TWO_SHOT_PUSH] += since.calls_two_shot_push;
@@ -122,7 +133,9 @@ static void call_blocking(const call_t *c, MPI_Comm comm)
 static void one_call(MPI_Comm comm)
 {
     const uint64_t random = fuzz_draw(1);
-    call_t c = {.pair = fuzz.pairs[random % (unsigned) fuzz.number_of_pairs], .seed = fuzz_draw(3), .number = fuzz.call};
+    call_t c = {.pair = fuzz.pairs[random % (unsigned) fuzz.number_of_pairs],
+                .seed = fuzz_draw(3),
+                .number = fuzz.call};
 
     if (MPI_COMM_NULL == comm) {
         return;
@@ -136,7 +149,8 @@ static void one_call(MPI_Comm comm)
     c.in_place = 0 == (random >> 40) % 3;
     for (int r = 0; r < c.size; ++r) {
         fuzz_rank(&c, fuzz_draw(4), r);
-        c.device = c.device || !gpu_kind_is_host(fuzz.kind[c.in_kind]) || !gpu_kind_is_host(fuzz.kind[c.out_kind]);
+        c.device = c.device || !gpu_kind_is_host(fuzz.kind[c.in_kind])
+                   || !gpu_kind_is_host(fuzz.kind[c.out_kind]);
     }
     fuzz_rank(&c, fuzz_draw(4), c.rank);
     if (0 == test_random(c.seed, (uint64_t) c.rank) % 64) {
@@ -187,7 +201,8 @@ static void one_generation(void)
 /* More than 2^31 bytes, once: integers that are quickly made and checked. */
 static void huge_call(void)
 {
-    const uint64_t elements = (UINT64_C(1) << 31) / sizeof(uint32_t) + 12345, part = UINT64_C(1) << 20;
+    const uint64_t elements = (UINT64_C(1) << 31) / sizeof(uint32_t) + 12345, part = UINT64_C(1)
+                                                                                     << 20;
     gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, elements * sizeof(uint32_t));
     uint32_t *values = malloc(part * sizeof(*values));
 
@@ -199,7 +214,8 @@ static void huge_call(void)
         gpu_write((char *) buffer.address + i * sizeof(*values), values, n * sizeof(*values));
     }
     const car_counters_t before = test_counters();
-    PMPI_Allreduce(MPI_IN_PLACE, buffer.address, (int) elements, MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
+    PMPI_Allreduce(MPI_IN_PLACE, buffer.address, (int) elements, MPI_UINT32_T, MPI_SUM,
+                   MPI_COMM_WORLD);
     const car_counters_t since = test_since(&before);
     CHECK(1 == test_served(&since), "the huge message was served %llu times", test_served(&since));
     const uint32_t size = (uint32_t) test.size, ranks = size * (size - 1) / 2;
@@ -218,7 +234,7 @@ static void huge_call(void)
     gpu_free(&buffer);
 }
 
-/* --- set-up ---------------------------------------------------------------------------------------------------------- */
+/* --- set-up ----------------------------------------------------------------------------------- */
 
 static void prepare(void)
 {
@@ -237,7 +253,8 @@ static void prepare(void)
         if (GPU_HOST == k) {
             fuzz.first_host_kind = fuzz.kinds;
         }
-        fuzz.memory[fuzz.kinds] = (memory_t){gpu_allocate((gpu_kind_t) k, fuzz.room), gpu_allocate((gpu_kind_t) k, fuzz.room)};
+        fuzz.memory[fuzz.kinds] = (memory_t){gpu_allocate((gpu_kind_t) k, fuzz.room),
+                                             gpu_allocate((gpu_kind_t) k, fuzz.room)};
         fuzz.kind[fuzz.kinds++] = (gpu_kind_t) k;
     }
     fuzz.image = malloc(fuzz.room);
@@ -251,7 +268,8 @@ static void prepare(void)
 static bool goes_on(double end, long generations)
 {
     int failed = test_failures() > 0, any;
-    int on = generations > 0 ? fuzz.generation < test_number("first", 0) + generations : test_ms() < end;
+    int on =
+        generations > 0 ? fuzz.generation < test_number("first", 0) + generations : test_ms() < end;
 
     MPI_Bcast(&on, 1, MPI_INT, 0, fuzz.control);
     PMPI_Allreduce(&failed, &any, 1, MPI_INT, MPI_MAX, fuzz.control);
@@ -276,7 +294,8 @@ int main(int argc, char **argv)
         huge_call();
     }
     const double end = test_ms() + 1000.0 * (double) test_number("seconds", 10);
-    for (fuzz.generation = test_number("first", 0); goes_on(end, test_number("generations", 0)); ++fuzz.generation) {
+    for (fuzz.generation = test_number("first", 0); goes_on(end, test_number("generations", 0));
+         ++fuzz.generation) {
         one_generation();
     }
     for (int k = 0; k < fuzz.kinds; ++k) {
@@ -284,9 +303,11 @@ int main(int argc, char **argv)
         gpu_free(&fuzz.memory[k].out);
     }
     MPI_Comm_free(&fuzz.control);
-    return test_end("%ld generations, %llu calls of rank 0: %llu with device memory, %llu nonblocking, %llu persistent starts; "
-                    "blocking by one_shot_push %llu, two_shot_push %llu, one_shot_pull %llu, two_shot %llu",
-                    fuzz.generation - test_number("first", 0), fuzz.calls, fuzz.device, fuzz.nonblocking, fuzz.starts,
-                    fuzz.by_algorithm[CAR_ONE_SHOT_PUSH], fuzz.by_algorithm[CAR_TWO_SHOT_PUSH],
-                    fuzz.by_algorithm[CAR_ONE_SHOT_PULL], fuzz.by_algorithm[CAR_TWO_SHOT]);
+    return test_end(
+        "%ld generations, %llu calls of rank 0: %llu with device memory, %llu nonblocking, %llu "
+        "persistent starts; "
+        "blocking by one_shot_push %llu, two_shot_push %llu, one_shot_pull %llu, two_shot %llu",
+        fuzz.generation - test_number("first", 0), fuzz.calls, fuzz.device, fuzz.nonblocking,
+        fuzz.starts, fuzz.by_algorithm[CAR_ONE_SHOT_PUSH], fuzz.by_algorithm[CAR_TWO_SHOT_PUSH],
+        fuzz.by_algorithm[CAR_ONE_SHOT_PULL], fuzz.by_algorithm[CAR_TWO_SHOT]);
 }

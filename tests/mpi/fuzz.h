@@ -1,5 +1,6 @@
 /*
- * What the files of the program fuzz share: the state, and what is drawn from the seed (fuzz_draw.c).
+ * What the files of the program fuzz share: the state, and what is drawn from the seed
+ * (fuzz_draw.c).
  */
 #ifndef TEST_FUZZ_H
 #define TEST_FUZZ_H
@@ -63,7 +64,10 @@ void fuzz_rank(call_t *c, uint64_t random, int r);
 /* Bytes of a buffer with its guards. */
 size_t fuzz_used(const call_t *c);
 
-/* Writes this rank's operand to `in` and what must stay to `out`; `before`: what stood in the output. */
+/*
+ * Writes this rank's operand to `in` and what must stay to `out`; `before`: what stood in the
+ * output.
+ */
 void fuzz_fill(const call_t *c, char *in, char *out, char *before);
 
 /* Looks at the result, if it is to be that of a fold in rank order, and at what is around it. */
@@ -76,8 +80,9 @@ bool fuzz_exact_on_the_host(const call_t *c);
 const char *fuzz_where(long call);
 
 /*
- * Calls that stay under way (fuzz_pending.c): another one, nonblocking or persistent, as `random` has it; some of them
- * complete, in an order of this rank's own; those that must before a communicator is freed; all of them.
+ * Calls that stay under way (fuzz_pending.c): another one, nonblocking or persistent, as `random`
+ * has it; some of them complete, in an order of this rank's own; those that must before a
+ * communicator is freed; all of them.
  */
 void fuzz_post(const call_t *c, MPI_Comm comm, uint64_t random);
 void fuzz_complete_some(uint64_t random);

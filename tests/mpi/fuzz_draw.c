@@ -4,10 +4,11 @@
 
 uint64_t fuzz_draw(uint64_t n)
 {
-    return test_random(fuzz.seed * 1000003 + (uint64_t) fuzz.generation, (uint64_t) fuzz.call << 20 | n);
+    return test_random(fuzz.seed * 1000003 + (uint64_t) fuzz.generation,
+                       (uint64_t) fuzz.call << 20 | n);
 }
 
-/* --- communicators -------------------------------------------------------------------------------------------------- */
+/* --- communicators ---------------------------------------------------------------------------- */
 
 static MPI_Comm subset(uint64_t random)
 {
@@ -27,7 +28,8 @@ static MPI_Comm subset(uint64_t random)
     }
     MPI_Comm_group(fuzz.control, &all);
     MPI_Group_incl(all, n, ranks, &some);
-    MPI_Comm_create(fuzz.control, some, &comm); /* the parent leaves coll/car out; its children do not */
+    /* the parent leaves coll/car out; its children do not */
+    MPI_Comm_create(fuzz.control, some, &comm);
     MPI_Group_free(&some);
     MPI_Group_free(&all);
     return comm;
@@ -47,7 +49,8 @@ MPI_Comm fuzz_communicator(int index, uint64_t random)
         break;
     case 2:
         color = (int) (test_random(random, (uint64_t) test.rank) & 1);
-        MPI_Comm_split(MPI_COMM_WORLD, color, (int) (test_random(random, 100 + (uint64_t) test.rank) % 64), &comm);
+        MPI_Comm_split(MPI_COMM_WORLD, color,
+                       (int) (test_random(random, 100 + (uint64_t) test.rank) % 64), &comm);
         break;
     default:
         comm = subset(random >> 8 | 3);
@@ -56,7 +59,7 @@ MPI_Comm fuzz_communicator(int index, uint64_t random)
     return comm;
 }
 
-/* --- a call ---------------------------------------------------------------------------------------------------------- */
+/* --- a call ----------------------------------------------------------------------------------- */
 
 /* Around a power of two bytes, where thresholds of coll/car on host memory and of Open MPI are. */
 static uint64_t around_power(uint64_t random, size_t bytes, uint64_t most)
@@ -94,7 +97,10 @@ uint64_t fuzz_count(uint64_t random, int size, size_t bytes)
     }
 }
 
-/* Some bytes behind a 16-byte boundary: none, elements, or, where coll/car is to serve the call, what no element may have. */
+/*
+ * Some bytes behind a 16-byte boundary: none, elements, or, where coll/car is to serve the call,
+ * what no element may have.
+ */
 static size_t draw_shift(uint64_t random, size_t align, bool all_host)
 {
     switch (random & 7) {

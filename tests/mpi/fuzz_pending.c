@@ -11,7 +11,8 @@
 
 typedef struct {
     bool used, persistent, exact;
-    bool left; /* to Open MPI, whose requests must not outlive their communicator, though MPI allows it */
+    /* to Open MPI, whose requests must not outlive their communicator, though MPI allows it */
+    bool left;
     MPI_Comm comm;
     call_t c;
     gpu_buffer_t in, out;
@@ -41,7 +42,7 @@ static void *receive_of(const pending_t *p)
     return (char *) p->out.address + FUZZ_GUARD + p->c.out_shift;
 }
 
-/* --- completing ------------------------------------------------------------------------------------------------------- */
+/* --- completing ------------------------------------------------------------------------------- */
 
 static void release(pending_t *p)
 {
@@ -142,7 +143,7 @@ void fuzz_complete_all(void)
     }
 }
 
-/* --- posting ---------------------------------------------------------------------------------------------------------- */
+/* --- posting ---------------------------------------------------------------------------------- */
 
 static pending_t *find_place(uint64_t random)
 {
@@ -152,7 +153,8 @@ static pending_t *find_place(uint64_t random)
                 return &pending[i];
             }
         }
-        complete_one(test_random(random, attempt)); /* of calls that all ranks have made, or will before they wait for this one */
+        /* of calls that all ranks have made, or will before they wait for this one */
+        complete_one(test_random(random, attempt));
     }
 }
 
@@ -173,16 +175,19 @@ static void post_nonblocking(pending_t *p, MPI_Comm comm)
 {
     const call_t *c = &p->c;
     const MPI_Op op = data_mpi_op(c->pair.op);
-    const bool left = form_may_be_open_mpis((int) c->count, c->pair.type->type, op), served = c->device && c->count > 0 && !left;
+    const bool left = form_may_be_open_mpis((int) c->count, c->pair.type->type, op),
+               served = c->device && c->count > 0 && !left;
 
     p->exact = served || fuzz_exact_on_the_host(c);
     const car_counters_t before = test_counters();
-    const int rc = MPI_Iallreduce(send_of(p), receive_of(p), (int) c->count, c->pair.type->type, op, comm, &p->request);
+    const int rc = MPI_Iallreduce(send_of(p), receive_of(p), (int) c->count, c->pair.type->type, op,
+                                  comm, &p->request);
     const car_counters_t since = test_since(&before);
     CHECK(MPI_SUCCESS == rc, "%s: error %d", fuzz_where(c->number), rc);
-    CHECK((c->count > 0 ? 1 : 0) == since.calls_nonblocking && (left ? 1 : 0) == since.calls_forwarded,
-          "%s: coll/car had the call %llu times, and left it %llu times", fuzz_where(c->number), since.calls_nonblocking,
-          since.calls_forwarded);
+    CHECK((c->count > 0 ? 1 : 0) == since.calls_nonblocking
+              && (left ? 1 : 0) == since.calls_forwarded,
+          "%s: coll/car had the call %llu times, and left it %llu times", fuzz_where(c->number),
+          since.calls_nonblocking, since.calls_forwarded);
     p->left = since.calls_forwarded > 0;
     ++fuzz.nonblocking;
 }
@@ -192,8 +197,9 @@ static void post_persistent(pending_t *p, MPI_Comm comm, uint64_t starts)
 {
     const call_t *c = &p->c;
     const car_counters_t before = test_counters();
-    const int rc = form_allreduce_init(send_of(p), receive_of(p), (int) c->count, c->pair.type->type, data_mpi_op(c->pair.op),
-                                       comm, &p->request);
+    const int rc =
+        form_allreduce_init(send_of(p), receive_of(p), (int) c->count, c->pair.type->type,
+                            data_mpi_op(c->pair.op), comm, &p->request);
     const car_counters_t since = test_since(&before);
     /* Where there is no memory for one more it is left. */
     const bool served = c->device && c->count > 0 && 0 == since.calls_forwarded;

@@ -1,18 +1,24 @@
 /*
- * The last rank goes, or does not come, while the others wait for it: they do not wait for ever for one that is dead, and are
- * patient with one that is late.
+ * The last rank goes, or does not come, while the others wait for it: they do not wait for ever for
+ * one that is dead, and are patient with one that is late.
  *
- *   --how kill|exit|late|stop   it kills itself; ends by _exit; comes after --ms; stops itself, to be continued after --ms;
- *         driver                the environment makes it die, or stop, at some call of the driver (SIMGPU_SIGNAL)
- *         amid                  it kills or stops itself (--signal kill|stop) --at-us microseconds after the others and itself have
- *                               begun to make calls, mostly while it waits in one, as the others come late to each
+ *   --how kill|exit|late|stop   it kills itself; ends by _exit; comes after --ms; stops itself, to
+ *   be continued after --ms;
+ *         driver                the environment makes it die, or stop, at some call of the driver
+ *                               (SIMGPU_SIGNAL)
+ *         amid                  it kills or stops itself (--signal kill|stop) --at-us microseconds
+ *                               after the others and itself have
+ *                               begun to make calls, mostly while it waits in one, as the others
+ *                               come late to each
  *   --ms N                      (2000)
  *   --form blocking|nonblocking|persistent
  *   --bytes N  --buffers device|host
  *   --before N                  calls before (3)
  *   --calls N                   calls while it may stop, and after that (10)
- *   --expect error|right        of the others: that of a rank which died within --limit-ms (1500), or a right result
- *   --then end|shrink           after an error: nothing more, or (ULFM) the survivors go on without the last rank
+ *   --expect error|right        of the others: that of a rank which died within --limit-ms (1500),
+ *   or a right result
+ *   --then end|shrink           after an error: nothing more, or (ULFM) the survivors go on without
+ *   the last rank
  */
 #include <pthread.h>
 #include <signal.h>
@@ -74,7 +80,8 @@ static int checked_allreduce(const gpu_buffer_t *buffer, int count, MPI_Comm com
     if (MPI_SUCCESS == rc) {
         gpu_read(data, buffer->address, (size_t) count * sizeof(uint32_t));
         for (int i = 0; i < count; ++i) {
-            if (!CHECK(data[i] == sum * (uint32_t) (i + 1), "call %d: element %d is %u", call, i, data[i])) {
+            if (!CHECK(data[i] == sum * (uint32_t) (i + 1), "call %d: element %d is %u", call, i,
+                       data[i])) {
                 break;
             }
         }
@@ -119,11 +126,15 @@ static void go(const char *how)
 /* The others have given it up meanwhile. */
 static void come_back(MPI_Comm comm, const gpu_buffer_t *buffer, int count)
 {
-    CHECK(MPI_SUCCESS != allreduce(buffer->address, count, comm), "no error for a rank that came too late");
+    CHECK(MPI_SUCCESS != allreduce(buffer->address, count, comm),
+          "no error for a rank that came too late");
     _exit(0 != test_failures());
 }
 
-/* Survivors cannot end MPI in the usual way: they say what they have found, and the first of them for all. */
+/*
+ * Survivors cannot end MPI in the usual way: they say what they have found, and the first of them
+ * for all.
+ */
 static void end_alone(const char *text)
 {
     fflush(stdout);
@@ -144,15 +155,18 @@ static void shrink_and_go_on(MPI_Comm comm, gpu_buffer_t *buffer, int count, int
     int class;
 
     MPI_Error_class(error, &class);
-    CHECK(MPIX_ERR_PROC_FAILED == class || MPIX_ERR_REVOKED == class, "the class of the error is %d", class);
+    CHECK(MPIX_ERR_PROC_FAILED == class || MPIX_ERR_REVOKED == class,
+          "the class of the error is %d", class);
     MPIX_Comm_revoke(comm);
     CHECK(MPI_SUCCESS == MPIX_Comm_shrink(comm, &rest), "the survivors cannot be brought together");
     const car_counters_t before = test_counters();
     for (int call = 0; call < 5; ++call) {
-        CHECK(MPI_SUCCESS == checked_allreduce(buffer, count, rest, call), "call %d of the survivors", call);
+        CHECK(MPI_SUCCESS == checked_allreduce(buffer, count, rest, call),
+              "call %d of the survivors", call);
     }
     const car_counters_t since = test_since(&before);
-    CHECK(GPU_HOST == buffer->kind || test_served(&since) > 0, "kernels do not serve the survivors");
+    CHECK(GPU_HOST == buffer->kind || test_served(&since) > 0,
+          "kernels do not serve the survivors");
     MPI_Comm_free(&rest);
     MPI_Comm_free(&comm);
 }
@@ -182,7 +196,8 @@ static void survive(MPI_Comm comm, gpu_buffer_t *buffer, int count, pid_t pid, u
     if (0 == strcmp("shrink", test_option("then", "end"))) {
         shrink_and_go_on(comm, buffer, count, error);
     }
-    if (0 == strcmp("stop", test_option("how", "kill")) || 0 == strcmp("stop", test_option("signal", "kill"))) {
+    if (0 == strcmp("stop", test_option("how", "kill"))
+        || 0 == strcmp("stop", test_option("signal", "kill"))) {
         kill(pid, SIGCONT);
     }
     char text[80];
@@ -191,14 +206,16 @@ static void survive(MPI_Comm comm, gpu_buffer_t *buffer, int count, pid_t pid, u
 }
 
 /* All are there in the end; if the last one is to stop amid the calls, they go on until it has. */
-static void go_on(MPI_Comm comm, const gpu_buffer_t *buffer, int count, useconds_t late, bool until_fired)
+static void go_on(MPI_Comm comm, const gpu_buffer_t *buffer, int count, useconds_t late,
+                  bool until_fired)
 {
     int over = 1;
 
     do {
         for (int call = 10; call < 10 + (int) test_number("calls", 10); ++call) {
             usleep(late);
-            CHECK(MPI_SUCCESS == checked_allreduce(buffer, count, comm, call), "call %d gives an error", call);
+            CHECK(MPI_SUCCESS == checked_allreduce(buffer, count, comm, call),
+                  "call %d gives an error", call);
         }
         if (until_fired) {
             over = __atomic_load_n(&fired, __ATOMIC_ACQUIRE);
@@ -213,18 +230,21 @@ int main(int argc, char **argv)
     pthread_t thread, alarm;
     MPI_Comm comm;
 
-    test_options(argc, argv, "how ms form bytes buffers before calls signal at-us expect then limit-ms");
+    test_options(argc, argv,
+                 "how ms form bytes buffers before calls signal at-us expect then limit-ms");
     test_begin(&argc, &argv, "gone");
     test_use_gpu();
     wanted_form = test_option("form", "blocking");
     const char *how = test_option("how", "kill");
-    const bool last = test.size - 1 == test.rank, driver = 0 == strcmp("driver", how), amid = 0 == strcmp("amid", how);
+    const bool last = test.size - 1 == test.rank, driver = 0 == strcmp("driver", how),
+               amid = 0 == strcmp("amid", how);
     const bool error = 0 == strcmp("error", test_option("expect", "error"));
     const int count = (int) (test_number("bytes", 4000) / 4);
     const useconds_t late = amid && !last ? LATE_US : 0;
     int number = 0 == strcmp("stop", test_option("signal", "kill")) ? SIGSTOP : SIGKILL;
-    gpu_buffer_t buffer = gpu_allocate(0 == strcmp("host", test_option("buffers", "device")) ? GPU_HOST : GPU_DEVICE,
-                                       (size_t) count * sizeof(uint32_t));
+    gpu_buffer_t buffer =
+        gpu_allocate(0 == strcmp("host", test_option("buffers", "device")) ? GPU_HOST : GPU_DEVICE,
+                     (size_t) count * sizeof(uint32_t));
 
     MPI_Comm_dup(MPI_COMM_WORLD, &comm);
     MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
@@ -233,7 +253,8 @@ int main(int argc, char **argv)
         pthread_create(&thread, NULL, continue_it, &pid);
     }
     for (int call = 0; call < test_number("before", 3) && !driver; ++call) {
-        CHECK(MPI_SUCCESS == checked_allreduce(&buffer, count, comm, call), "call %d gives an error", call);
+        CHECK(MPI_SUCCESS == checked_allreduce(&buffer, count, comm, call),
+              "call %d gives an error", call);
     }
     if (0 == test.rank && !error && !driver) {
         pthread_create(&thread, NULL, continue_it, &pid);

@@ -41,11 +41,11 @@ bool gpu_open(const char **why)
         snprintf(text, sizeof(text), "no libcuda");
         return false;
     }
-#define GPU_FIND(field, symbol, parameters)                                                                            \
-    gpu.field = (CUresult(*) parameters) dlsym(library, #symbol);                                                      \
-    if (NULL == gpu.field) {                                                                                           \
-        snprintf(text, sizeof(text), "libcuda has no %s", #symbol);                                                    \
-        return false;                                                                                                  \
+#define GPU_FIND(field, symbol, parameters)                                                        \
+    gpu.field = (CUresult(*) parameters) dlsym(library, #symbol);                                  \
+    if (NULL == gpu.field) {                                                                       \
+        snprintf(text, sizeof(text), "libcuda has no %s", #symbol);                                \
+        return false;                                                                              \
     }
     GPU_API(GPU_FIND)
     CAR_CUDA_NEEDED(GPU_FIND)
@@ -82,7 +82,7 @@ bool gpu_simulated(void)
     return NULL != dlsym(library, "simgpu_call_count");
 }
 
-/* --- memory ------------------------------------------------------------------------------------------------------ */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 static const char *const names[GPU_KINDS] = {"device", "managed", "pool",       "vmm",
                                              "other",  "host",    "registered", "mapped"};
@@ -136,12 +136,14 @@ bool gpu_kind_possible(gpu_kind_t kind)
 static void allocate_vmm(gpu_buffer_t *buffer)
 {
     const CUmemLocation here = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device_in_use};
-    const CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED, .location = here};
+    const CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                            .location = here};
     const CUmemAccessDesc access = {.location = here, .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     CUdeviceptr address = 0;
     size_t granule = 0;
 
-    GPU_OK(gpu.MemGetAllocationGranularity(&granule, &properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+    GPU_OK(
+        gpu.MemGetAllocationGranularity(&granule, &properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
     buffer->mapped = (buffer->bytes + granule - 1) / granule * granule;
     GPU_OK(gpu.MemAddressReserve(&address, buffer->mapped, 0, 0, 0));
     GPU_OK(gpu.MemCreate(&buffer->handle, buffer->mapped, &properties, 0));
@@ -202,7 +204,8 @@ gpu_buffer_t gpu_allocate(gpu_kind_t kind, size_t bytes)
         GPU_OK(gpu.MemHostRegister(buffer.address, bytes, CU_MEMHOSTREGISTER_PORTABLE));
         return buffer;
     case GPU_MAPPED:
-        GPU_OK(gpu.MemHostAlloc(&buffer.address, bytes, CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP));
+        GPU_OK(gpu.MemHostAlloc(&buffer.address, bytes,
+                                CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP));
         return buffer;
     default:
         GPU_OK(gpu.MemAlloc(&address, bytes));
@@ -253,7 +256,9 @@ static void copy(void *to, const void *from, size_t bytes)
         return;
     }
     GPU_OK(gpu.Memcpy((CUdeviceptr) (uintptr_t) to, (CUdeviceptr) (uintptr_t) from, bytes));
-    /* A copy from pageable memory, or between two places on the GPU, may return before it is done. */
+    /*
+     * A copy from pageable memory, or between two places on the GPU, may return before it is done.
+     */
     GPU_OK(gpu.StreamSynchronize(CU_STREAM_LEGACY));
 }
 
@@ -267,7 +272,7 @@ void gpu_read(void *to, const void *from, size_t bytes)
     copy(to, from, bytes);
 }
 
-/* --- kernels and counts ------------------------------------------------------------------------------------------- */
+/* --- kernels and counts ----------------------------------------------------------------------- */
 
 CUfunction gpu_kernel(const char *name)
 {

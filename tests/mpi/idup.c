@@ -1,14 +1,16 @@
 /*
- * Communicators are made while MPI_Iallreduce is under way on their parent: by MPI_Comm_idup, whose own nonblocking calls on
- * the parent come between the program's in an order of their own on every rank, by MPI_Comm_dup and MPI_Comm_split. Ranks
- * sleep, and let MPI move on, at other places. All sums are right. (Stock Open MPI gives wrong ones, of host memory.)
+ * Communicators are made while MPI_Iallreduce is under way on their parent: by MPI_Comm_idup, whose
+ * own nonblocking calls on the parent come between the program's in an order of their own on every
+ * rank, by MPI_Comm_dup and MPI_Comm_split. Ranks sleep, and let MPI move on, at other places. All
+ * sums are right. (Stock Open MPI gives wrong ones, of host memory.)
  *
- * Then the new ones are used at once: the first call on each is nonblocking, in opposite orders on different ranks, with a
- * blocking one right behind it.
+ * Then the new ones are used at once: the first call on each is nonblocking, in opposite orders on
+ * different ranks, with a blocking one right behind it.
  *
  *   --rounds N     (12)
  *   --kinds LIST   of memory, in which the ranks of one call differ (device,host,managed,other)
- *   --room yes|no  there is device memory for every communicator, so kernels serve every call with a device buffer (yes)
+ *   --room yes|no  there is device memory for every communicator, so kernels serve every call with
+ *   a device buffer (yes)
  *   --sleep-us N   at most (4000)
  */
 #include <stdlib.h>
@@ -35,8 +37,8 @@ static uint64_t own(void)
 }
 
 /*
- * A rank sleeps, or it lets MPI move on for as long, so that calls which MPI_Comm_idup makes there come before the program's
- * next one on some ranks, and behind it on others.
+ * A rank sleeps, or it lets MPI move on for as long, so that calls which MPI_Comm_idup makes there
+ * come before the program's next one on some ranks, and behind it on others.
  */
 static void move_on_unevenly(void)
 {
@@ -79,7 +81,8 @@ static void post(flight_t *call, MPI_Request *request)
         return;
     }
     count(call);
-    MPI_Iallreduce(flight_send(call), call->out, (int) call->count, call->type->type, data_mpi_op(call->op), call->comm, request);
+    MPI_Iallreduce(flight_send(call), call->out, (int) call->count, call->type->type,
+                   data_mpi_op(call->op), call->comm, request);
 }
 
 static void check(flight_t *call, const char *what)
@@ -95,12 +98,13 @@ static void block(MPI_Comm comm, uint64_t seed)
 
     if (call.size > 1) {
         count(&call);
-        PMPI_Allreduce(flight_send(&call), call.out, (int) call.count, call.type->type, data_mpi_op(call.op), comm);
+        PMPI_Allreduce(flight_send(&call), call.out, (int) call.count, call.type->type,
+                       data_mpi_op(call.op), comm);
         check(&call, "a blocking call behind nonblocking ones");
     }
 }
 
-/* --- the new ones ------------------------------------------------------------------------------------------------------ */
+/* --- the new ones ----------------------------------------------------------------------------- */
 
 static void use_fresh(MPI_Comm comms[FRESH], uint64_t seed)
 {
@@ -131,7 +135,7 @@ static void use_fresh(MPI_Comm comms[FRESH], uint64_t seed)
     }
 }
 
-/* --- a round ----------------------------------------------------------------------------------------------------------- */
+/* --- a round ---------------------------------------------------------------------------------- */
 
 /* Makes the i-th communicator of the round, while calls are under way on its parent. */
 static void make(int i, MPI_Comm parent, MPI_Comm *comm)
@@ -222,9 +226,11 @@ int main(int argc, char **argv)
         }
     }
     const car_counters_t since = test_since(&before);
-    CHECK(!room || run.device == test_served(&since), "kernels served %llu calls of %llu", test_served(&since), run.device);
-    CHECK(!room || run.host == since.calls_host + since.calls_host_small, "%llu calls of %llu were host calls",
-          since.calls_host + since.calls_host_small, run.host);
+    CHECK(!room || run.device == test_served(&since), "kernels served %llu calls of %llu",
+          test_served(&since), run.device);
+    CHECK(!room || run.host == since.calls_host + since.calls_host_small,
+          "%llu calls of %llu were host calls", since.calls_host + since.calls_host_small,
+          run.host);
     CHECK(test_served(&since) > 0 || 0 == run.device, "kernels served nothing");
     if (0 != rounds % 3) {
         MPI_Comm_free(&parents[2]);
@@ -232,5 +238,6 @@ int main(int argc, char **argv)
     MPI_Comm_free(&parents[0]);
     MPI_Comm_free(&parents[1]);
     flight_close(&run.space);
-    return test_end("%d rounds, %llu calls with device memory, %llu without", rounds, run.device, run.host);
+    return test_end("%d rounds, %llu calls with device memory, %llu without", rounds, run.device,
+                    run.host);
 }

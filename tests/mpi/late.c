@@ -1,7 +1,7 @@
 /*
- * One rank comes late (--ms, 3000 by default). The result is right, and in the meantime no kernel of the others stays on
- * its GPU: there another thread's cuCtxSynchronize returns within --limit-ms (50 by default), again and again, though the
- * rank waits in MPI_Allreduce.
+ * One rank comes late (--ms, 3000 by default). The result is right, and in the meantime no kernel
+ * of the others stays on its GPU: there another thread's cuCtxSynchronize returns within --limit-ms
+ * (50 by default), again and again, though the rank waits in MPI_Allreduce.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -78,10 +78,11 @@ static void reduce(gpu_buffer_t *buffer, int late_rank, unsigned int late_ms, do
     if (test.rank != late_rank) {
         pthread_join(thread, NULL);
         CHECK(watcher.times > 0 && watcher.longest_ms < limit_ms,
-              "cuCtxSynchronize took up to %.0f ms while this rank waited; %d times looked at", watcher.longest_ms,
-              watcher.times);
+              "cuCtxSynchronize took up to %.0f ms while this rank waited; %d times looked at",
+              watcher.longest_ms, watcher.times);
         /* Where ranks take turns on a GPU, and in the other forms, no kernel waits for a peer. */
-        CHECK(FORM_BLOCKING != form() || since.relaunches + since.calls_zero_copy + since.calls_two_phase > 0,
+        CHECK(FORM_BLOCKING != form()
+                  || since.relaunches + since.calls_zero_copy + since.calls_two_phase > 0,
               "no kernel left and was launched again");
     }
     check_result(buffer);
@@ -94,7 +95,10 @@ int main(int argc, char **argv)
     test_use_gpu();
     const unsigned int late_ms = (unsigned int) test_number("ms", 3000);
     gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, COUNT * sizeof(uint32_t));
-    /* Set-up, and all the device memory that such a call wants, first: what waits there is no kernel. */
+    /*
+     * Set-up, and all the device memory that such a call wants, first: what waits there is no
+     * kernel.
+     */
     MPI_Allreduce(MPI_IN_PLACE, buffer.address, COUNT, MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
     reduce(&buffer, 0, late_ms, (double) test_number("limit-ms", 50));
     reduce(&buffer, test.size - 1, late_ms / 3, (double) test_number("limit-ms", 50));

@@ -1,7 +1,8 @@
 /*
- * Communicators come and go: duplicates and halves, used and freed hundreds of times, several in use at once, freed in
- * another order on every rank. Results are right, and nothing is left behind: device memory, IPC mappings, descriptors,
- * mapped regions, names in /dev/shm. The last ones are still alive at MPI_Finalize.
+ * Communicators come and go: duplicates and halves, used and freed hundreds of times, several in
+ * use at once, freed in another order on every rank. Results are right, and nothing is left behind:
+ * device memory, IPC mappings, descriptors, mapped regions, names in /dev/shm. The last ones are
+ * still alive at MPI_Finalize.
  *
  *   --rounds N       of making, using and freeing (100)
  */
@@ -32,18 +33,19 @@ static void use(MPI_Comm comm, gpu_buffer_t *buffer, uint32_t round)
     const car_counters_t before = test_counters();
     MPI_Allreduce(MPI_IN_PLACE, buffer->address, COUNT, MPI_UINT32_T, MPI_SUM, comm);
     const car_counters_t since = test_since(&before);
-    CHECK((size > 1 ? 1 : 0) == test_served(&since), "round %u: served %llu times on %d ranks", round,
-          test_served(&since), size);
+    CHECK((size > 1 ? 1 : 0) == test_served(&since), "round %u: served %llu times on %d ranks",
+          round, test_served(&since), size);
     gpu_read(data, buffer->address, sizeof(data));
     const uint32_t n = (uint32_t) size, ranks = n * (n + 1) / 2;
     for (uint32_t i = 0; i < COUNT; ++i) {
-        if (!CHECK(data[i] == round * ranks + n * i, "round %u, %d ranks: element %u is %u", round, size, i, data[i])) {
+        if (!CHECK(data[i] == round * ranks + n * i, "round %u, %d ranks: element %u is %u", round,
+                   size, i, data[i])) {
             break;
         }
     }
 }
 
-/* --- what a round does --------------------------------------------------------------------------------------------- */
+/* --- what a round does ------------------------------------------------------------------------ */
 
 static MPI_Comm half_of(MPI_Comm comm)
 {
@@ -70,13 +72,16 @@ static void one_round(gpu_buffer_t *buffer, uint32_t round)
     use(comms[4], buffer, round + 2);
     use(comms[2], buffer, round + 3);
     use(comms[1], buffer, round + 4);
-    /* From another start on every rank; only MPI_Comm_free's own order matters to MPI, and it has none here. */
+    /*
+     * From another start on every rank; only MPI_Comm_free's own order matters to MPI, and it has
+     * none here.
+     */
     for (int i = 0; i < AT_ONCE; ++i) {
         MPI_Comm_free(&comms[(i + test.rank + (int) round) % AT_ONCE]);
     }
 }
 
-/* --- what is left -------------------------------------------------------------------------------------------------- */
+/* --- what is left ----------------------------------------------------------------------------- */
 
 typedef struct {
     long long gpu_bytes, mappings;
@@ -145,15 +150,19 @@ static void check_left(const left_t *before, const left_t *after, int rounds)
 {
     /* The C library and Open MPI may map a few more; a leak would be of several per round. */
     const int some = rounds / 4;
-    /* Others may use a real GPU at the same time; a leaked piece per round would be 50 MB and more. */
+    /*
+     * Others may use a real GPU at the same time; a leaked piece per round would be 50 MB and more.
+     */
     const long long bytes = gpu_simulated_bytes() >= 0 ? 0 : 16 << 20;
 
     CHECK(after->gpu_bytes - before->gpu_bytes <= bytes, "%lld more bytes of device memory in use",
           after->gpu_bytes - before->gpu_bytes);
-    CHECK(after->mappings <= before->mappings, "%lld IPC mappings, %lld before", after->mappings, before->mappings);
-    CHECK(after->descriptors <= before->descriptors, "%d descriptors, %d before", after->descriptors,
-          before->descriptors);
-    CHECK(after->regions <= before->regions + some, "%d mapped regions, %d before", after->regions, before->regions);
+    CHECK(after->mappings <= before->mappings, "%lld IPC mappings, %lld before", after->mappings,
+          before->mappings);
+    CHECK(after->descriptors <= before->descriptors, "%d descriptors, %d before",
+          after->descriptors, before->descriptors);
+    CHECK(after->regions <= before->regions + some, "%d mapped regions, %d before", after->regions,
+          before->regions);
 }
 
 /* Names in /dev/shm that were not there before and stay: other programs' come and go. */
@@ -227,6 +236,6 @@ int main(int argc, char **argv)
     use(alive, &buffer, 3);
     use(also_alive, &buffer, 4);
     gpu_free(&buffer);
-    return test_end("%d rounds, %lld bytes and %lld mappings before and after", rounds, before.gpu_bytes,
-                    before.mappings);
+    return test_end("%d rounds, %lld bytes and %lld mappings before and after", rounds,
+                    before.gpu_bytes, before.mappings);
 }

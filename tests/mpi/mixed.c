@@ -1,6 +1,7 @@
 /*
- * The ranks of one call differ in where their buffers are, at random, and change from call to call: the result is right,
- * kernels serve every call with a device buffer on any rank, and calls with none stay on the host.
+ * The ranks of one call differ in where their buffers are, at random, and change from call to call:
+ * the result is right, kernels serve every call with a device buffer on any rank, and calls with
+ * none stay on the host.
  *
  *   --cases N, --seed N, --max-bytes N
  */
@@ -43,7 +44,10 @@ static void release(void)
     free(scratch);
 }
 
-/* What a rank brings to call n, which all ranks can work out: indices of the kinds. Every fifth call is all host. */
+/*
+ * What a rank brings to call n, which all ranks can work out: indices of the kinds. Every fifth
+ * call is all host.
+ */
 static void choose(uint64_t seed, long n, int rank, int *from, int *to)
 {
     const uint64_t random = test_random(seed + (uint64_t) rank * 31, (uint64_t) n);
@@ -77,14 +81,18 @@ static void try_case(uint64_t seed, long n, size_t max_bytes)
     memset(result, 0, count * type->bytes);
     gpu_write(out[to].address, result, count * type->bytes);
     const car_counters_t before = test_counters();
-    MPI_Allreduce(in[from].address, out[to].address, (int) count, type->type, data_mpi_op(op), MPI_COMM_WORLD);
+    MPI_Allreduce(in[from].address, out[to].address, (int) count, type->type, data_mpi_op(op),
+                  MPI_COMM_WORLD);
     const car_counters_t since = test_since(&before);
     gpu_read(result, out[to].address, count * type->bytes);
     data_expect(expected, scratch, type, op, random, test.size, 0, count);
-    CHECK(data_differ(result, expected, type, count) == count, "call %ld: %s %s of %llu from %s to %s", n, type->name,
-          data_op_name(op), (unsigned long long) count, gpu_kind_name(kinds[from]), gpu_kind_name(kinds[to]));
-    CHECK((any_device ? form_calls(false) : 0) == test_served(&since) && (any_device ? 0 : 1) == test_left(&since),
-          "call %ld: served %llu times, left as a host call %llu times", n, test_served(&since), test_left(&since));
+    CHECK(data_differ(result, expected, type, count) == count,
+          "call %ld: %s %s of %llu from %s to %s", n, type->name, data_op_name(op),
+          (unsigned long long) count, gpu_kind_name(kinds[from]), gpu_kind_name(kinds[to]));
+    CHECK((any_device ? form_calls(false) : 0) == test_served(&since)
+              && (any_device ? 0 : 1) == test_left(&since),
+          "call %ld: served %llu times, left as a host call %llu times", n, test_served(&since),
+          test_left(&since));
 }
 
 int main(int argc, char **argv)

@@ -1,7 +1,7 @@
 /*
- * A program that never uses CUDA: MPI_Allreduce on host memory, and then which CUDA libraries this process has mapped,
- * which device files it has open, and, on simulated GPUs, how often it called the driver to begin with. The suite
- * compares that with a run without coll/car.
+ * A program that never uses CUDA: MPI_Allreduce on host memory, and then which CUDA libraries this
+ * process has mapped, which device files it has open, and, on simulated GPUs, how often it called
+ * the driver to begin with. The suite compares that with a run without coll/car.
  */
 #include <dirent.h>
 #include <dlfcn.h>
@@ -51,9 +51,12 @@ static int device_files(void)
 static long initialisations(void)
 {
     void *library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
-    long (*count)(const char *) = NULL == library ? NULL : (long (*)(const char *)) dlsym(library, "simgpu_call_count");
+    long (*count)(const char *) =
+        NULL == library ? NULL : (long (*)(const char *)) dlsym(library, "simgpu_call_count");
 
-    return NULL == count ? 0 : count("cuInit") + count("cuDevicePrimaryCtxRetain") + count("cuCtxCreate");
+    return NULL == count
+               ? 0
+               : count("cuInit") + count("cuDevicePrimaryCtxRetain") + count("cuCtxCreate");
 }
 
 int main(int argc, char **argv)
@@ -74,6 +77,7 @@ int main(int argc, char **argv)
             }
         }
     }
-    return test_end("CUDA libraries mapped in %d places, device files open %d, driver initialised %ld times",
-                    cuda_libraries(), device_files(), initialisations());
+    return test_end(
+        "CUDA libraries mapped in %d places, device files open %d, driver initialised %ld times",
+        cuda_libraries(), device_files(), initialisations());
 }

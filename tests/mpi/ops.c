@@ -1,10 +1,11 @@
 /*
- * libcar: each operation does what car.h says, on datatypes with and without gaps, in MPI_Reduce_local and in
- * MPI_Allreduce on host and device buffers; and a component can find the functions.
+ * libcar: each operation does what car.h says, on datatypes with and without gaps, in
+ * MPI_Reduce_local and in MPI_Allreduce on host and device buffers; and a component can find the
+ * functions.
  *
- * Where MPI does the steps, it rounds at each and chooses their order: values are then such that no step rounds, but for
- * two ranks, who have one step. Where kernels do them, which the counters say, the result is the fold in the order of
- * the ranks in float32, rounded once, of any values.
+ * Where MPI does the steps, it rounds at each and chooses their order: values are then such that no
+ * step rounds, but for two ranks, who have one step. Where kernels do them, which the counters say,
+ * the result is the fold in the order of the ranks in float32, rounded once, of any values.
  *
  *   --device no          host buffers only
  *   --expect served|left whether kernels serve calls on device buffers; by default either is right
@@ -17,9 +18,12 @@
 #include "ops_data.h"
 #include "testing.h"
 
-/* --- datatypes ----------------------------------------------------------------------------------------------------- */
+/* --- datatypes -------------------------------------------------------------------------------- */
 
-/* In elements of 2 bytes: `blocks` of `length`, `stride` apart, the first at `start`; `step` to the next of the type. */
+/*
+ * In elements of 2 bytes: `blocks` of `length`, `stride` apart, the first at `start`; `step` to the
+ * next of the type.
+ */
 typedef struct {
     const char *name;
     int blocks, length, stride, start, step;
@@ -99,9 +103,12 @@ static bool *members(const layout_t *l, int count)
     return member;
 }
 
-/* --- comparison ---------------------------------------------------------------------------------------------------- */
+/* --- comparison ------------------------------------------------------------------------------- */
 
-/* Any NaN for NaN, but a quiet one; either zero where the order of steps decides which is the least. */
+/*
+ * Any NaN for NaN, but a quiet one; either zero where the order of steps decides which is the
+ * least.
+ */
 static bool right(const ops_op_t *op, uint16_t got, uint16_t wanted, bool any_zero)
 {
     if (ops_is_nan(op->format, wanted)) {
@@ -121,11 +128,11 @@ static MPI_Op create(const ops_op_t *op)
     return made;
 }
 
-/* --- one step -------------------------------------------------------------------------------------------------------- */
+/* --- one step --------------------------------------------------------------------------------- */
 
 /* What does not belong to the datatype is as it was. */
-static void check_step(const ops_op_t *op, const layout_t *l, int count, const uint16_t *in, const uint16_t *before,
-                       const uint16_t *after)
+static void check_step(const ops_op_t *op, const layout_t *l, int count, const uint16_t *in,
+                       const uint16_t *before, const uint16_t *after)
 {
     bool *member = members(l, count);
 
@@ -133,8 +140,8 @@ static void check_step(const ops_op_t *op, const layout_t *l, int count, const u
         const float acc = ops_float(op->format, in[i]), next = ops_float(op->format, before[i]);
         const uint16_t wanted = ops_round(op->format, ops_step(op->op, acc, next));
         CHECK(member[i] ? right(op, after[i], wanted, false) : after[i] == before[i],
-              "%s, %d %s, place %zu: %04x and %04x give %04x, not %04x", op->name, count, l->name, i, in[i], before[i],
-              after[i], member[i] ? wanted : before[i]);
+              "%s, %d %s, place %zu: %04x and %04x give %04x, not %04x", op->name, count, l->name,
+              i, in[i], before[i], after[i], member[i] ? wanted : before[i]);
     }
     free(member);
 }
@@ -173,15 +180,15 @@ static void one_step_on_every_datatype(const ops_op_t *op)
     }
 }
 
-/* --- MPI_Allreduce ----------------------------------------------------------------------------------------------------- */
+/* --- MPI_Allreduce ---------------------------------------------------------------------------- */
 
 typedef struct {
     int calls, served;
 } tally_t;
 
 /* Returns whether kernels served the call. Out of place, but for every third call. */
-static bool try_allreduce(const ops_op_t *op, const layout_t *l, int count, gpu_kind_t kind, ops_values_t values,
-                          tally_t *tally)
+static bool try_allreduce(const ops_op_t *op, const layout_t *l, int count, gpu_kind_t kind,
+                          ops_values_t values, tally_t *tally)
 {
     const uint64_t seed = (uint64_t) ++tally->calls;
     const size_t places = span(l, count), bytes = 2 * places;
@@ -196,8 +203,8 @@ static bool try_allreduce(const ops_op_t *op, const layout_t *l, int count, gpu_
     }
     gpu_write(in_place ? to.address : from.address, data, bytes);
     const car_counters_t before = test_counters();
-    MPI_Allreduce(in_place ? MPI_IN_PLACE : (uint16_t *) from.address + MARGIN, (uint16_t *) to.address + MARGIN, count,
-                  l->type, made, MPI_COMM_WORLD);
+    MPI_Allreduce(in_place ? MPI_IN_PLACE : (uint16_t *) from.address + MARGIN,
+                  (uint16_t *) to.address + MARGIN, count, l->type, made, MPI_COMM_WORLD);
     const car_counters_t since = test_since(&before);
     const bool served = 0 != test_served(&since);
     tally->served += served;
@@ -206,8 +213,8 @@ static bool try_allreduce(const ops_op_t *op, const layout_t *l, int count, gpu_
     for (size_t i = 0; i < places && test_failures() < 8; ++i) {
         const uint16_t wanted = member[i] ? ops_fold(op, values, seed, test.size, i, served) : 0;
         CHECK(!member[i] || right(op, data[i], wanted, !served && op->op >= DATA_MIN),
-              "%s, %d %s, %s, place %zu: %04x, not %04x", op->name, count, l->name, gpu_kind_name(kind), i, data[i],
-              wanted);
+              "%s, %d %s, %s, place %zu: %04x, not %04x", op->name, count, l->name,
+              gpu_kind_name(kind), i, data[i], wanted);
     }
     gpu_free(&from);
     gpu_free(&to);
@@ -230,7 +237,8 @@ static tally_t allreduce_on(gpu_kind_t kind, int number_of_layouts)
     for (int o = 0; o < OPS; ++o) {
         for (int l = 0; l < number_of_layouts; ++l) {
             for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); ++c) {
-                if (try_allreduce(&ops[o], &layouts[l], counts[c], kind, orderless(&ops[o]), &tally)) {
+                if (try_allreduce(&ops[o], &layouts[l], counts[c], kind, orderless(&ops[o]),
+                                  &tally)) {
                     try_allreduce(&ops[o], &layouts[l], counts[c], kind, OPS_ANY, &tally);
                 }
             }
@@ -239,7 +247,7 @@ static tally_t allreduce_on(gpu_kind_t kind, int number_of_layouts)
     return tally;
 }
 
-/* --- the table for components ---------------------------------------------------------------------------------------- */
+/* --- the table for components ----------------------------------------------------------------- */
 
 static void the_table_names_every_function(void)
 {
@@ -252,7 +260,8 @@ static void the_table_names_every_function(void)
         return;
     }
     for (; NULL != table[n].function; ++n) {
-        CHECK(table[n].function == CAR_Op_functions[n].function && table[n].function == global[n].function,
+        CHECK(table[n].function == CAR_Op_functions[n].function
+                  && table[n].function == global[n].function,
               "entry %d is another one from elsewhere", n);
         for (int o = 0; o < OPS; ++o) {
             if (0 == strcmp(ops[o].name, table[n].name)) {
@@ -294,10 +303,12 @@ int main(int argc, char **argv)
     CHECK(0 == host.served, "kernels served %d calls on host buffers", host.served);
     if (use_device) {
         device = allreduce_on(GPU_DEVICE, LAYOUTS_FOR_DEVICES);
-        CHECK(0 != strcmp(expected, "served") || device.calls == device.served, "%d of %d", device.served, device.calls);
-        CHECK(0 != strcmp(expected, "left") || 0 == device.served, "%d of %d", device.served, device.calls);
+        CHECK(0 != strcmp(expected, "served") || device.calls == device.served, "%d of %d",
+              device.served, device.calls);
+        CHECK(0 != strcmp(expected, "left") || 0 == device.served, "%d of %d", device.served,
+              device.calls);
     }
     free_layouts();
-    return test_end("%d calls on host buffers, %d on device buffers, kernels served %d", host.calls, device.calls,
-                    device.served);
+    return test_end("%d calls on host buffers, %d on device buffers, kernels served %d", host.calls,
+                    device.calls, device.served);
 }

@@ -8,13 +8,17 @@
 static const ops_format_t bf16 = {7, 127, 0x7f80}, half = {10, 15, 0x7c00};
 
 const ops_op_t ops[OPS] = {
-    {"bf16_sum", &bf16, DATA_SUM, CAR_Op_create_bf16_sum}, {"bf16_prod", &bf16, DATA_PROD, CAR_Op_create_bf16_prod},
-    {"bf16_min", &bf16, DATA_MIN, CAR_Op_create_bf16_min}, {"bf16_max", &bf16, DATA_MAX, CAR_Op_create_bf16_max},
-    {"half_sum", &half, DATA_SUM, CAR_Op_create_half_sum}, {"half_prod", &half, DATA_PROD, CAR_Op_create_half_prod},
-    {"half_min", &half, DATA_MIN, CAR_Op_create_half_min}, {"half_max", &half, DATA_MAX, CAR_Op_create_half_max},
+    {"bf16_sum", &bf16, DATA_SUM, CAR_Op_create_bf16_sum},
+    {"bf16_prod", &bf16, DATA_PROD, CAR_Op_create_bf16_prod},
+    {"bf16_min", &bf16, DATA_MIN, CAR_Op_create_bf16_min},
+    {"bf16_max", &bf16, DATA_MAX, CAR_Op_create_bf16_max},
+    {"half_sum", &half, DATA_SUM, CAR_Op_create_half_sum},
+    {"half_prod", &half, DATA_PROD, CAR_Op_create_half_prod},
+    {"half_min", &half, DATA_MIN, CAR_Op_create_half_min},
+    {"half_max", &half, DATA_MAX, CAR_Op_create_half_max},
 };
 
-/* --- conversions --------------------------------------------------------------------------------------------------- */
+/* --- conversions ------------------------------------------------------------------------------ */
 
 bool ops_is_nan(const ops_format_t *format, uint16_t bits)
 {
@@ -22,8 +26,8 @@ bool ops_is_nan(const ops_format_t *format, uint16_t bits)
 }
 
 /*
- * The number of that magnitude, as the standard defines it; for infinity, the power of two in its place. Out of a table
- * that the first call fills: a job looks up some hundred million.
+ * The number of that magnitude, as the standard defines it; for infinity, the power of two in its
+ * place. Out of a table that the first call fills: a job looks up some hundred million.
  */
 static double magnitude_value(const ops_format_t *f, uint16_t magnitude)
 {
@@ -33,7 +37,8 @@ static double magnitude_value(const ops_format_t *f, uint16_t magnitude)
     for (int m = 0 == table[1] ? 0 : 0x8000; m < 0x8000; ++m) {
         const int fraction = m & ((1 << f->mantissa_bits) - 1), exponent = m >> f->mantissa_bits;
         table[m] = 0 == exponent ? ldexp(fraction, 1 - f->bias - f->mantissa_bits)
-                                 : ldexp(fraction + (1 << f->mantissa_bits), exponent - f->bias - f->mantissa_bits);
+                                 : ldexp(fraction + (1 << f->mantissa_bits),
+                                         exponent - f->bias - f->mantissa_bits);
     }
     return table[magnitude];
 }
@@ -42,8 +47,9 @@ float ops_float(const ops_format_t *format, uint16_t bits)
 {
     const uint16_t magnitude = bits & 0x7fff;
     const float value = magnitude > format->infinity ? NAN
-                        : magnitude == format->infinity ? INFINITY
-                                                        : (float) magnitude_value(format, magnitude);
+                        : magnitude == format->infinity
+                            ? INFINITY
+                            : (float) magnitude_value(format, magnitude);
     return copysignf(value, 0 == (bits & 0x8000) ? 1.0F : -1.0F);
 }
 
@@ -81,9 +87,12 @@ float ops_step(data_op_t op, float acc, float next)
     }
 }
 
-/* --- values -------------------------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
-/* Any 16 bits, or as often a number of magnitude 1/8 to 8: sums of such round, and all of them matter. */
+/*
+ * Any 16 bits, or as often a number of magnitude 1/8 to 8: sums of such round, and all of them
+ * matter.
+ */
 static uint16_t any(const ops_format_t *f, uint64_t random)
 {
     const uint16_t bits = (uint16_t) (random >> 8);
@@ -102,19 +111,22 @@ uint16_t ops_value(const ops_op_t *op, ops_values_t values, uint64_t seed, int r
         return ops_round(op->format, (float) ((int) (random % 31) - 15));
     }
     if (OPS_EXACT == values && DATA_PROD == op->op) {
-        return ops_round(op->format, (random & 4 ? -1.0F : 1.0F) * (0 == random % 3 ? 0.5F : (float) (random % 3)));
+        return ops_round(op->format, (random & 4 ? -1.0F : 1.0F)
+                                         * (0 == random % 3 ? 0.5F : (float) (random % 3)));
     }
     const uint16_t bits = any(op->format, random);
     /* In any order, the least of numbers is the same; that of NaN is not. */
     return OPS_ANY != values && ops_is_nan(op->format, bits) ? (uint16_t) (bits & 0x8fff) : bits;
 }
 
-uint16_t ops_fold(const ops_op_t *op, ops_values_t values, uint64_t seed, int ranks, uint64_t index, bool once)
+uint16_t ops_fold(const ops_op_t *op, ops_values_t values, uint64_t seed, int ranks, uint64_t index,
+                  bool once)
 {
     float acc = ops_float(op->format, ops_value(op, values, seed, 0, index));
 
     for (int rank = 1; rank < ranks; ++rank) {
-        acc = ops_step(op->op, acc, ops_float(op->format, ops_value(op, values, seed, rank, index)));
+        acc =
+            ops_step(op->op, acc, ops_float(op->format, ops_value(op, values, seed, rank, index)));
         acc = once ? acc : ops_float(op->format, ops_round(op->format, acc));
     }
     return ops_round(op->format, acc);

@@ -1,6 +1,7 @@
 /*
- * 16-bit floats for the test of libcar's operations: values that every rank can compute for all ranks, and what steps
- * must give. Conversions here go by the definition of the formats, and share nothing with the library's.
+ * 16-bit floats for the test of libcar's operations: values that every rank can compute for all
+ * ranks, and what steps must give. Conversions here go by the definition of the formats, and share
+ * nothing with the library's.
  */
 #ifndef TEST_OPS_DATA_H
 #define TEST_OPS_DATA_H
@@ -39,9 +40,11 @@ typedef enum {
     OPS_EXACT    /* such that no step rounds, in whatever order, for up to 8 ranks */
 } ops_values_t;
 
-uint16_t ops_value(const ops_op_t *op, ops_values_t values, uint64_t seed, int rank, uint64_t index);
+uint16_t ops_value(const ops_op_t *op, ops_values_t values, uint64_t seed, int rank,
+                   uint64_t index);
 
 /* A fold in the order of the ranks: rounded at every step, or once at the end. */
-uint16_t ops_fold(const ops_op_t *op, ops_values_t values, uint64_t seed, int ranks, uint64_t index, bool once);
+uint16_t ops_fold(const ops_op_t *op, ops_values_t values, uint64_t seed, int ranks, uint64_t index,
+                  bool once);
 
 #endif /* TEST_OPS_DATA_H */

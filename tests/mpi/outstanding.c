@@ -1,18 +1,21 @@
 /*
- * Hundreds of MPI_Iallreduce are under way on several communicators at once, with the user's other nonblocking collectives,
- * messages and blocking calls between them. Ranks post in other orders across the communicators and complete in any order,
- * by every call that MPI has for that. Nothing locks up, and every result is right, bit for bit.
+ * Hundreds of MPI_Iallreduce are under way on several communicators at once, with the user's other
+ * nonblocking collectives, messages and blocking calls between them. Ranks post in other orders
+ * across the communicators and complete in any order, by every call that MPI has for that. Nothing
+ * locks up, and every result is right, bit for bit.
  *
  *   --calls N          of a round and communicator (60)
  *   --rounds N         (2)
  *   --kinds LIST       of memory; ranks of one call differ in it (all)
  *   --max-bytes N      of most calls; one in 16 may be 8 times as large (256 KB)
  *   --integers yes|no  only sums that come out alike whoever folds them (no)
- *   --room WHICH       yes: there is device memory for every communicator, so kernels serve every call with a device buffer;
+ *   --room WHICH       yes: there is device memory for every communicator, so kernels serve every
+ *   call with a device buffer;
  *                      no: only for some; none: for none (yes)
  *   --fill-ms N        a kernel of the program's own fills the GPU for so long, again and again (0)
  *   --threads N        MPI_THREAD_MULTIPLE: so many threads, each with communicators of its own (1)
- *   --complete WHO     own: the thread that posted; other: one thread completes everybody's, the others are not in MPI (own)
+ *   --complete WHO     own: the thread that posted; other: one thread completes everybody's, the
+ *   others are not in MPI (own)
  *   --seed N
  */
 #include <pthread.h>
@@ -71,7 +74,7 @@ static uint64_t own(worker_t *w)
     return test_random(w->seed + 77 * (uint64_t) (test.rank + 1), ++w->draws);
 }
 
-/* --- what is under way --------------------------------------------------------------------------------------------- */
+/* --- what is under way ------------------------------------------------------------------------ */
 
 static void prepare_item(worker_t *w, item_t *item, MPI_Comm comm, uint64_t seed)
 {
@@ -80,7 +83,10 @@ static void prepare_item(worker_t *w, item_t *item, MPI_Comm comm, uint64_t seed
     MPI_Comm_rank(comm, &rank);
     MPI_Comm_size(comm, &size);
     *item = (item_t){.what = ALLREDUCE};
-    /* Alone, a rank is not coll/car's, and Open MPI loses the current context over memory from pools. */
+    /*
+     * Alone, a rank is not coll/car's, and Open MPI loses the current context over memory from
+     * pools.
+     */
     switch (1 == size && seed % 16 > 1 ? 1 : seed % 16) {
     case 0:
         item->what = BROADCAST;
@@ -132,8 +138,8 @@ static void post(worker_t *w, int index, MPI_Comm comm)
         MPI_Isend(item->sent, WORDS, MPI_INT, (rank + 1) % size, index, comm, &request[1]);
         return;
     default:
-        MPI_Iallreduce(flight_send(&item->call), item->call.out, (int) item->call.count, item->call.type->type,
-                       data_mpi_op(item->call.op), comm, request);
+        MPI_Iallreduce(flight_send(&item->call), item->call.out, (int) item->call.count,
+                       item->call.type->type, data_mpi_op(item->call.op), comm, request);
         return;
     }
 }
@@ -149,12 +155,13 @@ static void completed(worker_t *w, int request)
     if (ALLREDUCE == item->what) {
         flight_check(&w->space, &item->call, "outstanding");
     } else if (BARRIER != item->what) {
-        CHECK(item->got[0] == item->wanted && item->got[WORDS - 1] == item->wanted + WORDS - 1, "%s %d: %d, not %d",
-              BROADCAST == item->what ? "broadcast" : "message", request / 2, item->got[0], item->wanted);
+        CHECK(item->got[0] == item->wanted && item->got[WORDS - 1] == item->wanted + WORDS - 1,
+              "%s %d: %d, not %d", BROADCAST == item->what ? "broadcast" : "message", request / 2,
+              item->got[0], item->wanted);
     }
 }
 
-/* --- completing ---------------------------------------------------------------------------------------------------- */
+/* --- completing ------------------------------------------------------------------------------- */
 
 static void all_completed(worker_t *w, int n, const int *indices)
 {
@@ -254,7 +261,7 @@ static bool wait_for_some(worker_t *w, int n)
     }
 }
 
-/* --- a round ------------------------------------------------------------------------------------------------------- */
+/* --- a round ---------------------------------------------------------------------------------- */
 
 /* The GPU is full of the program's own blocks. */
 static void fill_gpu(void)
@@ -264,8 +271,8 @@ static void fill_gpu(void)
     const bool simulated = gpu_simulated();
 
     if (run.fill) {
-        GPU_OK(gpu.LaunchKernel(run.spin, simulated ? 4 : 4 * (unsigned) run.processors, 1, 1, simulated ? 32 : 512, 1, 1, 0,
-                                run.stream, parameters, NULL));
+        GPU_OK(gpu.LaunchKernel(run.spin, simulated ? 4 : 4 * (unsigned) run.processors, 1, 1,
+                                simulated ? 32 : 512, 1, 1, 0, run.stream, parameters, NULL));
     }
 }
 
@@ -302,7 +309,8 @@ static void block(worker_t *w, uint64_t seed)
     }
     flight_t call = flight_draw(&w->space, comm, seed, run.most);
     flight_fill(&w->space, &call, seed);
-    PMPI_Allreduce(flight_send(&call), call.out, (int) call.count, call.type->type, data_mpi_op(call.op), comm);
+    PMPI_Allreduce(flight_send(&call), call.out, (int) call.count, call.type->type,
+                   data_mpi_op(call.op), comm);
     flight_check(&w->space, &call, "a blocking call between");
     w->device += call.device ? 1 : 0;
     w->host += call.device ? 0 : 1;
@@ -318,8 +326,9 @@ static void post_round(worker_t *w, int round)
     }
     for (int c = 0; c < COMMUNICATORS; ++c) {
         for (int i = 0; i < w->items_each; ++i) {
-            prepare_item(w, &w->items[c * w->items_each + i], w->comms[c],
-                         test_random(w->seed + 1000 * (uint64_t) c + (uint64_t) round, (uint64_t) i));
+            prepare_item(
+                w, &w->items[c * w->items_each + i], w->comms[c],
+                test_random(w->seed + 1000 * (uint64_t) c + (uint64_t) round, (uint64_t) i));
         }
     }
     for (int phase = 0; phase < PHASES; ++phase) {
@@ -358,7 +367,7 @@ static void work(worker_t *w)
     }
 }
 
-/* --- set-up -------------------------------------------------------------------------------------------------------- */
+/* --- set-up ----------------------------------------------------------------------------------- */
 
 static void open_worker(worker_t *w, int number, int items, bool integers)
 {
@@ -376,11 +385,14 @@ static void open_worker(worker_t *w, int number, int items, bool integers)
             MPI_Comm_split(w->parent, 0, -test.rank, &w->comms[c]);
             break;
         default:
-            MPI_Comm_split(w->parent, c < 3 ? test.rank % 2 : test.rank < (test.size + 1) / 2, 0, &w->comms[c]);
+            MPI_Comm_split(w->parent, c < 3 ? test.rank % 2 : test.rank < (test.size + 1) / 2, 0,
+                           &w->comms[c]);
             break;
         }
     }
-    flight_open(&w->space, test_option("kinds", "device,managed,pool,vmm,other,host,registered,mapped"), 8 * run.most, integers);
+    flight_open(&w->space,
+                test_option("kinds", "device,managed,pool,vmm,other,host,registered,mapped"),
+                8 * run.most, integers);
     w->items = calloc((size_t) n, sizeof(item_t));
     w->requests = malloc(2 * (size_t) n * sizeof(MPI_Request));
     w->indices = malloc(2 * (size_t) n * sizeof(int));
@@ -432,7 +444,8 @@ static void prepare_fill(void)
     run.fill_us = (uint32_t) test_number("fill-ms", 0) * 1000;
     run.fill = run.fill_us > 0;
     if (run.fill) {
-        GPU_OK(gpu.DeviceGetAttribute(&run.processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, gpu_in_use()));
+        GPU_OK(gpu.DeviceGetAttribute(&run.processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+                                      gpu_in_use()));
         GPU_OK(gpu.StreamCreate(&run.stream, CU_STREAM_NON_BLOCKING));
         run.spin = gpu_kernel("spin");
     }
@@ -447,17 +460,19 @@ static void check_who(const worker_t *workers, int threads, const car_counters_t
         host += workers[t].host;
         calls += workers[t].calls;
     }
-    CHECK(calls <= since->calls_nonblocking, "%llu nonblocking calls of %llu came to coll/car", since->calls_nonblocking, calls);
+    CHECK(calls <= since->calls_nonblocking, "%llu nonblocking calls of %llu came to coll/car",
+          since->calls_nonblocking, calls);
     if (0 == strcmp("none", test_option("room", "yes"))) {
         CHECK(0 == test_served(since), "kernels served %llu calls", test_served(since));
         return;
     }
     if (0 != strcmp("yes", test_option("room", "yes"))) {
-        CHECK(0 < test_served(since) && test_served(since) <= device, "kernels served %llu calls of %llu", test_served(since),
-              device);
+        CHECK(0 < test_served(since) && test_served(since) <= device,
+              "kernels served %llu calls of %llu", test_served(since), device);
         return;
     }
-    CHECK(device == test_served(since), "kernels served %llu calls of %llu", test_served(since), device);
+    CHECK(device == test_served(since), "kernels served %llu calls of %llu", test_served(since),
+          device);
     CHECK(host == since->calls_host + since->calls_host_small, "%llu calls of %llu were host calls",
           since->calls_host + since->calls_host_small, host);
     CHECK(0 < since->calls_two_phase, "none through staging");
@@ -471,7 +486,8 @@ int main(int argc, char **argv)
     static worker_t workers[THREADS_MAX];
     unsigned long long calls = 0;
 
-    test_options(argc, argv, "calls rounds kinds max-bytes integers room fill-ms threads complete seed");
+    test_options(argc, argv,
+                 "calls rounds kinds max-bytes integers room fill-ms threads complete seed");
     const int threads = (int) test_number("threads", 1);
     run.others = 0 == strcmp("other", test_option("complete", "own"));
     test_begin_threads(&argc, &argv, "outstanding",
@@ -482,7 +498,8 @@ int main(int argc, char **argv)
     run.most = (size_t) test_number("max-bytes", 256 << 10);
     prepare_fill();
     for (int t = 0; t < threads; ++t) {
-        open_worker(&workers[t], t, (int) test_number("calls", 60), 0 == strcmp("yes", test_option("integers", "no")));
+        open_worker(&workers[t], t, (int) test_number("calls", 60),
+                    0 == strcmp("yes", test_option("integers", "no")));
     }
     const car_counters_t before = test_counters();
     for (int t = 0; t < threads && (threads > 1 || run.others); ++t) {
@@ -502,7 +519,9 @@ int main(int argc, char **argv)
         calls += workers[t].calls;
         close_worker(&workers[t]);
     }
-    return test_end("%llu nonblocking calls: %llu two_phase, %llu zero copy, %llu on the host, %llu left; %llu served at once", calls,
-                    since.calls_two_phase, since.calls_zero_copy, since.calls_host_small, since.calls_forwarded,
+    return test_end("%llu nonblocking calls: %llu two_phase, %llu zero copy, %llu on the host, "
+                    "%llu left; %llu served at once",
+                    calls, since.calls_two_phase, since.calls_zero_copy, since.calls_host_small,
+                    since.calls_forwarded,
                     test_served(&since) - since.calls_two_phase - since.calls_zero_copy);
 }

@@ -1,14 +1,16 @@
 /*
- * Many persistent allreduces at once, more than coll/car keeps memory for on one communicator: all kinds of memory and sizes,
- * started in another order on every rank, one by one and together, again and again, with nonblocking and blocking calls
- * between. Requests are freed at any time, on some ranks earlier than on others, before the communicator and after it. What
- * all ranks have agreed on while a request was made holds for every start: kernels serve it, or the saved module.
+ * Many persistent allreduces at once, more than coll/car keeps memory for on one communicator: all
+ * kinds of memory and sizes, started in another order on every rank, one by one and together, again
+ * and again, with nonblocking and blocking calls between. Requests are freed at any time, on some
+ * ranks earlier than on others, before the communicator and after it. What all ranks have agreed on
+ * while a request was made holds for every start: kernels serve it, or the saved module.
  *
  *   --requests N       (240; two thirds of them on one communicator)
  *   --rounds N         (8)
  *   --kinds LIST       of memory (all)
  *   --max-bytes N      of most; one in 32 may be 16 times as large (64 KB)
- *   --room WHICH       yes: there is device memory for all that can be served, as long as they are no more than 126;
+ *   --room WHICH       yes: there is device memory for all that can be served, as long as they are
+ *   no more than 126;
  *                      no: there is less; maybe: that is not known (yes)
  *   --expect WHO       car, or declined: coll/car leaves every call (car)
  *   --seed N
@@ -59,7 +61,7 @@ static uint64_t own(void)
     return test_random(run.seed + 77 * (uint64_t) (test.rank + 1), ++run.draws);
 }
 
-/* --- making and freeing ---------------------------------------------------------------------------------------------- */
+/* --- making and freeing ----------------------------------------------------------------------- */
 
 static bool all_fit(void)
 {
@@ -79,15 +81,16 @@ static void make(int i, int round)
     s->call = flight_draw(&run.space, run.comms[s->comm], random, most);
     const flight_t *c = &s->call;
     const car_counters_t before = test_counters();
-    const int rc = form_allreduce_init(flight_send(c), c->out, (int) c->count, c->type->type, data_mpi_op(c->op), c->comm,
-                                       &s->request);
+    const int rc = form_allreduce_init(flight_send(c), c->out, (int) c->count, c->type->type,
+                                       data_mpi_op(c->op), c->comm, &s->request);
     const car_counters_t since = test_since(&before);
     CHECK(MPI_SUCCESS == rc, "error %d", rc);
     s->ours = 0 == since.calls_forwarded && 0 != strcmp("declined", test_option("expect", "car"));
     mine = s->ours;
     PMPI_Allreduce(&mine, &all, 1, MPI_INT, MPI_LAND, run.control);
     PMPI_Allreduce(&mine, &any, 1, MPI_INT, MPI_LOR, run.control);
-    CHECK(all == any || c->size < test.size, "request %d is served on this rank %d, elsewhere %d", i, mine, any);
+    CHECK(all == any || c->size < test.size, "request %d is served on this rank %d, elsewhere %d",
+          i, mine, any);
     CHECK(c->device || !s->ours, "a request of host memory is served");
     /* The lanes of requests that all ranks have freed are free again. */
     CHECK(!all_fit() || c->device == s->ours, "request %d, made in round %d, is left", i, round);
@@ -106,7 +109,10 @@ static void release(slot_t *s)
     s->freed = true;
 }
 
-/* Those whose time has come; three rounds after its last one a request is freed everywhere, and there is another. */
+/*
+ * Those whose time has come; three rounds after its last one a request is freed everywhere, and
+ * there is another.
+ */
 static void come_and_go(int round)
 {
     for (int i = 0; i < run.slots; ++i) {
@@ -125,7 +131,7 @@ static void come_and_go(int round)
     }
 }
 
-/* --- starting -------------------------------------------------------------------------------------------------------- */
+/* --- starting --------------------------------------------------------------------------------- */
 
 /* Which ones: the same on all ranks. In what order: this rank's own. */
 static int choose(int round)
@@ -255,10 +261,12 @@ static void others(int round, flight_t *call, MPI_Request *request)
 
     *call = flight_draw(&run.space, comm, random, run.most);
     flight_fill(&run.space, call, random);
-    MPI_Iallreduce(flight_send(call), call->out, (int) call->count, call->type->type, data_mpi_op(call->op), comm, request);
+    MPI_Iallreduce(flight_send(call), call->out, (int) call->count, call->type->type,
+                   data_mpi_op(call->op), comm, request);
     flight_t between = flight_draw(&run.space, comm, ~random, run.most);
     flight_fill(&run.space, &between, ~random);
-    PMPI_Allreduce(flight_send(&between), between.out, (int) between.count, between.type->type, data_mpi_op(between.op), comm);
+    PMPI_Allreduce(flight_send(&between), between.out, (int) between.count, between.type->type,
+                   data_mpi_op(between.op), comm);
     flight_check(&run.space, &between, "a blocking call between");
 }
 
@@ -284,15 +292,17 @@ static void one_round(int round)
     MPI_Wait(&request, MPI_STATUS_IGNORE);
     flight_check(&run.space, &call, "a nonblocking call between");
     const car_counters_t since = test_since(&before);
-    CHECK(mine == since.calls_persistent, "%llu of %llu starts counted", since.calls_persistent, mine);
+    CHECK(mine == since.calls_persistent, "%llu of %llu starts counted", since.calls_persistent,
+          mine);
     if (0 == strcmp("car", test_option("expect", "car"))) {
-        CHECK(test_served(&since) >= mine, "kernels served %llu starts of %llu", test_served(&since), mine);
+        CHECK(test_served(&since) >= mine, "kernels served %llu starts of %llu",
+              test_served(&since), mine);
     }
     run.starts += (unsigned) n;
     run.served += mine;
 }
 
-/* --- begin and end --------------------------------------------------------------------------------------------------- */
+/* --- begin and end ---------------------------------------------------------------------------- */
 
 /* Nothing has been started: all are complete, and stay what they are. */
 static void try_inactive(void)
@@ -304,8 +314,8 @@ static void try_inactive(void)
     MPI_Testall(n, run.requests, &flag, MPI_STATUSES_IGNORE);
     MPI_Waitany(n, run.requests, &index, MPI_STATUS_IGNORE);
     MPI_Waitsome(n, run.requests, &some, run.indices, MPI_STATUSES_IGNORE);
-    CHECK(flag && MPI_UNDEFINED == index && MPI_UNDEFINED == some, "inactive requests: Testall %d, Waitany %d, Waitsome %d", flag,
-          index, some);
+    CHECK(flag && MPI_UNDEFINED == index && MPI_UNDEFINED == some,
+          "inactive requests: Testall %d, Waitany %d, Waitsome %d", flag, index, some);
     MPI_Wait(&run.requests[0], MPI_STATUS_IGNORE);
     CHECK(MPI_REQUEST_NULL != run.requests[0], "waiting for an inactive request has freed it");
 }
@@ -322,13 +332,18 @@ static void check_number(void)
     if (0 == strcmp("declined", test_option("expect", "car"))) {
         CHECK(0 == served, "%d requests are served", served);
     } else if (0 == strcmp("yes", test_option("room", "yes"))) {
-        CHECK(served == (candidates < LANES ? candidates : LANES), "%d of %d requests are served", served, candidates);
+        CHECK(served == (candidates < LANES ? candidates : LANES), "%d of %d requests are served",
+              served, candidates);
     } else {
-        CHECK(0 < served && served <= candidates - (0 == strcmp("no", test_option("room", "yes"))), "%d of %d requests are served", served, candidates);
+        CHECK(0 < served && served <= candidates - (0 == strcmp("no", test_option("room", "yes"))),
+              "%d of %d requests are served", served, candidates);
     }
 }
 
-/* The communicators go first on some ranks, requests on others; what is left is started once more when they have gone. */
+/*
+ * The communicators go first on some ranks, requests on others; what is left is started once more
+ * when they have gone.
+ */
 static void end(void)
 {
     const bool first = 0 != test.rank % 2;
@@ -377,9 +392,14 @@ int main(int argc, char **argv)
     MPI_Comm_dup(MPI_COMM_WORLD, &run.comms[0]);
     MPI_Comm_split(MPI_COMM_WORLD, 0, -test.rank, &run.comms[1]);
     MPI_Comm_dup(run.comms[1], &run.comms[2]);
-    flight_open(&run.space, test_option("kinds", "device,managed,pool,vmm,other,host,registered,mapped"), 16 * run.most,
-                0 != strcmp("car", test_option("expect", "car")) || 0 != strcmp("yes", test_option("room", "yes")));
-    /* What is left is folded in an order of its own, so that floats would come out in another way. */
+    flight_open(&run.space,
+                test_option("kinds", "device,managed,pool,vmm,other,host,registered,mapped"),
+                16 * run.most,
+                0 != strcmp("car", test_option("expect", "car"))
+                    || 0 != strcmp("yes", test_option("room", "yes")));
+    /*
+     * What is left is folded in an order of its own, so that floats would come out in another way.
+     */
     run.space.integers = run.space.integers || 2 * run.slots / 3 > LANES;
     for (int i = 0; i < run.slots; ++i) {
         make(i, 0);
@@ -394,5 +414,6 @@ int main(int argc, char **argv)
     flight_close(&run.space);
     MPI_Comm_free(&run.control);
     free(run.slot);
-    return test_end("%llu requests, %llu served; %llu starts, %llu served", run.made, run.ours, run.starts, run.served);
+    return test_end("%llu requests, %llu served; %llu starts, %llu served", run.made, run.ours,
+                    run.starts, run.served);
 }

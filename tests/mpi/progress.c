@@ -1,12 +1,15 @@
 /*
- * A rank that waits inside MPI_Allreduce lets the rest of MPI go on. Rank 0 has started a large MPI_Isend; its receiver
- * takes the message only after rank 0 has entered the allreduce, and enters it himself after that. Without progress in
- * the wait all ranks hang: the test runs under a time limit.
+ * A rank that waits inside MPI_Allreduce lets the rest of MPI go on. Rank 0 has started a large
+ * MPI_Isend; its receiver takes the message only after rank 0 has entered the allreduce, and enters
+ * it himself after that. Without progress in the wait all ranks hang: the test runs under a time
+ * limit.
  *
- * Twice: in the first call on a communicator, where coll/car sets itself up, and in one where it runs.
+ * Twice: in the first call on a communicator, where coll/car sets itself up, and in one where it
+ * runs.
  *
- * First the premise is checked: as long as rank 0 stays out of MPI the message does not arrive. Where it does (a copy
- * from process to process by the receiver alone) the program skips; see tests/suite for what turns that off.
+ * First the premise is checked: as long as rank 0 stays out of MPI the message does not arrive.
+ * Where it does (a copy from process to process by the receiver alone) the program skips; see
+ * tests/suite for what turns that off.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -69,7 +72,8 @@ static void send_then_reduce(MPI_Comm comm, gpu_buffer_t *buffer, int tag)
     const car_counters_t since = test_since(&before);
     CHECK(1 == test_served(&since), "the kernels served %llu calls", test_served(&since));
     if (1 == test.rank) {
-        CHECK(letter(tag) == message[0] && letter(tag) == message[BYTES - 1], "another message arrived");
+        CHECK(letter(tag) == message[0] && letter(tag) == message[BYTES - 1],
+              "another message arrived");
     }
     gpu_read(data, buffer->address, sizeof(data));
     for (int i = 0; i < COUNT; ++i) {
@@ -95,5 +99,6 @@ int main(int argc, char **argv)
     send_then_reduce(MPI_COMM_WORLD, &buffer, 2);
     gpu_free(&buffer);
     free(message);
-    return test_end("a message of %d MB arrived while its sender waited in the allreduce", BYTES >> 20);
+    return test_end("a message of %d MB arrived while its sender waited in the allreduce",
+                    BYTES >> 20);
 }

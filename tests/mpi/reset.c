@@ -1,7 +1,8 @@
 /*
- * One rank resets its device between two calls, as cudaDeviceReset does (what is in it is gone, and the context too). All
- * ranks get an error from every later call on a communicator that was in use, nobody waits for ever; the rank begins anew
- * with a communicator of its new context, which is served, and the old one can be freed.
+ * One rank resets its device between two calls, as cudaDeviceReset does (what is in it is gone, and
+ * the context too). All ranks get an error from every later call on a communicator that was in use,
+ * nobody waits for ever; the rank begins anew with a communicator of its new context, which is
+ * served, and the old one can be freed.
  *
  *   --who all|one    ranks that do so (one)
  */
@@ -33,12 +34,15 @@ int main(int argc, char **argv)
     }
     MPI_Barrier(MPI_COMM_WORLD);
     for (int call = 0; call < 3; ++call) {
-        const int error = MPI_Allreduce(MPI_IN_PLACE, space.buffer.address, BYTES / 4, MPI_FLOAT, MPI_SUM, used);
+        const int error =
+            MPI_Allreduce(MPI_IN_PLACE, space.buffer.address, BYTES / 4, MPI_FLOAT, MPI_SUM, used);
         CHECK(MPI_SUCCESS != error, "call %d after the reset gives no error", call);
     }
     MPI_Comm_dup(MPI_COMM_WORLD, &fresh);
-    checked_allreduce_by(CHECKED_BY_KERNELS, unused, &space, BYTES, 2, "a communicator first used after the reset");
-    checked_allreduce_by(CHECKED_BY_KERNELS, fresh, &space, BYTES, 3, "a communicator made after the reset");
+    checked_allreduce_by(CHECKED_BY_KERNELS, unused, &space, BYTES, 2,
+                         "a communicator first used after the reset");
+    checked_allreduce_by(CHECKED_BY_KERNELS, fresh, &space, BYTES, 3,
+                         "a communicator made after the reset");
     MPI_Comm_free(&used);
     checked_allreduce_by(CHECKED_BY_KERNELS, fresh, &space, 40, 4, "after the old one is freed");
     MPI_Comm_free(&unused);

@@ -1,7 +1,8 @@
 /*
  * To be loaded before all other libraries (LD_PRELOAD): host memory that runs out for one of them.
  *
- *   SCARCE_FROM=TEXT    counts what libraries with TEXT in their file's name allocate (mca_coll_car)
+ *   SCARCE_FROM=TEXT    counts what libraries with TEXT in their file's name allocate
+ *                       (mca_coll_car)
  *   SCARCE_FAIL=N[+]    the N-th allocation fails, with + all from the N-th on
  *   SCARCE_LOG=1        says at the end how many there were
  */

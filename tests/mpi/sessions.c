@@ -1,6 +1,7 @@
 /*
- * Sessions of MPI 4: device memory on communicators of a session's groups, with MPI_COMM_WORLD at the same time or without.
- * One session is left before the next; the first stays open meanwhile, as Open MPI 5.0.7 cannot begin anew after the last.
+ * Sessions of MPI 4: device memory on communicators of a session's groups, with MPI_COMM_WORLD at
+ * the same time or without. One session is left before the next; the first stays open meanwhile, as
+ * Open MPI 5.0.7 cannot begin anew after the last.
  *
  *   --world yes|no   MPI_Init besides (yes)
  *   --rounds N       of sessions (3)
@@ -111,7 +112,8 @@ int main(int argc, char **argv)
     const int failures = test_failures();
     MPI_Allreduce(&failures, &sum, 1, MPI_INT, MPI_SUM, comm);
     if (0 == test.rank) {
-        printf(0 == sum ? "ok sessions: %d ranks, %d sessions without MPI_Init\n" : "FAILED sessions: %d ranks, %d sessions\n",
+        printf(0 == sum ? "ok sessions: %d ranks, %d sessions without MPI_Init\n"
+                        : "FAILED sessions: %d ranks, %d sessions\n",
                test.size, rounds + 1);
     }
     MPI_Comm_free(&comm);

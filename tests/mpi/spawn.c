@@ -1,6 +1,7 @@
 /*
- * MPI_Comm_spawn: parents and children reduce device memory in their own worlds and in the merged communicator, which is all
- * on one node, too; then part, and end. More than once, with the worlds used in between.
+ * MPI_Comm_spawn: parents and children reduce device memory in their own worlds and in the merged
+ * communicator, which is all on one node, too; then part, and end. More than once, with the worlds
+ * used in between.
  *
  *   --children N     (2)
  *   --rounds N       (2)
@@ -54,9 +55,11 @@ static void parent(char *program, int children)
     MPI_Comm inter;
     int failures = 0;
 
-    MPI_Comm_spawn(program, MPI_ARGV_NULL, children, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &inter, MPI_ERRCODES_IGNORE);
+    MPI_Comm_spawn(program, MPI_ARGV_NULL, children, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &inter,
+                   MPI_ERRCODES_IGNORE);
     meet(inter, true);
-    MPI_Reduce(NULL, &failures, 1, MPI_INT, MPI_SUM, 0 == test.rank ? MPI_ROOT : MPI_PROC_NULL, inter);
+    MPI_Reduce(NULL, &failures, 1, MPI_INT, MPI_SUM, 0 == test.rank ? MPI_ROOT : MPI_PROC_NULL,
+               inter);
     CHECK(0 == failures, "the children have %d failures", failures);
     MPI_Comm_disconnect(&inter);
     use(MPI_COMM_WORLD, 11, "the parents' world without children");

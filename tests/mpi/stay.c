@@ -1,14 +1,18 @@
 /*
  * Small calls that follow each other, for which a kernel may stay (coll_car_stay).
  *
- *   --case series   operands that kernels, copies of all kinds and other GPUs have just written, in all kinds of memory, at any
- *                   address, with pauses of up to --gap microseconds: whatever was written last is what is reduced
+ *   --case series   operands that kernels, copies of all kinds and other GPUs have just written, in
+ *   all kinds of memory, at any
+ *                   address, with pauses of up to --gap microseconds: whatever was written last is
+ *                   what is reduced
  *   --case between  nothing else than --between none|stream|device|free happens between two calls
- *   --case changes  other types, operations, sizes and communicators come in between, communicators come and go
+ *   --case changes  other types, operations, sizes and communicators come in between, communicators
+ *   come and go
  *   --rounds N      (500)
  *   --gap US        (100)
  *   --seed N        (1)
- *   --stays N       at most so many kernels may have stayed; --served N: at least so many calls were served by them
+ *   --stays N       at most so many kernels may have stayed; --served N: at least so many calls
+ *   were served by them
  */
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +69,7 @@ static bool check(const uint32_t *data, uint64_t round, uint32_t count, int size
     return true;
 }
 
-/* --- operands from everywhere ------------------------------------------------------------------------------------- */
+/* --- operands from everywhere ----------------------------------------------------------------- */
 
 static void by_copy(void *to, uint64_t round, uint32_t count)
 {
@@ -79,7 +83,8 @@ static void by_copy(void *to, uint64_t round, uint32_t count)
 
 static void by_kernel(void *to, uint64_t round, uint32_t count)
 {
-    test_kernel_args_t args = {.address = to, .count = count, .value = element(round, test.rank, 0)};
+    test_kernel_args_t args = {
+        .address = to, .count = count, .value = element(round, test.rank, 0)};
     void *parameters[] = {&args};
 
     GPU_OK(gpu.LaunchKernel(gpu_kernel("iota"), 2, 1, 1, 64, 1, 1, 0, stream, parameters, NULL));
@@ -95,7 +100,10 @@ static void by_copy_from(const gpu_buffer_t *from, void *to, uint64_t round, uin
     GPU_OK(gpu.StreamSynchronize(stream));
 }
 
-/* A copy within one buffer, to an address a little behind, would be one of memory that it overwrites. */
+/*
+ * A copy within one buffer, to an address a little behind, would be one of memory that it
+ * overwrites.
+ */
 static uint32_t another(uint32_t from, uint32_t to, uint32_t last)
 {
     return from != to ? from : from + 1 < last ? from + 1 : from - 1;
@@ -116,22 +124,26 @@ static void series(uint64_t rounds)
     }
     for (uint64_t round = 0; round < rounds && 0 == test_failures(); ++round) {
         /* Of ten series of ten calls, nine in memory of this GPU's. */
-        const uint32_t at = round / 10 % 10 < 9 ? pick(round, 0, 5) : pick(round, 1, KINDS), count = pick_count(round);
+        const uint32_t at = round / 10 % 10 < 9 ? pick(round, 0, 5) : pick(round, 1, KINDS),
+                       count = pick_count(round);
         const bool in_place = 0 == pick(round, 3, 3);
         uint32_t *input = (uint32_t *) in[at].address + pick(round, 4, SLACK);
-        uint32_t *output = in_place ? input : (uint32_t *) out[pick(round, 5, 5)].address + pick(round, 6, SLACK);
+        uint32_t *output =
+            in_place ? input : (uint32_t *) out[pick(round, 5, 5)].address + pick(round, 6, SLACK);
         switch (in[at].kind == GPU_DEVICE || in[at].kind == GPU_MANAGED ? pick(round, 7, 4) : 0) {
         case 0:
             by_copy(input, round, count);
             break;
         case 1:
-            by_copy_from(&in[another(5 + pick(round, 8, KINDS - 5), at, KINDS)], input, round, count);
+            by_copy_from(&in[another(5 + pick(round, 8, KINDS - 5), at, KINDS)], input, round,
+                         count);
             break;
         default:
             by_kernel(input, round, count);
         }
         pause_a_while(round, 0 == pick(round, 9, 2));
-        MPI_Allreduce(in_place ? MPI_IN_PLACE : input, output, (int) count, MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
+        MPI_Allreduce(in_place ? MPI_IN_PLACE : input, output, (int) count, MPI_UINT32_T, MPI_SUM,
+                      MPI_COMM_WORLD);
         gpu_read(data, output, count * sizeof(uint32_t));
         check(data, round, count, test.size, gpu_kind_name(in[at].kind));
     }
@@ -141,7 +153,7 @@ static void series(uint64_t rounds)
     }
 }
 
-/* --- what happens between two calls ------------------------------------------------------------------------------- */
+/* --- what happens between two calls ----------------------------------------------------------- */
 
 static void between(uint64_t rounds, const char *what)
 {
@@ -149,14 +161,16 @@ static void between(uint64_t rounds, const char *what)
     const uint32_t count = 10;
     uint32_t data[MOST], value = 1, wanted = 1;
 
-    GPU_OK(gpu.MemsetD8Async((CUdeviceptr) (uintptr_t) buffer.address, 0, MOST * sizeof(uint32_t), stream));
+    GPU_OK(gpu.MemsetD8Async((CUdeviceptr) (uintptr_t) buffer.address, 0, MOST * sizeof(uint32_t),
+                             stream));
     GPU_OK(gpu.StreamSynchronize(stream));
     for (uint32_t i = 0; i < count; ++i) {
         data[i] = value;
     }
     gpu_write(buffer.address, data, count * sizeof(uint32_t));
     for (uint64_t round = 0; round < rounds; ++round) {
-        MPI_Allreduce(MPI_IN_PLACE, buffer.address, (int) count, MPI_UINT32_T, MPI_SUM, MPI_COMM_WORLD);
+        MPI_Allreduce(MPI_IN_PLACE, buffer.address, (int) count, MPI_UINT32_T, MPI_SUM,
+                      MPI_COMM_WORLD);
         wanted *= (uint32_t) test.size;
         if (0 == strcmp("device", what)) {
             GPU_OK(gpu.CtxSynchronize());
@@ -176,7 +190,7 @@ static void between(uint64_t rounds, const char *what)
     gpu_free(&buffer);
 }
 
-/* --- everything changes ------------------------------------------------------------------------------------------- */
+/* --- everything changes ----------------------------------------------------------------------- */
 
 static void in_bytes(MPI_Comm comm, gpu_buffer_t *buffer, uint64_t round)
 {
@@ -193,8 +207,8 @@ static void in_bytes(MPI_Comm comm, gpu_buffer_t *buffer, uint64_t round)
         wanted ^= (unsigned char) (1 + r);
     }
     for (size_t i = 0; i < sizeof(data); ++i) {
-        if (!CHECK(data[i] == wanted, "round %llu: byte %zu is %d, not %d", (unsigned long long) round, i, data[i],
-                   wanted)) {
+        if (!CHECK(data[i] == wanted, "round %llu: byte %zu is %d, not %d",
+                   (unsigned long long) round, i, data[i], wanted)) {
             return;
         }
     }
@@ -218,7 +232,8 @@ static void changes(uint64_t rounds)
             in_bytes(comm, &buffer, round);
             continue;
         }
-        const uint32_t count = 0 == pick(round, 4, 25) ? 1 + pick(round, 5, LARGE) : pick_count(round);
+        const uint32_t count =
+            0 == pick(round, 4, 25) ? 1 + pick(round, 5, LARGE) : pick_count(round);
         for (uint32_t i = 0; i < count; ++i) {
             data[i] = element(round, test.rank, i);
         }
@@ -257,10 +272,13 @@ int main(int argc, char **argv)
     const unsigned long long most = (unsigned long long) test_number("stays", 1 << 30);
     CHECK(since.stays <= most, "%llu kernels stayed, not %llu at most", since.stays, most);
     const unsigned long long least = (unsigned long long) test_number("served", 0);
-    CHECK(since.calls_stayed >= least, "kernels that had stayed served %llu calls, not %llu at least", since.calls_stayed,
+    CHECK(since.calls_stayed >= least,
+          "kernels that had stayed served %llu calls, not %llu at least", since.calls_stayed,
           least);
     GPU_OK(gpu.StreamDestroy(stream));
-    return test_end("%s: %llu calls of rank 0 by one_shot_push, %llu of them without a launch; %llu kernels stayed, "
+    return test_end("%s: %llu calls of rank 0 by one_shot_push, %llu of them without a launch; "
+                    "%llu kernels stayed, "
                     "%llu calls came just too late, %llu relaunches",
-                    what, since.calls_one_shot_push, since.calls_stayed, since.stays, since.stays_missed, since.relaunches);
+                    what, since.calls_one_shot_push, since.calls_stayed, since.stays,
+                    since.stays_missed, since.relaunches);
 }

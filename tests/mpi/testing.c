@@ -15,7 +15,7 @@ static atomic_int failures; /* several threads may check */
 static int arguments;
 static char **argument;
 
-/* --- options ------------------------------------------------------------------------------------------------------ */
+/* --- options ---------------------------------------------------------------------------------- */
 
 static bool listed(const char *name, const char *list, char between)
 {
@@ -72,7 +72,7 @@ const char *test_mca(const char *parameter, const char *otherwise)
     return NULL == value ? otherwise : value;
 }
 
-/* --- counters ------------------------------------------------------------------------------------------------------ */
+/* --- counters --------------------------------------------------------------------------------- */
 
 enum {
 #define COUNTER(name, sentence) COUNTER_##name,
@@ -89,7 +89,8 @@ static bool open_counter(int which, const char *name)
     int index, count;
 
     return MPI_SUCCESS == MPI_T_pvar_get_index(name, MPI_T_PVAR_CLASS_COUNTER, &index)
-           && MPI_SUCCESS == MPI_T_pvar_handle_alloc(session, index, NULL, &handles[which], &count) && 1 == count;
+           && MPI_SUCCESS == MPI_T_pvar_handle_alloc(session, index, NULL, &handles[which], &count)
+           && 1 == count;
 }
 
 static void open_counters(void)
@@ -100,7 +101,8 @@ static void open_counters(void)
     MPI_T_init_thread(MPI_THREAD_SINGLE, &provided);
     MPI_T_pvar_session_create(&session);
     test.counted = true;
-#define COUNTER(name, sentence) test.counted = test.counted && open_counter(COUNTER_##name, "coll_car_" #name);
+#define COUNTER(name, sentence)                                                                    \
+    test.counted = test.counted && open_counter(COUNTER_##name, "coll_car_" #name);
     CAR_COUNTERS(COUNTER)
 #undef COUNTER
 }
@@ -137,8 +139,8 @@ car_counters_t test_since(const car_counters_t *before)
 
 unsigned long long test_served(const car_counters_t *c)
 {
-    return c->calls_one_shot_push + c->calls_two_shot_push + c->calls_one_shot_pull + c->calls_two_shot + c->calls_zero_copy
-           + c->calls_two_phase;
+    return c->calls_one_shot_push + c->calls_two_shot_push + c->calls_one_shot_pull
+           + c->calls_two_shot + c->calls_zero_copy + c->calls_two_phase;
 }
 
 unsigned long long test_left(const car_counters_t *c)
@@ -146,7 +148,7 @@ unsigned long long test_left(const car_counters_t *c)
     return c->calls_host + c->calls_host_small + c->calls_forwarded;
 }
 
-/* --- begin and end --------------------------------------------------------------------------------------------------- */
+/* --- begin and end ---------------------------------------------------------------------------- */
 
 void test_begin(int *argc, char ***argv, const char *name)
 {
@@ -239,7 +241,8 @@ int test_end_silently(void)
     return 0 != mine;
 }
 
-bool test_check(bool holds, const char *file, int line, const char *condition, const char *format, ...)
+bool test_check(bool holds, const char *file, int line, const char *condition, const char *format,
+                ...)
 {
     char text[512];
     va_list arguments_left;
@@ -251,7 +254,8 @@ bool test_check(bool holds, const char *file, int line, const char *condition, c
         va_start(arguments_left, format);
         vsnprintf(text, sizeof(text), format, arguments_left);
         va_end(arguments_left);
-        fprintf(stderr, "%s:%d: rank %d: %s does not hold: %s\n", file, line, test.rank, condition, text);
+        fprintf(stderr, "%s:%d: rank %d: %s does not hold: %s\n", file, line, test.rank, condition,
+                text);
     }
     ++failures;
     return false;
@@ -262,7 +266,7 @@ int test_failures(void)
     return failures;
 }
 
-/* --- the rest -------------------------------------------------------------------------------------------------------- */
+/* --- the rest --------------------------------------------------------------------------------- */
 
 MPI_Comm test_without_car(MPI_Comm comm)
 {

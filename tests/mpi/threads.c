@@ -1,7 +1,7 @@
 /*
- * MPI_THREAD_MULTIPLE: threads, each on a communicator of its own, all in MPI_Allreduce at once. They set up at the same
- * time, and free at the same time. Half of the communicators are duplicates, the others have some ranks only, or all in
- * another order.
+ * MPI_THREAD_MULTIPLE: threads, each on a communicator of its own, all in MPI_Allreduce at once.
+ * They set up at the same time, and free at the same time. Half of the communicators are
+ * duplicates, the others have some ranks only, or all in another order.
  *
  *   --threads N      (4)
  *   --rounds N       of making, using and freeing (3)
@@ -59,7 +59,8 @@ static void *work(void *argument)
         MPI_Comm comm = make(w, round);
         pthread_barrier_wait(&together); /* the first calls, which set up, at once */
         for (int call = 0; call < w->calls; ++call) {
-            checked_allreduce(comm, &space, sizes[(call + w->number) % SIZES], seed + (uint64_t) call, "a thread");
+            checked_allreduce(comm, &space, sizes[(call + w->number) % SIZES],
+                              seed + (uint64_t) call, "a thread");
         }
         pthread_barrier_wait(&together); /* all free at once */
         MPI_Comm_free(&comm);
@@ -108,7 +109,8 @@ int main(int argc, char **argv)
         MPI_Comm_free(&workers[t].parent);
     }
     const car_counters_t since = test_since(&before);
-    CHECK(expected(threads, rounds, calls) == test_served(&since), "the kernels served %llu of %llu calls",
-          test_served(&since), expected(threads, rounds, calls));
+    CHECK(expected(threads, rounds, calls) == test_served(&since),
+          "the kernels served %llu of %llu calls", test_served(&since),
+          expected(threads, rounds, calls));
     return test_end("%d threads on %d devices each rank, %d rounds", threads, devices, rounds);
 }

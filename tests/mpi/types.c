@@ -1,12 +1,15 @@
 /*
- * Every predefined operation on every predefined type that MPI 4.1 (section 6.9.2) allows and this Open MPI has: in place
- * or not, at any element-aligned address, kernels give the fold in rank order bit for bit and write neither beside the
- * output nor into the gaps of pairs; what they do not serve is what the same call on host memory gives without coll/car.
- * The fold itself is compared with MPI_Reduce_local. What Open MPI refuses on host memory it refuses on device memory in
- * the same way.
+ * Every predefined operation on every predefined type that MPI 4.1 (section 6.9.2) allows and this
+ * Open MPI has: in place or not, at any element-aligned address, kernels give the fold in rank
+ * order bit for bit and write neither beside the output nor into the gaps of pairs; what they do
+ * not serve is what the same call on host memory gives without coll/car. The fold itself is
+ * compared with MPI_Reduce_local. What Open MPI refuses on host memory it refuses on device memory
+ * in the same way.
  *
- *   --expect WHO        car: kernels serve all that data_for_gpu says; declined: coll/car leaves every call; any: whoever
- *   --reference yes|no  compare the fold with MPI_Reduce_local (yes); that needs Open MPI's plain C loops: --mca op ^avx
+ *   --expect WHO        car: kernels serve all that data_for_gpu says; declined: coll/car leaves
+ *   every call; any: whoever
+ *   --reference yes|no  compare the fold with MPI_Reduce_local (yes); that needs Open MPI's plain C
+ *   loops: --mca op ^avx
  *   --table yes|no      print a Markdown table of who served what (no)
  *   --types LIST        of data_types.c, separated by commas (all)
  *   --seed N
@@ -44,7 +47,9 @@ static struct {
     bool reference;
     MPI_Comm plain; /* without coll/car */
     gpu_buffer_t in, out;
-    /* What the buffers hold: the operand, the output before and after. As aligned as any element. */
+    /*
+     * What the buffers hold: the operand, the output before and after. As aligned as any element.
+     */
     _Alignas(ELEMENT_MAX) char sent[BYTES];
     _Alignas(ELEMENT_MAX) char before[BYTES];
     _Alignas(ELEMENT_MAX) char after[BYTES];
@@ -58,9 +63,9 @@ static const char *describe(const case_t *c)
 {
     static char text[200];
 
-    snprintf(text, sizeof(text), "%s %s of %llu, from +%zu%s to +%zu, seed %llx", c->type->mpi_name, data_op_name(c->op),
-             (unsigned long long) c->count, c->in_shift, c->in_place ? " (in place)" : "", c->out_shift,
-             (unsigned long long) c->seed);
+    snprintf(text, sizeof(text), "%s %s of %llu, from +%zu%s to +%zu, seed %llx", c->type->mpi_name,
+             data_op_name(c->op), (unsigned long long) c->count, c->in_shift,
+             c->in_place ? " (in place)" : "", c->out_shift, (unsigned long long) c->seed);
     return text;
 }
 
@@ -70,21 +75,23 @@ static void check_equal(const void *got, const void *wanted, const case_t *c, co
     const uint64_t at = data_differ(got, wanted, c->type, c->count);
 
     if (at < c->count) {
-        CHECK(at == c->count, "%s: %s: element %llu is %s, not %s", describe(c), what, (unsigned long long) at,
-              data_text(got, c->type, at, text), data_text(wanted, c->type, at, other));
+        CHECK(at == c->count, "%s: %s: element %llu is %s, not %s", describe(c), what,
+              (unsigned long long) at, data_text(got, c->type, at, text),
+              data_text(wanted, c->type, at, other));
     }
 }
 
-/* --- the fold ------------------------------------------------------------------------------------------------------ */
+/* --- the fold --------------------------------------------------------------------------------- */
 
 /*
- * 16-bit floats are rounded by Open MPI after every step, and by us at the end. Open MPI 4.1.4 takes MPI_UNSIGNED_LONG for
- * a signed integer where it compares, which is wrong.
+ * 16-bit floats are rounded by Open MPI after every step, and by us at the end. Open MPI 4.1.4
+ * takes MPI_UNSIGNED_LONG for a signed integer where it compares, which is wrong.
  */
 static bool comparable(const data_type_t *type, data_op_t op)
 {
     const bool half = DATA_F16 == type->element || DATA_C16 == type->element;
-    const bool mistaken = OMPI_MAJOR_VERSION < 5 && MPI_UNSIGNED_LONG == type->type && (DATA_MIN == op || DATA_MAX == op);
+    const bool mistaken = OMPI_MAJOR_VERSION < 5 && MPI_UNSIGNED_LONG == type->type
+                          && (DATA_MIN == op || DATA_MAX == op);
 
     return !half && !mistaken;
 }
@@ -105,7 +112,7 @@ static void check_reference(const case_t *c)
     check_equal(run.expected, acc, c, "the fold of these tests beside MPI_Reduce_local");
 }
 
-/* --- a call -------------------------------------------------------------------------------------------------------- */
+/* --- a call ----------------------------------------------------------------------------------- */
 
 static void prepare(const case_t *c)
 {
@@ -134,7 +141,8 @@ static bool beside_untouched(const case_t *c)
 {
     const size_t start = GUARD + c->out_shift, end = start + c->count * c->type->bytes;
 
-    return 0 == memcmp(run.before, run.after, start) && 0 == memcmp(run.before + end, run.after + end, BYTES - end);
+    return 0 == memcmp(run.before, run.after, start)
+           && 0 == memcmp(run.before + end, run.after + end, BYTES - end);
 }
 
 static void check_output(const case_t *c, bool by_kernels)
@@ -147,10 +155,13 @@ static void check_output(const case_t *c, bool by_kernels)
     } else {
         call_on_host(c);
     }
-    check_equal(run.after + start, run.expected, c, by_kernels ? "by kernels" : "by the saved module");
+    check_equal(run.after + start, run.expected, c,
+                by_kernels ? "by kernels" : "by the saved module");
     CHECK(beside_untouched(c), "%s: memory beside the output was written", describe(c));
     /* Open MPI's own algorithms may move gaps along with what is around them. */
-    CHECK(!by_kernels || data_gaps_differ(run.after + start, run.before + start, c->type, c->count) == c->count,
+    CHECK(!by_kernels
+              || data_gaps_differ(run.after + start, run.before + start, c->type, c->count)
+                     == c->count,
           "%s: the gap within an element was written", describe(c));
     if (!c->in_place) {
         gpu_read(run.after, run.in.address, BYTES);
@@ -163,8 +174,9 @@ static void check_who(const case_t *c, const car_counters_t *d)
     const bool kernels = 0 == strcmp(run.expect, "car") && data_for_gpu(c->type)
                          && !form_is_left((int) c->count, c->type->type, data_mpi_op(c->op));
 
-    CHECK(1 == test_served(d) + test_left(d), "%s: %llu calls served by kernels, %llu left to others", describe(c),
-          test_served(d), test_left(d));
+    CHECK(1 == test_served(d) + test_left(d),
+          "%s: %llu calls served by kernels, %llu left to others", describe(c), test_served(d),
+          test_left(d));
     if (0 != strcmp(run.expect, "any")) {
         CHECK(kernels == (1 == test_served(d)), "%s: %s", describe(c),
               kernels ? "left to the saved module" : "served by kernels");
@@ -180,8 +192,8 @@ static void try_case(const case_t *c)
 
     prepare(c);
     const car_counters_t before = test_counters();
-    const int rc = MPI_Allreduce(c->in_place ? MPI_IN_PLACE : send, receive, (int) c->count, c->type->type,
-                                 data_mpi_op(c->op), MPI_COMM_WORLD);
+    const int rc = MPI_Allreduce(c->in_place ? MPI_IN_PLACE : send, receive, (int) c->count,
+                                 c->type->type, data_mpi_op(c->op), MPI_COMM_WORLD);
     const car_counters_t since = test_since(&before);
     CHECK(MPI_SUCCESS == rc, "%s: error %d", describe(c), rc);
     check_output(c, 0 != test_served(&since));
@@ -192,7 +204,8 @@ static void try_case(const case_t *c)
 static void try_pair(const data_type_t *type, data_op_t op, uint64_t seed)
 {
     for (size_t k = 0; k < sizeof(counts) / sizeof(counts[0]); ++k) {
-        const uint64_t random = test_random(seed, (uint64_t) (type - data_types) * 1000 + (uint64_t) op * 10 + k);
+        const uint64_t random =
+            test_random(seed, (uint64_t) (type - data_types) * 1000 + (uint64_t) op * 10 + k);
         case_t c = {.type = type, .op = op, .count = counts[k], .seed = random};
 
         c.in_place = 0 != (random >> 8 & 1);
@@ -206,7 +219,7 @@ static void try_pair(const data_type_t *type, data_op_t op, uint64_t seed)
     ++run.pairs;
 }
 
-/* --- what Open MPI refuses ----------------------------------------------------------------------------------------- */
+/* --- what Open MPI refuses -------------------------------------------------------------------- */
 
 static int class_of(int rc)
 {
@@ -224,17 +237,20 @@ static void try_refused(const data_type_t *type, MPI_Op op, const char *name)
     memset(run.sent, GUARD_BYTE, BYTES);
     data_fill(run.sent + GUARD, type, 1, test.rank, 0, count);
     memset(run.scratch, 0, BYTES);
-    const int on_host = class_of(MPI_Allreduce(run.sent + GUARD, run.scratch, (int) count, type->type, op, run.plain));
+    const int on_host = class_of(
+        MPI_Allreduce(run.sent + GUARD, run.scratch, (int) count, type->type, op, run.plain));
     for (int in_place = 0; in_place < 2; ++in_place) {
         gpu_write(run.in.address, run.sent, BYTES);
         gpu_write(run.out.address, run.sent, BYTES);
-        const int on_device = class_of(MPI_Allreduce(in_place ? MPI_IN_PLACE : (char *) run.in.address + GUARD,
-                                                     (char *) run.out.address + GUARD, (int) count, type->type, op,
-                                                     MPI_COMM_WORLD));
-        CHECK(MPI_SUCCESS != on_host && on_device == on_host, "%s of %s: error class %d on host memory, %d on device memory",
-              name, type->mpi_name, on_host, on_device);
+        const int on_device = class_of(MPI_Allreduce(
+            in_place ? MPI_IN_PLACE : (char *) run.in.address + GUARD,
+            (char *) run.out.address + GUARD, (int) count, type->type, op, MPI_COMM_WORLD));
+        CHECK(MPI_SUCCESS != on_host && on_device == on_host,
+              "%s of %s: error class %d on host memory, %d on device memory", name, type->mpi_name,
+              on_host, on_device);
         gpu_read(run.after, run.out.address, BYTES);
-        CHECK(0 == memcmp(run.after, run.sent, BYTES), "%s of %s was refused, but wrote", name, type->mpi_name);
+        CHECK(0 == memcmp(run.after, run.sent, BYTES), "%s of %s was refused, but wrote", name,
+              type->mpi_name);
     }
     ++run.refused;
 }
@@ -253,7 +269,8 @@ static void refused(void)
     for (int t = 0; t < DATA_TYPES; ++t) {
         for (int op = 0; op < DATA_OPS; ++op) {
             const data_type_t *type = &data_types[t];
-            if (data_has(type) && data_allowed(type, (data_op_t) op) && !data_offered(type, (data_op_t) op)) {
+            if (data_has(type) && data_allowed(type, (data_op_t) op)
+                && !data_offered(type, (data_op_t) op)) {
                 try_refused(type, data_mpi_op((data_op_t) op), data_op_name((data_op_t) op));
             }
         }
@@ -261,16 +278,18 @@ static void refused(void)
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
 }
 
-/* --- the whole ----------------------------------------------------------------------------------------------------- */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 static void print_table(void)
 {
-    static const char *const words[] = {[NOBODY] = "", [HOST] = "host", [KERNELS] = "GPU", [BOTH] = "GPU or host"};
+    static const char *const words[] = {
+        [NOBODY] = "", [HOST] = "host", [KERNELS] = "GPU", [BOTH] = "GPU or host"};
     char line[512];
     int used = snprintf(line, sizeof(line), "| MPI type |");
 
     for (int op = 0; op < DATA_OPS; ++op) {
-        used += snprintf(line + used, sizeof(line) - (size_t) used, " %s |", data_op_name((data_op_t) op));
+        used += snprintf(line + used, sizeof(line) - (size_t) used, " %s |",
+                         data_op_name((data_op_t) op));
     }
     printf("%s\n|---|", line);
     for (int op = 0; op < DATA_OPS; ++op) {
@@ -282,8 +301,8 @@ static void print_table(void)
         used = snprintf(line, sizeof(line), "| %s |", data_types[t].mpi_name);
         for (int op = 0; op < DATA_OPS; ++op) {
             any = any || NOBODY != run.who[t][op];
-            used += snprintf(line + used, sizeof(line) - (size_t) used, "%s%s |", NOBODY == run.who[t][op] ? "" : " ",
-                             words[run.who[t][op]]);
+            used += snprintf(line + used, sizeof(line) - (size_t) used, "%s%s |",
+                             NOBODY == run.who[t][op] ? "" : " ", words[run.who[t][op]]);
         }
         if (any) {
             printf("%s\n", line);
@@ -326,6 +345,7 @@ int main(int argc, char **argv)
     gpu_free(&run.out);
     MPI_Comm_free(&run.plain);
     CHECK(test.counted, "coll/car is not loaded");
-    return test_end("%ld pairs of type and operation, %ld calls; %ld pairs refused as on host memory", run.pairs, run.calls,
-                    run.refused);
+    return test_end(
+        "%ld pairs of type and operation, %ld calls; %ld pairs refused as on host memory",
+        run.pairs, run.calls, run.refused);
 }

@@ -1,9 +1,11 @@
 /*
- * What kernels do not serve, as nonblocking and persistent calls on device memory: operations of the user's (one of which does
- * not commute), long double, types with gaps, and the shape that Open MPI's own calls have. They are under way together
- * with calls that kernels serve and with the user's other nonblocking collectives on the same communicators. Nothing
- * crosses, every result is right, what lies in the gaps of a type stays, and coll/car counts who had which call. Operations and
- * types are freed while nonblocking calls use them, and before persistent requests of them are started, as MPI allows.
+ * What kernels do not serve, as nonblocking and persistent calls on device memory: operations of
+ * the user's (one of which does not commute), long double, types with gaps, and the shape that Open
+ * MPI's own calls have. They are under way together with calls that kernels serve and with the
+ * user's other nonblocking collectives on the same communicators. Nothing crosses, every result is
+ * right, what lies in the gaps of a type stays, and coll/car counts who had which call. Operations
+ * and types are freed while nonblocking calls use them, and before persistent requests of them are
+ * started, as MPI allows.
  *
  *   --calls N      of a round (60)
  *   --rounds N     (6)
@@ -22,10 +24,23 @@
 #define BYTES_MOST (COUNT_MOST * sizeof(long double))
 #define WORDS 64
 
-typedef enum { SERVED, USER_OP, NOT_COMMUTING, LONG_DOUBLE, GAPS, OPEN_MPIS_SHAPE, BROADCAST, GATHER, BARRIER, SORTS } sort_t;
+typedef enum {
+    SERVED,
+    USER_OP,
+    NOT_COMMUTING,
+    LONG_DOUBLE,
+    GAPS,
+    OPEN_MPIS_SHAPE,
+    BROADCAST,
+    GATHER,
+    BARRIER,
+    SORTS
+} sort_t;
 
-static const char *const sorts[SORTS] = {"served", "a user's operation", "an operation that does not commute", "long double",
-                                         "a type with gaps", "one MPI_INT with MPI_MAX", "a broadcast", "an allgather", "a barrier"};
+static const char *const sorts[SORTS] = {
+    "served",      "a user's operation", "an operation that does not commute",
+    "long double", "a type with gaps",   "one MPI_INT with MPI_MAX",
+    "a broadcast", "an allgather",       "a barrier"};
 
 typedef struct {
     sort_t sort;
@@ -56,7 +71,7 @@ static uint64_t own(void)
     return test_random(run.seed + 77 * (uint64_t) (test.rank + 1), ++run.draws);
 }
 
-/* --- operations and types -------------------------------------------------------------------------------------------- */
+/* --- operations and types --------------------------------------------------------------------- */
 
 /* On elements of 32 bits, of whatever type they are. */
 static void add(void *in, void *inout, int *count, MPI_Datatype *type)
@@ -110,8 +125,8 @@ static void not_this_one(void *in, void *inout, int *count, MPI_Datatype *type)
 }
 
 /*
- * While requests with them are there, as MPI allows; the handles stay known, for comparing. If nobody keeps what is
- * freed, the next that is made lies in its place.
+ * While requests with them are there, as MPI allows; the handles stay known, for comparing. If
+ * nobody keeps what is freed, the next that is made lies in its place.
  */
 static void free_types(void)
 {
@@ -156,7 +171,7 @@ static MPI_Op op_of(const item_t *item)
                                            : run.add;
 }
 
-/* --- values ------------------------------------------------------------------------------------------------------------ */
+/* --- values ----------------------------------------------------------------------------------- */
 
 static uint32_t word(const item_t *item, int rank, int i)
 {
@@ -165,7 +180,10 @@ static uint32_t word(const item_t *item, int rank, int i)
 
 static size_t bytes_of(const item_t *item)
 {
-    static const size_t element[SORTS] = {[USER_OP] = 4, [NOT_COMMUTING] = 8, [LONG_DOUBLE] = sizeof(long double), [GAPS] = 12,
+    static const size_t element[SORTS] = {[USER_OP] = 4,
+                                          [NOT_COMMUTING] = 8,
+                                          [LONG_DOUBLE] = sizeof(long double),
+                                          [GAPS] = 12,
                                           [OPEN_MPIS_SHAPE] = 4};
     return (size_t) item->count * element[item->sort];
 }
@@ -217,7 +235,7 @@ static void fold(const item_t *item, const void *next, void *to)
     }
 }
 
-/* --- items ------------------------------------------------------------------------------------------------------------- */
+/* --- items ------------------------------------------------------------------------------------ */
 
 static void fill(item_t *item)
 {
@@ -230,7 +248,9 @@ static void fill(item_t *item)
         gpu_write(item->in_place ? item->out.address : item->in.address, run.image, bytes_of(item));
     } else {
         for (int i = 0; i < WORDS; ++i) {
-            item->mine[i] = BROADCAST == item->sort && 0 != item->rank ? 0 : (int32_t) word(item, item->rank, i);
+            item->mine[i] = BROADCAST == item->sort && 0 != item->rank
+                                ? 0
+                                : (int32_t) word(item, item->rank, i);
         }
     }
 }
@@ -245,7 +265,9 @@ static void prepare(item_t *item, MPI_Comm comm, uint64_t random)
     MPI_Comm_size(comm, &item->size);
     item->seed = (uint32_t) (random >> 8);
     item->in_place = 0 == (random >> 40) % 3;
-    item->count = OPEN_MPIS_SHAPE == sort ? 1 : 1 + (int) ((random >> 48) % (COUNT_MOST >> (random >> 42) % 10));
+    item->count = OPEN_MPIS_SHAPE == sort
+                      ? 1
+                      : 1 + (int) ((random >> 48) % (COUNT_MOST >> (random >> 42) % 10));
     if (SERVED == sort) {
         item->call = flight_draw(&run.space, comm, random, 100000);
     }
@@ -261,21 +283,24 @@ static void post(item_t *item)
 {
     switch (item->sort) {
     case SERVED:
-        MPI_Iallreduce(flight_send(&item->call), item->call.out, (int) item->call.count, item->call.type->type,
-                       data_mpi_op(item->call.op), item->comm, &item->request);
+        MPI_Iallreduce(flight_send(&item->call), item->call.out, (int) item->call.count,
+                       item->call.type->type, data_mpi_op(item->call.op), item->comm,
+                       &item->request);
         run.served += item->call.device ? 1 : 0;
         break;
     case BROADCAST:
         MPI_Ibcast(item->mine, WORDS, MPI_INT, 0, item->comm, &item->request);
         break;
     case GATHER:
-        MPI_Iallgather(item->mine, WORDS, MPI_INT, item->all, WORDS, MPI_INT, item->comm, &item->request);
+        MPI_Iallgather(item->mine, WORDS, MPI_INT, item->all, WORDS, MPI_INT, item->comm,
+                       &item->request);
         break;
     case BARRIER:
         MPI_Ibarrier(item->comm, &item->request);
         break;
     default:
-        MPI_Iallreduce(send_of(item), item->out.address, item->count, type_of(item), op_of(item), item->comm, &item->request);
+        MPI_Iallreduce(send_of(item), item->out.address, item->count, type_of(item), op_of(item),
+                       item->comm, &item->request);
         ++run.forwarded;
         break;
     }
@@ -289,7 +314,8 @@ static void check_gaps(const item_t *item)
         memset(run.was, 0x33, bytes_of(item));
     }
     for (int i = 0; i < item->count; ++i) {
-        if (!CHECK(((uint32_t *) run.image)[3 * i + 1] == ((uint32_t *) run.was)[3 * i + 1], "gap %d was written", i)) {
+        if (!CHECK(((uint32_t *) run.image)[3 * i + 1] == ((uint32_t *) run.was)[3 * i + 1],
+                   "gap %d was written", i)) {
             return;
         }
     }
@@ -310,12 +336,14 @@ static void check_reduced(const item_t *item, const char *how)
         fold(item, next, wanted);
     }
     for (int i = 0; i < item->count; ++i) {
-        const char *const is = run.image + (size_t) i * step, *const should = wanted + (size_t) i * step;
+        const char *const is = run.image + (size_t) i * step, *const should =
+                                                                  wanted + (size_t) i * step;
         /* Ten bytes of a long double have its value. */
-        const bool same = GAPS == item->sort ? 0 == memcmp(is, should, 4) && 0 == memcmp(is + 8, should + 8, 4)
-                                             : 0 == memcmp(is, should, LONG_DOUBLE == item->sort ? 10 : step);
-        if (!CHECK(same, "%s, %s: element %d of %d is wrong%s", sorts[item->sort], how, i, item->count,
-                   item->in_place ? " (in place)" : "")) {
+        const bool same = GAPS == item->sort
+                              ? 0 == memcmp(is, should, 4) && 0 == memcmp(is + 8, should + 8, 4)
+                              : 0 == memcmp(is, should, LONG_DOUBLE == item->sort ? 10 : step);
+        if (!CHECK(same, "%s, %s: element %d of %d is wrong%s", sorts[item->sort], how, i,
+                   item->count, item->in_place ? " (in place)" : "")) {
             return;
         }
     }
@@ -329,12 +357,14 @@ static void check(const item_t *item, const char *how)
         break;
     case BROADCAST:
         for (int i = 0; i < WORDS; ++i) {
-            CHECK(item->mine[i] == (int32_t) word(item, 0, i), "%s: word %d of a broadcast", how, i);
+            CHECK(item->mine[i] == (int32_t) word(item, 0, i), "%s: word %d of a broadcast", how,
+                  i);
         }
         break;
     case GATHER:
         for (int i = 0; i < WORDS * item->size; ++i) {
-            CHECK(item->all[i] == (int32_t) word(item, i / WORDS, i % WORDS), "%s: word %d of an allgather", how, i);
+            CHECK(item->all[i] == (int32_t) word(item, i / WORDS, i % WORDS),
+                  "%s: word %d of an allgather", how, i);
         }
         break;
     case BARRIER:
@@ -345,7 +375,7 @@ static void check(const item_t *item, const char *how)
     }
 }
 
-/* --- rounds ------------------------------------------------------------------------------------------------------------ */
+/* --- rounds ----------------------------------------------------------------------------------- */
 
 /* All are under way at a time; ranks complete them in orders of their own. */
 static void complete(int n, const char *how)
@@ -378,7 +408,8 @@ static void nonblocking(MPI_Comm comms[COMMUNICATORS], int round)
     flight_reset(&run.space);
     run.served = run.forwarded = 0;
     for (int i = 0; i < n; ++i) {
-        prepare(&run.items[i], comms[i % COMMUNICATORS], test_random(run.seed + (uint64_t) round, (uint64_t) i));
+        prepare(&run.items[i], comms[i % COMMUNICATORS],
+                test_random(run.seed + (uint64_t) round, (uint64_t) i));
     }
     /* Even ranks begin with one communicator, odd ranks with the other. */
     for (int c = 0; c < COMMUNICATORS; ++c) {
@@ -391,12 +422,16 @@ static void nonblocking(MPI_Comm comms[COMMUNICATORS], int round)
     free_later();
     const car_counters_t since = test_since(&before);
     const bool room = 0 == strcmp("yes", test_option("room", "yes"));
-    CHECK(room ? run.forwarded == since.calls_forwarded : run.forwarded <= since.calls_forwarded, "%llu calls were left, not %llu", since.calls_forwarded, run.forwarded);
+    CHECK(room ? run.forwarded == since.calls_forwarded : run.forwarded <= since.calls_forwarded,
+          "%llu calls were left, not %llu", since.calls_forwarded, run.forwarded);
     CHECK(run.served == test_served(&since) || !room, "kernels served %llu calls, not %llu",
           test_served(&since), run.served);
 }
 
-/* The requests of a round, each started three times, in another order on every rank, beside the user's other calls. */
+/*
+ * The requests of a round, each started three times, in another order on every rank, beside the
+ * user's other calls.
+ */
 static void persistent(MPI_Comm comms[COMMUNICATORS], int round)
 {
     item_t other = {.sort = BARRIER};
@@ -406,12 +441,16 @@ static void persistent(MPI_Comm comms[COMMUNICATORS], int round)
     flight_reset(&run.space);
     for (int i = 0; i < n; ++i) {
         item_t *item = &run.items[made];
-        prepare(item, comms[i % COMMUNICATORS], test_random(run.seed + 1000 + (uint64_t) round, (uint64_t) i));
+        prepare(item, comms[i % COMMUNICATORS],
+                test_random(run.seed + 1000 + (uint64_t) round, (uint64_t) i));
         if (item->sort < BROADCAST) {
             const bool served = SERVED == item->sort;
-            form_allreduce_init(served ? flight_send(&item->call) : send_of(item), served ? item->call.out : item->out.address,
-                                served ? (int) item->call.count : item->count, served ? item->call.type->type : type_of(item),
-                                served ? data_mpi_op(item->call.op) : op_of(item), item->comm, &run.requests[made++]);
+            form_allreduce_init(served ? flight_send(&item->call) : send_of(item),
+                                served ? item->call.out : item->out.address,
+                                served ? (int) item->call.count : item->count,
+                                served ? item->call.type->type : type_of(item),
+                                served ? data_mpi_op(item->call.op) : op_of(item), item->comm,
+                                &run.requests[made++]);
         }
     }
     free_types();
@@ -442,7 +481,10 @@ static void persistent(MPI_Comm comms[COMMUNICATORS], int round)
     free_later();
 }
 
-/* One request at a time, so that no other keeps what it uses. The first items have all kinds of memory on either side. */
+/*
+ * One request at a time, so that no other keeps what it uses. The first items have all kinds of
+ * memory on either side.
+ */
 static void persistent_alone(MPI_Comm comm, int round)
 {
     const int kinds = run.number < 8 ? run.number : 8;
@@ -456,8 +498,8 @@ static void persistent_alone(MPI_Comm comm, int round)
         const uint64_t random = test_random(run.seed + 2000 + (uint64_t) round, (uint64_t) i);
         make_types();
         prepare(item, comm, random - random % SORTS + (uint64_t) sort);
-        form_allreduce_init(send_of(item), item->out.address, item->count, type_of(item), op_of(item), comm,
-                            &item->request);
+        form_allreduce_init(send_of(item), item->out.address, item->count, type_of(item),
+                            op_of(item), comm, &item->request);
         free_types();
         for (int turn = 0; turn < 2; ++turn) {
             item->seed += (uint32_t) turn;
@@ -488,10 +530,14 @@ int main(int argc, char **argv)
     run.image = malloc(BYTES_MOST);
     run.was = malloc(2 * BYTES_MOST);
     /* Without room, calls are folded by others, too: integers come out alike. */
-    flight_open(&run.space, "device,managed,host", 100000, 0 != strcmp("yes", test_option("room", "yes")));
+    flight_open(&run.space, "device,managed,host", 100000,
+                0 != strcmp("yes", test_option("room", "yes")));
     for (int i = 0; i < run.number; ++i) {
         run.items[i].in = gpu_allocate(i % 4 ? GPU_DEVICE : GPU_HOST, BYTES_MOST);
-        run.items[i].out = gpu_allocate(0 == i % 6 ? GPU_HOST : i % 5 ? GPU_DEVICE : GPU_MANAGED, BYTES_MOST);
+        run.items[i].out = gpu_allocate(0 == i % 6 ? GPU_HOST
+                                        : i % 5    ? GPU_DEVICE
+                                                   : GPU_MANAGED,
+                                        BYTES_MOST);
     }
     MPI_Comm_dup(MPI_COMM_WORLD, &comms[0]);
     MPI_Comm_split(MPI_COMM_WORLD, 0, -test.rank, &comms[1]);

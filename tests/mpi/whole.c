@@ -1,7 +1,8 @@
 /*
- * A whole MPI program in which coll/car is: every other collective still works, on all kinds of communicators, and an
- * allreduce on device memory that coll/car does not serve (types, operations) has the result that host memory gives on a
- * communicator without coll/car. The suite runs it with coll/car by default, named alone in --mca coll, and excluded.
+ * A whole MPI program in which coll/car is: every other collective still works, on all kinds of
+ * communicators, and an allreduce on device memory that coll/car does not serve (types, operations)
+ * has the result that host memory gives on a communicator without coll/car. The suite runs it with
+ * coll/car by default, named alone in --mca coll, and excluded.
  *
  *   --expect car|absent   whether coll/car is there (car); it must then have served what it serves
  *   --gpu yes|no          without: all on host memory, no driver needed
@@ -17,7 +18,7 @@
 
 static bool with_gpu, with_car;
 
-/* --- collectives on host memory, each checked by what its definition says --------------------------------------------- */
+/* --- collectives on host memory, each checked by what its definition says --------------------- */
 
 static void rooted(MPI_Comm comm, int rank, int size)
 {
@@ -70,7 +71,8 @@ static void nonblocking(MPI_Comm comm, int rank, int size)
     MPI_Iallreduce(&rank, &greatest, 1, MPI_INT, MPI_MAX, comm, &requests[1]);
     MPI_Ibarrier(comm, &requests[2]);
     MPI_Waitall(3, requests, MPI_STATUSES_IGNORE);
-    CHECK(size * (size - 1) / 2 == sum && size - 1 == greatest, "MPI_Iallreduce gave %d and %d", sum, greatest);
+    CHECK(size * (size - 1) / 2 == sum && size - 1 == greatest, "MPI_Iallreduce gave %d and %d",
+          sum, greatest);
 }
 
 /* A sum of device memory, or of host memory without a GPU. */
@@ -89,15 +91,16 @@ static void reduce(MPI_Comm comm, int rank, int size)
     const car_counters_t before = test_counters();
     MPI_Allreduce(MPI_IN_PLACE, buffer.address, COUNT, MPI_DOUBLE, MPI_SUM, comm);
     const car_counters_t since = test_since(&before);
-    CHECK((with_gpu && with_car && size > 1 ? 1 : 0) == test_served(&since), "the kernels served %llu calls on %d ranks",
-          test_served(&since), size);
+    CHECK((with_gpu && with_car && size > 1 ? 1 : 0) == test_served(&since),
+          "the kernels served %llu calls on %d ranks", test_served(&since), size);
     if (with_gpu) {
         gpu_read(data, buffer.address, sizeof(data));
         gpu_free(&buffer);
     }
     for (int i = 0; i < COUNT; ++i) {
         const double wanted = size * (size - 1) / 2 + size * i;
-        if (!CHECK(data[i] == wanted, "MPI_Allreduce on %d ranks: element %d is %g, not %g", size, i, data[i], wanted)) {
+        if (!CHECK(data[i] == wanted, "MPI_Allreduce on %d ranks: element %d is %g, not %g", size,
+                   i, data[i], wanted)) {
             break;
         }
     }
@@ -117,7 +120,7 @@ static void everything_on(MPI_Comm comm)
     nonblocking(comm, rank, size);
 }
 
-/* --- kinds of communicators -------------------------------------------------------------------------------------------- */
+/* --- kinds of communicators ------------------------------------------------------------------- */
 
 static void between_groups(void)
 {
@@ -186,7 +189,7 @@ static void communicators(void)
     between_groups();
 }
 
-/* --- what coll/car does not serve ---------------------------------------------------------------------------------------- */
+/* --- what coll/car does not serve ------------------------------------------------------------- */
 
 typedef struct {
     double value;
@@ -220,9 +223,12 @@ static void merge_thirds(void *in, void *inout, int *length, MPI_Datatype *type)
     }
 }
 
-/* The same call on host memory without coll/car, then on device memory with it; twice, as the first sets up. */
-static void same_as_host(MPI_Comm plain, const char *what, const void *operand, size_t bytes, int count,
-                         MPI_Datatype type, MPI_Op op)
+/*
+ * The same call on host memory without coll/car, then on device memory with it; twice, as the first
+ * sets up.
+ */
+static void same_as_host(MPI_Comm plain, const char *what, const void *operand, size_t bytes,
+                         int count, MPI_Datatype type, MPI_Op op)
 {
     char *wanted = malloc(bytes), *got = malloc(bytes);
     gpu_buffer_t in = gpu_allocate(GPU_DEVICE, bytes), out = gpu_allocate(GPU_DEVICE, bytes);
@@ -233,13 +239,16 @@ static void same_as_host(MPI_Comm plain, const char *what, const void *operand, 
         gpu_write(in.address, operand, bytes);
         gpu_write(out.address, operand, bytes);
         const car_counters_t before = test_counters();
-        MPI_Allreduce(in_place ? MPI_IN_PLACE : in.address, out.address, count, type, op, MPI_COMM_WORLD);
+        MPI_Allreduce(in_place ? MPI_IN_PLACE : in.address, out.address, count, type, op,
+                      MPI_COMM_WORLD);
         const car_counters_t since = test_since(&before);
         gpu_read(got, out.address, bytes);
-        CHECK(0 == memcmp(got, wanted, bytes), "%s on device memory%s gives something else than on host memory", what,
+        CHECK(0 == memcmp(got, wanted, bytes),
+              "%s on device memory%s gives something else than on host memory", what,
               in_place ? " in place" : "");
-        CHECK(0 == test_served(&since) && 1 == since.calls_forwarded, "%s: served %llu times, left to others %llu times",
-              what, test_served(&since), since.calls_forwarded);
+        CHECK(0 == test_served(&since) && 1 == since.calls_forwarded,
+              "%s: served %llu times, left to others %llu times", what, test_served(&since),
+              since.calls_forwarded);
     }
     gpu_free(&in);
     gpu_free(&out);
@@ -273,9 +282,10 @@ static void not_served(void)
         strided[3 * i] = test.rank + i;
         strided[3 * i + 1] = strided[3 * i + 2] = -1;
     }
-    same_as_host(plain, "MPI_MINLOC of MPI_LONG_DOUBLE_INT", long_pairs, sizeof(long_pairs), COUNT, MPI_LONG_DOUBLE_INT,
-                 MPI_MINLOC);
-    same_as_host(plain, "MPI_SUM of MPI_LONG_DOUBLE", longs, sizeof(longs), COUNT, MPI_LONG_DOUBLE, MPI_SUM);
+    same_as_host(plain, "MPI_MINLOC of MPI_LONG_DOUBLE_INT", long_pairs, sizeof(long_pairs), COUNT,
+                 MPI_LONG_DOUBLE_INT, MPI_MINLOC);
+    same_as_host(plain, "MPI_SUM of MPI_LONG_DOUBLE", longs, sizeof(longs), COUNT, MPI_LONG_DOUBLE,
+                 MPI_SUM);
     same_as_host(plain, "MPI_SUM of MPI_C_LONG_DOUBLE_COMPLEX", complexes, sizeof(complexes), COUNT,
                  MPI_C_LONG_DOUBLE_COMPLEX, MPI_SUM);
     MPI_Op_create(merge_pairs, 1, &merge);

@@ -1,6 +1,7 @@
 /*
- * All ranks are killed (SIGKILL) while the control segment of a communicator is there, and not all ranks have mapped it: the last one
- * never comes to the call that makes it. What is left then, the suite looks at.
+ * All ranks are killed (SIGKILL) while the control segment of a communicator is there, and not all
+ * ranks have mapped it: the last one never comes to the call that makes it. What is left then, the
+ * suite looks at.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -1,14 +1,20 @@
 /*
- * Large allreduces work on the users' own buffers if all ranks can, and through staging if one cannot; the result is right
- * in any case, and no mapping of memory that was freed is ever used again, nor kept.
+ * Large allreduces work on the users' own buffers if all ranks can, and through staging if one
+ * cannot; the result is right in any case, and no mapping of memory that was freed is ever used
+ * again, nor kept.
  *
  *   --case NAME    repeat      the same buffers again and again: mapped once, every call zero copy
- *                  reuse       memory is freed and allocated again, mostly at the same address, with other contents
- *                  parts       of one allocation, as caching allocators hand them out; alignments differ between ranks
+ *                  reuse       memory is freed and allocated again, mostly at the same address,
+ *                              with other contents
+ *                  parts       of one allocation, as caching allocators hand them out; alignments
+ *                              differ between ranks
  *                  many        more allocations than coll_car_map_max
- *                  unable      one rank's buffer is of a kind that peers cannot map, each kind and each rank in turn
- *                  refused     the driver of one rank maps nobody's buffers (SIMGPU_FAIL): tried a few times, no error
- *                  released    what its owner has freed is not held by peers after the next large call
+ *                  unable      one rank's buffer is of a kind that peers cannot map, each kind and
+ *                              each rank in turn
+ *                  refused     the driver of one rank maps nobody's buffers (SIMGPU_FAIL): tried a
+ *                              few times, no error
+ *                  released    what its owner has freed is not held by peers after the next large
+ *                              call
  *                  (all but refused)
  *   --expect WHO   of repeat and many: zero_copy or staged (zero_copy)
  *   --bytes N      of a call (coll_car_zero_copy_min, and some)
@@ -29,7 +35,7 @@ static struct {
     bool zero_copy;
 } run;
 
-/* --- one call -------------------------------------------------------------------------------------------------------- */
+/* --- one call --------------------------------------------------------------------------------- */
 
 static uint32_t value(uint32_t i)
 {
@@ -55,25 +61,29 @@ static void check(const void *out, const char *what)
 
     gpu_read(run.values, out, run.count * sizeof(uint32_t));
     for (uint32_t i = 0; i < run.count; ++i) {
-        if (!CHECK(value(i) * ranks == run.values[i], "%s, call %u: element %u is %u, not %u", what, run.seed, i,
-                   run.values[i], value(i) * ranks)) {
+        if (!CHECK(value(i) * ranks == run.values[i], "%s, call %u: element %u is %u, not %u", what,
+                   run.seed, i, run.values[i], value(i) * ranks)) {
             return;
         }
     }
 }
 
-/* `in` is `out` for in place. Right, and zero copy or not as is expected; what else a call counts is returned. */
+/*
+ * `in` is `out` for in place. Right, and zero copy or not as is expected; what else a call counts
+ * is returned.
+ */
 static car_counters_t reduce(void *in, void *out, bool zero_copy, const char *what)
 {
     fill(in, out);
     const car_counters_t before = test_counters();
-    const int rc = MPI_Allreduce(in == out ? MPI_IN_PLACE : in, out, (int) run.count, MPI_UINT32_T, MPI_SUM, run.comm);
+    const int rc = MPI_Allreduce(in == out ? MPI_IN_PLACE : in, out, (int) run.count, MPI_UINT32_T,
+                                 MPI_SUM, run.comm);
     const car_counters_t since = test_since(&before);
     CHECK(MPI_SUCCESS == rc, "%s: error %d", what, rc);
     check(out, what);
     CHECK((zero_copy ? 1 : 0) == since.calls_zero_copy && 1 == test_served(&since),
-          "%s, call %u: kernels served it %llu times, zero copy %llu times", what, run.seed, test_served(&since),
-          since.calls_zero_copy);
+          "%s, call %u: kernels served it %llu times, zero copy %llu times", what, run.seed,
+          test_served(&since), since.calls_zero_copy);
     return since;
 }
 
@@ -90,15 +100,16 @@ static long long mappings(void)
 
 static void check_mappings(long long wanted, const char *what)
 {
-    CHECK(gpu_simulated_mappings() < 0 || FORM_PERSISTENT == form() || wanted == mappings(), "%s: %lld buffers are mapped, not %lld",
-          what, mappings(), wanted);
+    CHECK(gpu_simulated_mappings() < 0 || FORM_PERSISTENT == form() || wanted == mappings(),
+          "%s: %lld buffers are mapped, not %lld", what, mappings(), wanted);
 }
 
-/* --- cases ----------------------------------------------------------------------------------------------------------- */
+/* --- cases ------------------------------------------------------------------------------------ */
 
 static void repeat(void)
 {
-    gpu_buffer_t in = gpu_allocate(GPU_DEVICE, bytes_of_call()), out = gpu_allocate(GPU_DEVICE, bytes_of_call());
+    gpu_buffer_t in = gpu_allocate(GPU_DEVICE, bytes_of_call()),
+                 out = gpu_allocate(GPU_DEVICE, bytes_of_call());
 
     for (int i = 0; i < 20; ++i) {
         reduce(in.address, out.address, run.zero_copy, "the same buffers");
@@ -113,7 +124,8 @@ static void repeat(void)
 static void reuse(void)
 {
     const long times = test_number("times", 300);
-    gpu_buffer_t in = gpu_allocate(GPU_DEVICE, bytes_of_call()), out = gpu_allocate(GPU_DEVICE, bytes_of_call());
+    gpu_buffer_t in = gpu_allocate(GPU_DEVICE, bytes_of_call()),
+                 out = gpu_allocate(GPU_DEVICE, bytes_of_call());
     long again = 0;
 
     for (long i = 0; i < times; ++i) {
@@ -126,17 +138,19 @@ static void reuse(void)
             if (0 == (random & 0x70)) {
                 other = gpu_allocate(GPU_DEVICE, bytes_of_call() / 2);
             }
-            *which = gpu_allocate(GPU_DEVICE, bytes_of_call() + (0 == (random & 0x700) ? bytes_of_call() : 0));
+            *which = gpu_allocate(GPU_DEVICE,
+                                  bytes_of_call() + (0 == (random & 0x700) ? bytes_of_call() : 0));
             again += address == which->address;
             if (0 != other.bytes) {
                 gpu_free(&other);
             }
         }
         reduce(in.address, 0 == i % 5 ? in.address : out.address, true, "allocated anew");
-        CHECK(gpu_simulated_mappings() < 0 || mappings() <= 6 * (test.size - 1), "after %ld turns %lld buffers are mapped", i,
-              mappings());
+        CHECK(gpu_simulated_mappings() < 0 || mappings() <= 6 * (test.size - 1),
+              "after %ld turns %lld buffers are mapped", i, mappings());
     }
-    CHECK(again > times / 10, "only %ld times of %ld memory had the address that was freed before", again, times);
+    CHECK(again > times / 10, "only %ld times of %ld memory had the address that was freed before",
+          again, times);
     gpu_free(&in);
     gpu_free(&out);
 }
@@ -169,8 +183,8 @@ static void many(void)
     for (int i = 0; i < 5 * BUFFERS; ++i) {
         void *const at = buffer[test_random((uint64_t) i, 5) % BUFFERS].address;
         reduce(at, at, run.zero_copy, "many allocations");
-        CHECK(gpu_simulated_mappings() < 0 || mappings() <= most, "%lld buffers are mapped, and coll_car_map_max is %ld",
-              mappings(), most);
+        CHECK(gpu_simulated_mappings() < 0 || mappings() <= most,
+              "%lld buffers are mapped, and coll_car_map_max is %ld", mappings(), most);
     }
     for (int i = 0; i < BUFFERS; ++i) {
         gpu_free(&buffer[i]);
@@ -179,19 +193,23 @@ static void many(void)
 
 static void unable(void)
 {
-    gpu_buffer_t plain[2] = {gpu_allocate(GPU_DEVICE, bytes_of_call()), gpu_allocate(GPU_DEVICE, bytes_of_call())};
+    gpu_buffer_t plain[2] = {gpu_allocate(GPU_DEVICE, bytes_of_call()),
+                             gpu_allocate(GPU_DEVICE, bytes_of_call())};
 
     for (int kind = GPU_DEVICE + 1; kind < GPU_KINDS; ++kind) {
         if (!gpu_kind_possible((gpu_kind_t) kind)) {
             continue;
         }
-        gpu_buffer_t in = gpu_allocate((gpu_kind_t) kind, bytes_of_call()), out = gpu_allocate((gpu_kind_t) kind, bytes_of_call());
+        gpu_buffer_t in = gpu_allocate((gpu_kind_t) kind, bytes_of_call()),
+                     out = gpu_allocate((gpu_kind_t) kind, bytes_of_call());
         for (int r = 0; r < test.size; ++r) {
             const bool here = r == test.rank;
-            reduce(here ? in.address : plain[0].address, plain[1].address, false, gpu_kind_name((gpu_kind_t) kind));
-            reduce(plain[0].address, here ? out.address : plain[1].address, false, gpu_kind_name((gpu_kind_t) kind));
-            reduce(here ? in.address : plain[0].address, here ? in.address : plain[0].address, false,
+            reduce(here ? in.address : plain[0].address, plain[1].address, false,
                    gpu_kind_name((gpu_kind_t) kind));
+            reduce(plain[0].address, here ? out.address : plain[1].address, false,
+                   gpu_kind_name((gpu_kind_t) kind));
+            reduce(here ? in.address : plain[0].address, here ? in.address : plain[0].address,
+                   false, gpu_kind_name((gpu_kind_t) kind));
             reduce(plain[0].address, plain[1].address, true, "and all are able again");
         }
         gpu_free(&in);
@@ -242,9 +260,11 @@ static void released(void)
     }
     reduce(kept.address, kept.address, true, "after they have gone");
     MPI_Barrier(MPI_COMM_WORLD);
-    CHECK(gpu_simulated_mappings() < 0 || mapped == mappings(), "%lld mappings, %lld before", mappings(), mapped);
+    CHECK(gpu_simulated_mappings() < 0 || mapped == mappings(), "%lld mappings, %lld before",
+          mappings(), mapped);
     /* Others may use a real GPU at the same time. */
-    CHECK(used() - before < (long long) bytes_of_call() || gpu_simulated(), "%lld more bytes of device memory in use", used() - before);
+    CHECK(used() - before < (long long) bytes_of_call() || gpu_simulated(),
+          "%lld more bytes of device memory in use", used() - before);
     gpu_free(&kept);
 }
 
@@ -253,8 +273,9 @@ static const struct {
     void (*run)(void);
     bool everywhere; /* needs nothing special */
 } cases[] = {
-    {"repeat", repeat, true}, {"reuse", reuse, true},       {"parts", parts, true},       {"many", many, true},
-    {"unable", unable, true}, {"refused", refused, false}, {"released", released, true},
+    {"repeat", repeat, true},     {"reuse", reuse, true},   {"parts", parts, true},
+    {"many", many, true},         {"unable", unable, true}, {"refused", refused, false},
+    {"released", released, true},
 };
 
 int main(int argc, char **argv)

@@ -1,6 +1,7 @@
 /*
- * The simulated driver against what its documentation promises: memory that the host cannot touch, streams in order,
- * errors, IPC between processes, faults on command. A plain program, as an application would use the driver.
+ * The simulated driver against what its documentation promises: memory that the host cannot touch,
+ * streams in order, errors, IPC between processes, faults on command. A plain program, as an
+ * application would use the driver.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -51,8 +52,8 @@ CUresult cuEventRecord(CUevent, CUstream);
 CUresult cuEventDestroy_v2(CUevent);
 CUresult cuModuleLoadData(CUmodule *, const void *);
 CUresult cuModuleGetFunction(CUfunction *, CUmodule, const char *);
-CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,
-                        unsigned int, CUstream, void **, void **);
+CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, unsigned int,
+                        unsigned int, unsigned int, unsigned int, CUstream, void **, void **);
 CUresult cuIpcGetMemHandle(CUipcMemHandle *, CUdeviceptr);
 CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *, CUipcMemHandle, unsigned int);
 CUresult cuIpcCloseMemHandle(CUdeviceptr);
@@ -78,15 +79,21 @@ static void open_device(void)
     OK(cuModuleGetFunction(&fill_delay, module, "fill_delay"));
 }
 
-static CUresult fill(CUstream stream, CUdeviceptr address, uint32_t value, uint64_t count, uint32_t delay_us)
+static CUresult fill(CUstream stream, CUdeviceptr address, uint32_t value, uint64_t count,
+                     uint32_t delay_us)
 {
-    test_kernel_args_t args = {
-        .address = (uint32_t *) (uintptr_t) address, .count = count, .value = value, .delay_us = delay_us};
+    test_kernel_args_t args = {.address = (uint32_t *) (uintptr_t) address,
+                               .count = count,
+                               .value = value,
+                               .delay_us = delay_us};
     void *parameters[] = {&args};
     return cuLaunchKernel(fill_delay, 3, 1, 1, 32, 1, 1, 0, stream, parameters, NULL);
 }
 
-/* Runs something in a process of its own, before which nothing of CUDA has happened here; returns its wait status. */
+/*
+ * Runs something in a process of its own, before which nothing of CUDA has happened here; returns
+ * its wait status.
+ */
 static int in_a_process(void (*function)(void))
 {
     int status;
@@ -104,7 +111,8 @@ static void touch_device_memory(void)
     CUdeviceptr address = 0;
     signal(SIGSEGV, SIG_DFL);
     if (CUDA_SUCCESS != cuInit(0) || CUDA_SUCCESS != cuDevicePrimaryCtxRetain(&context, 0)
-        || CUDA_SUCCESS != cuCtxSetCurrent(context) || CUDA_SUCCESS != cuMemAlloc_v2(&address, 4096)) {
+        || CUDA_SUCCESS != cuCtxSetCurrent(context)
+        || CUDA_SUCCESS != cuMemAlloc_v2(&address, 4096)) {
         _exit(1);
     }
     *(volatile int *) (uintptr_t) address = 1;
@@ -122,8 +130,9 @@ static void nothing_works_before_init(void)
 {
     CUcontext c;
     CUdeviceptr a;
-    if (CUDA_ERROR_NOT_INITIALIZED != cuCtxGetCurrent(&c) || CUDA_ERROR_NOT_INITIALIZED != cuMemAlloc_v2(&a, 1)
-        || CUDA_SUCCESS != cuInit(0) || CUDA_ERROR_INVALID_CONTEXT != cuMemAlloc_v2(&a, 1)) {
+    if (CUDA_ERROR_NOT_INITIALIZED != cuCtxGetCurrent(&c)
+        || CUDA_ERROR_NOT_INITIALIZED != cuMemAlloc_v2(&a, 1) || CUDA_SUCCESS != cuInit(0)
+        || CUDA_ERROR_INVALID_CONTEXT != cuMemAlloc_v2(&a, 1)) {
         _exit(1);
     }
 }
@@ -171,7 +180,9 @@ static void memory_runs_out(void **state)
     assert_int_equal(0, in_a_process(run_out_of_memory));
 }
 
-/* The parent's memory in the child, by a handle through a pipe; the child writes, the parent reads. */
+/*
+ * The parent's memory in the child, by a handle through a pipe; the child writes, the parent reads.
+ */
 static void memory_is_shared_by_ipc(void **state)
 {
     int to_child[2], to_parent[2];
@@ -203,7 +214,8 @@ static void memory_is_shared_by_ipc(void **state)
     OK(cuMemAlloc_v2(&memory, 100000));
     OK(cuMemcpyHtoD_v2(memory, words, sizeof(words)));
     OK(cuIpcGetMemHandle(&handle, memory));
-    assert_int_equal(CUDA_ERROR_INVALID_VALUE, cuIpcOpenMemHandle_v2(&memory, handle, 1)); /* one's own */
+    /* one's own */
+    assert_int_equal(CUDA_ERROR_INVALID_VALUE, cuIpcOpenMemHandle_v2(&memory, handle, 1));
     assert_int_equal(sizeof(handle), write(to_child[1], &handle, sizeof(handle)));
     assert_int_equal(1, read(to_parent[0], &byte, 1));
     OK(cuMemcpyDtoH_v2(words, memory, sizeof(words)));
@@ -291,7 +303,8 @@ static void a_capture_keeps_the_legacy_stream_shut_where_its_stream_is_blocking(
     OK(cuStreamDestroy_v2(stream));
     OK(cuStreamCreate(&stream, CU_STREAM_DEFAULT));
     OK(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
-    assert_int_equal(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, cuStreamIsCapturing(CU_STREAM_LEGACY, &status));
+    assert_int_equal(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,
+                     cuStreamIsCapturing(CU_STREAM_LEGACY, &status));
     OK(cuStreamEndCapture(stream, &graph)); /* to ask does no harm */
     OK(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
     assert_int_equal(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, cuEventRecord(event, CU_STREAM_LEGACY));
@@ -357,7 +370,8 @@ static void kinds_of_memory_are_told_apart(void **state)
     OK(cuPointerGetAttribute(&value, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, pool));
     assert_int_equal(0, value);
     assert_int_equal(CUDA_ERROR_INVALID_VALUE,
-                     cuPointerGetAttribute(&value, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (CUdeviceptr) (uintptr_t) &local));
+                     cuPointerGetAttribute(&value, CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+                                           (CUdeviceptr) (uintptr_t) &local));
     *(int *) (uintptr_t) managed = 5; /* the host may */
     OK(cuPointerGetAttribute(&id[0], CU_POINTER_ATTRIBUTE_BUFFER_ID, device));
     assert_int_equal(before + 8192, simgpu_allocated_bytes());
@@ -374,9 +388,12 @@ static void kinds_of_memory_are_told_apart(void **state)
     assert_int_equal(before, simgpu_allocated_bytes());
 }
 
-/* --- weak memory ------------------------------------------------------------------------------------------------------- */
+/* --- weak memory ------------------------------------------------------------------------------ */
 
-/* A process of its own asks each question, with two GPUs, and says by its status that the answer was wrong. */
+/*
+ * A process of its own asks each question, with two GPUs, and says by its status that the answer
+ * was wrong.
+ */
 #define WEAK_ROUNDS 200
 
 static CUcontext weak_contexts[2];
@@ -409,8 +426,10 @@ static void weak_begin(void)
 static void *weak_memory(int device, size_t bytes)
 {
     CUdeviceptr address;
-    if (CUDA_SUCCESS != cuCtxSetCurrent(weak_contexts[device]) || CUDA_SUCCESS != cuMemAlloc_v2(&address, bytes)
-        || CUDA_SUCCESS != cuMemsetD32_v2(address, 0, bytes / 4) || CUDA_SUCCESS != cuCtxSynchronize()) {
+    if (CUDA_SUCCESS != cuCtxSetCurrent(weak_contexts[device])
+        || CUDA_SUCCESS != cuMemAlloc_v2(&address, bytes)
+        || CUDA_SUCCESS != cuMemsetD32_v2(address, 0, bytes / 4)
+        || CUDA_SUCCESS != cuCtxSynchronize()) {
         _exit(2);
     }
     return (void *) (uintptr_t) address;
@@ -421,7 +440,8 @@ static void weak_start(const char *name, CUstream stream, litmus_args_t args, un
     void *parameters[] = {&args};
     CUfunction function;
     if (CUDA_SUCCESS != cuModuleGetFunction(&function, weak_module, name)
-        || CUDA_SUCCESS != cuLaunchKernel(function, 1, 1, 1, threads, 1, 1, 0, stream, parameters, NULL)) {
+        || CUDA_SUCCESS
+               != cuLaunchKernel(function, 1, 1, 1, threads, 1, 1, 0, stream, parameters, NULL)) {
         _exit(2);
     }
 }
@@ -456,7 +476,8 @@ static bool message_was_whole(const message_t *m)
         _exit(2);
     }
     weak_start("litmus_receive", receiver, args, 17);
-    if (CUDA_SUCCESS != cuStreamSynchronize(receiver) || CUDA_SUCCESS != cuStreamSynchronize(weak_streams[0])
+    if (CUDA_SUCCESS != cuStreamSynchronize(receiver)
+        || CUDA_SUCCESS != cuStreamSynchronize(weak_streams[0])
         || CUDA_SUCCESS != cuMemcpyDtoH_v2(&old, (CUdeviceptr) (uintptr_t) args.old, sizeof(old))) {
         _exit(2);
     }
@@ -467,22 +488,32 @@ static void send_messages(void)
 {
     static const message_t messages[] = {
         {"release, acquire", LITMUS_ORDERED, LITMUS_ORDERED, true, true, false, false, true},
-        {"release, acquire, to another GPU", LITMUS_ORDERED, LITMUS_ORDERED, true, true, true, true, true},
-        {"release, acquire, read from another GPU", LITMUS_ORDERED, LITMUS_ORDERED, true, true, true, false, true},
-        {"fences of system scope", LITMUS_FENCE_SYS, LITMUS_FENCE_SYS, true, true, true, true, true},
-        {"fences of GPU scope on one GPU", LITMUS_FENCE_GPU, LITMUS_FENCE_GPU, true, true, false, false, true},
+        {"release, acquire, to another GPU", LITMUS_ORDERED, LITMUS_ORDERED, true, true, true, true,
+         true},
+        {"release, acquire, read from another GPU", LITMUS_ORDERED, LITMUS_ORDERED, true, true,
+         true, false, true},
+        {"fences of system scope", LITMUS_FENCE_SYS, LITMUS_FENCE_SYS, true, true, true, true,
+         true},
+        {"fences of GPU scope on one GPU", LITMUS_FENCE_GPU, LITMUS_FENCE_GPU, true, true, false,
+         false, true},
         {"relaxed store", LITMUS_RELAXED, LITMUS_ORDERED, true, true, false, false, false},
         {"relaxed load", LITMUS_ORDERED, LITMUS_RELAXED, true, true, false, false, false},
-        {"no barrier before the release", LITMUS_ORDERED, LITMUS_ORDERED, false, true, false, false, false},
-        {"no barrier after the acquire", LITMUS_ORDERED, LITMUS_ORDERED, true, false, false, false, false},
-        {"fence of GPU scope, to another GPU", LITMUS_FENCE_GPU, LITMUS_ORDERED, true, true, true, true, false},
-        {"fence of GPU scope, read from another", LITMUS_FENCE_GPU, LITMUS_ORDERED, true, true, true, false, false},
-        {"acquired at GPU scope from another", LITMUS_ORDERED, LITMUS_FENCE_GPU, true, true, true, true, false},
+        {"no barrier before the release", LITMUS_ORDERED, LITMUS_ORDERED, false, true, false, false,
+         false},
+        {"no barrier after the acquire", LITMUS_ORDERED, LITMUS_ORDERED, true, false, false, false,
+         false},
+        {"fence of GPU scope, to another GPU", LITMUS_FENCE_GPU, LITMUS_ORDERED, true, true, true,
+         true, false},
+        {"fence of GPU scope, read from another", LITMUS_FENCE_GPU, LITMUS_ORDERED, true, true,
+         true, false, false},
+        {"acquired at GPU scope from another", LITMUS_ORDERED, LITMUS_FENCE_GPU, true, true, true,
+         true, false},
     };
     weak_begin();
     for (size_t i = 0; i < sizeof(messages) / sizeof(messages[0]); ++i) {
         if (messages[i].ordered != message_was_whole(&messages[i])) {
-            fprintf(stderr, "%s: %s\n", messages[i].what, messages[i].ordered ? "out of order" : "always in order");
+            fprintf(stderr, "%s: %s\n", messages[i].what,
+                    messages[i].ordered ? "out of order" : "always in order");
             _exit(1);
         }
     }
@@ -494,7 +525,10 @@ static void weak_memory_orders_what_is_released_and_acquired_and_nothing_else(vo
     assert_int_equal(0, in_a_process(send_messages));
 }
 
-/* Whether all words were there, each time, when the host had seen the word that a kernel stores last. */
+/*
+ * Whether all words were there, each time, when the host had seen the word that a kernel stores
+ * last.
+ */
 static bool end_came_last(uint8_t how, bool barrier, CUdeviceptr words)
 {
     litmus_args_t args = {.words = (uint32_t *) (uintptr_t) words, .how = how, .barrier = barrier};
@@ -537,10 +571,13 @@ static void end_kernels(void)
     const CUdeviceptr other = (CUdeviceptr) (uintptr_t) weak_memory(1, 4096);
     const CUdeviceptr own = (CUdeviceptr) (uintptr_t) weak_memory(0, 4096);
     if (CUDA_SUCCESS != cuMemAllocManaged(&managed, 4096, CU_MEM_ATTACH_GLOBAL)
-        || !end_came_last(LITMUS_FENCE_GPU, true, own) || !end_came_last(LITMUS_FENCE_SYS, true, own)
-        || !end_came_last(LITMUS_FENCE_SYS, true, managed) || !end_came_last(LITMUS_FENCE_SYS, true, other)
-        || end_came_last(LITMUS_RELAXED, true, own) || end_came_last(LITMUS_FENCE_SYS, false, own)
-        || end_came_last(LITMUS_FENCE_GPU, true, managed) || end_came_last(LITMUS_FENCE_GPU, true, other)) {
+        || !end_came_last(LITMUS_FENCE_GPU, true, own)
+        || !end_came_last(LITMUS_FENCE_SYS, true, own)
+        || !end_came_last(LITMUS_FENCE_SYS, true, managed)
+        || !end_came_last(LITMUS_FENCE_SYS, true, other) || end_came_last(LITMUS_RELAXED, true, own)
+        || end_came_last(LITMUS_FENCE_SYS, false, own)
+        || end_came_last(LITMUS_FENCE_GPU, true, managed)
+        || end_came_last(LITMUS_FENCE_GPU, true, other)) {
         _exit(1);
     }
 }

@@ -1,6 +1,7 @@
 /*
- * The simulated device, shared by its files: devices and contexts, memory, streams, kernels. docs/simgpu.md says how they
- * work together. One lock, simgpu_lock, guards all tables; it is never held while a stream's work runs.
+ * The simulated device, shared by its files: devices and contexts, memory, streams, kernels.
+ * docs/simgpu.md says how they work together. One lock, simgpu_lock, guards all tables; it is never
+ * held while a stream's work runs.
  */
 #ifndef SIMGPU_H
 #define SIMGPU_H
@@ -25,12 +26,12 @@ extern std::recursive_mutex simgpu_lock;
 typedef std::lock_guard<std::recursive_mutex> simgpu_guard;
 
 /*
- * The beginning of every entry point: counts and logs the call, and returns early where SIMGPU_FAIL asks for it or
- * cuInit is missing.
+ * The beginning of every entry point: counts and logs the call, and returns early where SIMGPU_FAIL
+ * asks for it or cuInit is missing.
  */
-#define SIMGPU_ENTER(needs_init)                                                                                       \
-    if (CUresult early_ = simgpu_enter(__func__, needs_init, __builtin_return_address(0))) {                                                        \
-        return early_;                                                                                                 \
+#define SIMGPU_ENTER(needs_init)                                                                   \
+    if (CUresult early_ = simgpu_enter(__func__, needs_init, __builtin_return_address(0))) {       \
+        return early_;                                                                             \
     }
 CUresult simgpu_enter(const char *function, bool needs_init, const void *caller);
 
@@ -39,7 +40,7 @@ void simgpu_turn();
 
 long simgpu_env(const char *name, long otherwise);
 
-/* --- devices and contexts (device.cc) --- */
+/* --- devices and contexts (device.cc) --------------------------------------------------------- */
 
 enum simgpu_link { LINK_NONE, LINK_PCIE, LINK_NVLINK, LINK_SAME };
 
@@ -78,7 +79,7 @@ struct CUctx_st {
 CUctx_st *simgpu_current();
 CUresult simgpu_need_context(CUctx_st **context);
 
-/* --- streams (stream.cc) --- */
+/* --- streams (stream.cc) ---------------------------------------------------------------------- */
 
 bool simgpu_reached(const simgpu_point &point);
 void simgpu_wait(const simgpu_point &point);
@@ -107,25 +108,32 @@ struct CUevent_st {
     simgpu_point point;
 };
 
-/* The stream behind a handle, with the default ones resolved; nullptr if there is none. Under the lock. */
+/*
+ * The stream behind a handle, with the default ones resolved; nullptr if there is none. Under the
+ * lock.
+ */
 CUstream_st *simgpu_stream(CUstream handle);
 
-/* Gives work to a stream, with the order between it and the legacy default stream. Under the lock. */
+/*
+ * Gives work to a stream, with the order between it and the legacy default stream. Under the lock.
+ */
 simgpu_point simgpu_give(CUstream_st *stream, std::function<void()> work);
 
 /* All work of a context, given before the call. Not under the lock. */
 void simgpu_drain(CUctx_st *context);
 
-/* Whether an unsafe call is prohibited because of a capture; it invalidates the capture as in CUDA. */
+/*
+ * Whether an unsafe call is prohibited because of a capture; it invalidates the capture as in CUDA.
+ */
 CUresult simgpu_capture_check();
 
 /*
- * The legacy default stream takes nothing while a blocking stream of its context captures, whatever the mode; who tries
- * invalidates the capture. Under the lock.
+ * The legacy default stream takes nothing while a blocking stream of its context captures, whatever
+ * the mode; who tries invalidates the capture. Under the lock.
  */
 CUresult simgpu_legacy_check(const CUstream_st *stream);
 
-/* --- memory (memory.cc) --- */
+/* --- memory (memory.cc) ----------------------------------------------------------------------- */
 
 enum simgpu_kind { KIND_DEVICE, KIND_POOL, KIND_VMM, KIND_IPC, KIND_MANAGED, KIND_HOST };
 
@@ -147,7 +155,8 @@ struct simgpu_allocation {
 simgpu_allocation *simgpu_find(uint64_t address);
 
 /* Pieces of memory.cc that pools, VMM and IPC are made of. Under the lock. */
-simgpu_allocation *simgpu_add(uint64_t address, size_t bytes, simgpu_kind kind, CUdevice device, CUctx_st *context);
+simgpu_allocation *simgpu_add(uint64_t address, size_t bytes, simgpu_kind kind, CUdevice device,
+                              CUctx_st *context);
 void simgpu_release(simgpu_allocation allocation);
 uint64_t simgpu_take_range(size_t bytes); /* of the window; 0 if there is none */
 bool simgpu_give_range(uint64_t address);
@@ -157,18 +166,24 @@ bool simgpu_has_room(CUdevice device, size_t bytes);
 unsigned long long simgpu_new_id();
 #define SIMGPU_PAGE ((size_t) 64 * 1024)
 
-/* With weak memory every allocation's file ends in its history, which is so many times as long, and mapped in a window. */
+/*
+ * With weak memory every allocation's file ends in its history, which is so many times as long, and
+ * mapped in a window.
+ */
 #define SIMGPU_HISTORY 2
 #define SIMGPU_HISTORY_WINDOW (SIMGPU_WINDOW + 2 * SIMGPU_SHADOW)
 
 /* Frees what a context owns. Under the lock. */
 void simgpu_free_all(CUctx_st *context);
 
-/* A copy or fill by the driver; false if an address is in no allocation. Called by streams' threads. */
+/*
+ * A copy or fill by the driver; false if an address is in no allocation. Called by streams'
+ * threads.
+ */
 bool simgpu_copy(uint64_t to, uint64_t from, size_t bytes);
 bool simgpu_fill(uint64_t to, unsigned value, int width, size_t count);
 
-/* --- kernels (kernel.cc) --- */
+/* --- kernels (kernel.cc) ---------------------------------------------------------------------- */
 
 struct simgpu_launch {
     const simgpu_kernel *kernel;
@@ -177,15 +192,19 @@ struct simgpu_launch {
     CUctx_st *context;
 };
 
-/* Runs all blocks; false if the kernel touched memory that is not there. Called by streams' threads. */
+/*
+ * Runs all blocks; false if the kernel touched memory that is not there. Called by streams'
+ * threads.
+ */
 bool simgpu_run(const simgpu_launch &launch);
 
-/* --- weak memory (weak.cc): the launch that this thread runs --- */
+/* --- weak memory (weak.cc): the launch that this thread runs ---------------------------------- */
 
 void simgpu_weak_init();
 void simgpu_weak_begin(const simgpu_launch &launch);
 void simgpu_weak_start_block(unsigned block);
-void simgpu_weak_barrier(unsigned block, unsigned threads); /* of the first so many threads of the block */
+/* of the first so many threads of the block */
+void simgpu_weak_barrier(unsigned block, unsigned threads);
 void simgpu_weak_deliver(); /* what is due; between the turns of fibers */
 void simgpu_weak_end(bool faulted);
 

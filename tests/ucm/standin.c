@@ -1,6 +1,7 @@
 /*
- * Stands in for UCX's libucm where that has no CUDA: coll/car leaves its handler here, and a test says what is about to be freed.
- * The module with the hooks, which has to lie beside the library, is a link to it.
+ * Stands in for UCX's libucm where that has no CUDA: coll/car leaves its handler here, and a test
+ * says what is about to be freed. The module with the hooks, which has to lie beside the library,
+ * is a link to it.
  */
 #include "standin.h"
 

@@ -1,6 +1,6 @@
 /*
- * car_cuda_api.h says of constants, structures and entry points what the toolkit's cuda.h says. Signatures are compared
- * when this is compiled. Skipped where the build found no toolkit.
+ * car_cuda_api.h says of constants, structures and entry points what the toolkit's cuda.h says.
+ * Signatures are compared when this is compiled. Skipped where the build found no toolkit.
  */
 #include <stdio.h>
 #include <string.h>
@@ -16,13 +16,14 @@ int main(void)
         return 77;
     }
     if (cuda_abi_ours_count != cuda_abi_theirs_count) {
-        printf("FAILED: %d entries of ours, %d of cuda.h\n", cuda_abi_ours_count, cuda_abi_theirs_count);
+        printf("FAILED: %d entries of ours, %d of cuda.h\n", cuda_abi_ours_count,
+               cuda_abi_theirs_count);
         return 1;
     }
     for (int i = 0; i < cuda_abi_ours_count; ++i) {
         if (cuda_abi_ours[i].value != cuda_abi_theirs[i].value) {
-            printf("FAILED: %s is %lld in car_cuda_api.h and %lld in cuda.h\n", cuda_abi_ours[i].name,
-                   cuda_abi_ours[i].value, cuda_abi_theirs[i].value);
+            printf("FAILED: %s is %lld in car_cuda_api.h and %lld in cuda.h\n",
+                   cuda_abi_ours[i].name, cuda_abi_ours[i].value, cuda_abi_theirs[i].value);
             ++failures;
         }
     }

@@ -1,4 +1,7 @@
-/* What car_cuda_api.h and the toolkit's cuda.h each say of the same things; two objects, as no file can include both. */
+/*
+ * What car_cuda_api.h and the toolkit's cuda.h each say of the same things; two objects, as no file
+ * can include both.
+ */
 #ifndef CUDA_ABI_H
 #define CUDA_ABI_H
 

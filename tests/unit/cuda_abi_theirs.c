@@ -2,16 +2,22 @@
 
 #if CAR_HAVE_CUDA_H
 
-/* With this, the names of old versions stand for themselves, as they do for dlsym, and not for the newest. */
+/*
+ * With this, the names of old versions stand for themselves, as they do for dlsym, and not for the
+ * newest.
+ */
 #define __CUDA_API_VERSION_INTERNAL
 #include <cuda.h>
 
 #define NODE_PARAMS CUDA_KERNEL_NODE_PARAMS_v1
 #include "cuda_abi_table.h"
 
-/* The parameters that we call an entry point with are those that it is declared with: else this does not compile. */
+/*
+ * The parameters that we call an entry point with are those that it is declared with: else this
+ * does not compile.
+ */
 #define CUDA_KERNEL_NODE_PARAMS CUDA_KERNEL_NODE_PARAMS_v1
-#define SIGNATURE(field, symbol, parameters)                                                                           \
+#define SIGNATURE(field, symbol, parameters)                                                       \
     _Static_assert(__builtin_types_compatible_p(__typeof__(symbol), CUresult parameters), #symbol);
 CAR_CUDA_NEEDED(SIGNATURE)
 CAR_CUDA_OPTIONAL(SIGNATURE)

@@ -29,7 +29,8 @@ static void pieces_never_overlap_and_all_memory_comes_back(void **state)
             continue;
         }
         const size_t bytes = 1 + (size_t) rand_r(&seed) % (200 << 10);
-        if (!car_arena_take(&arena, bytes, rand_r(&seed) % 2 ? CAR_ARENA_LOW : CAR_ARENA_HIGH, &held[i].offset)) {
+        if (!car_arena_take(&arena, bytes, rand_r(&seed) % 2 ? CAR_ARENA_LOW : CAR_ARENA_HIGH,
+                            &held[i].offset)) {
             continue;
         }
         held[i].bytes = bytes;

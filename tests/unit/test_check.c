@@ -1,4 +1,7 @@
-/* What peers say is looked at before it is used: everything that cannot be is refused, whatever else is right. */
+/*
+ * What peers say is looked at before it is used: everything that cannot be is refused, whatever
+ * else is right.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,11 +29,11 @@ static car_offer_t right_offer(void)
                          .first_epoch = 1};
 }
 
-#define REFUSED(field, value)                                                                                          \
-    do {                                                                                                               \
-        car_offer_t offer = right_offer();                                                                             \
-        offer.field = (value);                                                                                         \
-        assert_non_null(car_check_offer(&offer));                                                                      \
+#define REFUSED(field, value)                                                                      \
+    do {                                                                                           \
+        car_offer_t offer = right_offer();                                                         \
+        offer.field = (value);                                                                     \
+        assert_non_null(car_check_offer(&offer));                                                  \
     } while (0)
 
 static void an_offer_is_refused_for_each_field_that_cannot_be(void **state)

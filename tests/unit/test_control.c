@@ -27,7 +27,10 @@ static void yield(void)
     sched_yield();
 }
 
-/* One rank: exchanges and lines with random delays; returns 0 if it always read what the others had written. */
+/*
+ * One rank: exchanges and lines with random delays; returns 0 if it always read what the others had
+ * written.
+ */
 static int rank_main(const car_control_place_t *place, int rank)
 {
     car_control_t *control;
@@ -40,7 +43,8 @@ static int rank_main(const car_control_place_t *place, int rank)
     for (int step = 1; step <= 3000; ++step) {
         const int mine = step * 100 + rank;
         wrong += !car_watch_exchange(control, &mine, sizeof(mine), all, yield, "");
-        car_control_post(control, (uint64_t) step, (car_line_t){.device = (uint32_t) (step + rank), .context = 7});
+        car_control_post(control, (uint64_t) step,
+                         (car_line_t){.device = (uint32_t) (step + rank), .context = 7});
         if (0 == rand_r(&seed) % 50) {
             usleep(100);
         }
@@ -222,7 +226,8 @@ typedef struct {
 
 static void whatever_stands_in_the_segment_a_fault_is_a_rank_of_it(void **state)
 {
-    static const uint32_t values[] = {3, 17, 1000, INT32_MAX, (uint32_t) INT32_MAX + 1, UINT32_MAX - 1, UINT32_MAX};
+    static const uint32_t values[] = {
+        3, 17, 1000, INT32_MAX, (uint32_t) INT32_MAX + 1, UINT32_MAX - 1, UINT32_MAX};
     car_control_place_t place;
     car_control_t *control;
     head_t head;

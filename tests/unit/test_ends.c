@@ -68,8 +68,13 @@ static void begin(void)
     assert_int_equal(0, car_control_attach(&place, 0, RANKS, &control));
     assert_int_equal(0, car_control_attach(&place, 1, RANKS, &peer));
     car_control_close(&place);
-    const car_comm_config_t config = {.rank = 0, .size = RANKS, .node_processes = RANKS, .control = control, .params = &params,
-                                      .counters = &counters, .progress = nothing};
+    const car_comm_config_t config = {.rank = 0,
+                                      .size = RANKS,
+                                      .node_processes = RANKS,
+                                      .control = control,
+                                      .params = &params,
+                                      .counters = &counters,
+                                      .progress = nothing};
     setup = car_setup_new();
     memset(&step, 0, sizeof(step));
     car_setup_begin(setup, &config);
@@ -77,9 +82,17 @@ static void begin(void)
 
 static void peer_offers(void)
 {
-    car_offer_t offer = {.pid = getpid(), .node_processes = RANKS, .devices = 1, .resident_blocks = 64, .threads = 512,
-                         .arena.bytes = {1}, .arena_bytes = DRIVER_ARENA, .handle = driver_handle(1),
-                         .algorithm = CAR_ALGORITHM_AUTO, .generation = 90, .first_epoch = 1};
+    car_offer_t offer = {.pid = getpid(),
+                         .node_processes = RANKS,
+                         .devices = 1,
+                         .resident_blocks = 64,
+                         .threads = 512,
+                         .arena.bytes = {1},
+                         .arena_bytes = DRIVER_ARENA,
+                         .handle = driver_handle(1),
+                         .algorithm = CAR_ALGORITHM_AUTO,
+                         .generation = 90,
+                         .first_epoch = 1};
 
     memset(&offer.uuid, 1, sizeof(offer.uuid));
     car_control_exchange_begin(peer, &offer, sizeof(offer));
@@ -90,7 +103,10 @@ static void put_word(int arena, size_t offset, uint32_t value)
     memcpy((char *) (uintptr_t) driver_memory(arena) + offset, &value, sizeof(value));
 }
 
-/* The peer's piece lies where this rank's does, in an arena of its own. What it writes here is its tag, as it is for rank 0. */
+/*
+ * The peer's piece lies where this rank's does, in an arena of its own. What it writes here is its
+ * tag, as it is for rank 0.
+ */
 static void peer_goes_on(uint64_t number)
 {
     car_step_t all[RANKS];

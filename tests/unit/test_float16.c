@@ -1,6 +1,7 @@
 /*
- * The 16-bit floats of libcar, all 65536 of each: what they are as float32, by the definition of the formats, and that
- * float32 numbers at, between and beside all of them round to the nearest, ties to even.
+ * The 16-bit floats of libcar, all 65536 of each: what they are as float32, by the definition of
+ * the formats, and that float32 numbers at, between and beside all of them round to the nearest,
+ * ties to even.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -23,15 +24,21 @@ static const format_t bf16 = {7, 127, 0x7f80, car_bf16_to_float, car_bf16_from_f
 static const format_t half = {10, 15, 0x7c00, car_half_to_float, car_half_from_float};
 static const format_t *const formats[] = {&bf16, &half};
 
-#define FOR_FORMATS(f) for (const format_t *const *at = formats, *f; at < formats + 2 && (f = *at, 1); ++at)
+#define FOR_FORMATS(f)                                                                             \
+    for (const format_t *const *at = formats, *f; at < formats + 2 && (f = *at, 1); ++at)
 
-/* The number of that magnitude (no sign), as the standard defines it; for infinity, the power of two in its place. */
+/*
+ * The number of that magnitude (no sign), as the standard defines it; for infinity, the power of
+ * two in its place.
+ */
 static double value_of(const format_t *f, uint16_t magnitude)
 {
-    const int fraction = magnitude & ((1 << f->mantissa_bits) - 1), exponent = magnitude >> f->mantissa_bits;
+    const int fraction = magnitude & ((1 << f->mantissa_bits) - 1),
+              exponent = magnitude >> f->mantissa_bits;
 
-    return 0 == exponent ? ldexp(fraction, 1 - f->bias - f->mantissa_bits)
-                         : ldexp(fraction + (1 << f->mantissa_bits), exponent - f->bias - f->mantissa_bits);
+    return 0 == exponent
+               ? ldexp(fraction, 1 - f->bias - f->mantissa_bits)
+               : ldexp(fraction + (1 << f->mantissa_bits), exponent - f->bias - f->mantissa_bits);
 }
 
 static void assert_rounds_to(const format_t *f, float from, uint16_t to)
@@ -71,7 +78,10 @@ static void there_and_back_changes_nothing_but_makes_nan_quiet(void **state)
     }
 }
 
-/* Between each number and the next, infinity included: what is nearer to one goes there, the middle to the even one. */
+/*
+ * Between each number and the next, infinity included: what is nearer to one goes there, the middle
+ * to the even one.
+ */
 static void what_lies_between_rounds_to_the_nearest_and_ties_to_even(void **state)
 {
     (void) state;
@@ -106,16 +116,22 @@ static void the_ends_of_float32(void **state)
     assert_rounds_to(&half, 0x1.000002p-25f, 1);
 }
 
-/* Those with a payload in the lower bits only would be an infinity if cut off, those with all bits zero if rounded up. */
+/*
+ * Those with a payload in the lower bits only would be an infinity if cut off, those with all bits
+ * zero if rounded up.
+ */
 static void every_nan_stays_a_quiet_nan_of_the_same_sign(void **state)
 {
     (void) state;
     FOR_FORMATS(f) {
         const uint16_t quiet = (uint16_t) (1 << (f->mantissa_bits - 1));
-        for (uint32_t payload = 1; payload < 0x800000; payload += payload < 0x3000 || payload >= 0x7fd000 ? 1 : 997) {
+        for (uint32_t payload = 1; payload < 0x800000;
+             payload += payload < 0x3000 || payload >= 0x7fd000 ? 1 : 997) {
             for (uint32_t sign = 0; sign < 2; ++sign) {
-                const uint16_t got = f->from_float(car_float_of_bits(sign << 31 | 0x7f800000 | payload));
-                assert_int_equal(got & (0x8000 | f->infinity | quiet), sign << 15 | f->infinity | quiet);
+                const uint16_t got =
+                    f->from_float(car_float_of_bits(sign << 31 | 0x7f800000 | payload));
+                assert_int_equal(got & (0x8000 | f->infinity | quiet),
+                                 sign << 15 | f->infinity | quiet);
             }
         }
     }

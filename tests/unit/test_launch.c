@@ -1,4 +1,7 @@
-/* Which way of launching is chosen: on a driver of our own whose graphs and plain launches take what a test says, or fail. */
+/*
+ * Which way of launching is chosen: on a driver of our own whose graphs and plain launches take
+ * what a test says, or fail.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +28,8 @@ static car_host_word_t words[2];
 
 static CUresult run(car_launch_how_t how, const car_fold_args_t *args)
 {
-    const uint64_t end = car_now() + driver.us[how] * (++driver.launches == driver.slow_one ? 10000u : 1000u);
+    const uint64_t end =
+        car_now() + driver.us[how] * (++driver.launches == driver.slow_one ? 10000u : 1000u);
 
     if (driver.fails[how]) {
         return CUDA_ERROR_UNKNOWN;
@@ -39,9 +43,9 @@ static CUresult run(car_launch_how_t how, const car_fold_args_t *args)
     return CUDA_SUCCESS;
 }
 
-static CUresult launch_kernel(CUfunction f, unsigned int x, unsigned int y, unsigned int z, unsigned int tx,
-                                      unsigned int ty, unsigned int tz, unsigned int shared, CUstream stream, void **parameters,
-                                      void **extra)
+static CUresult launch_kernel(CUfunction f, unsigned int x, unsigned int y, unsigned int z,
+                              unsigned int tx, unsigned int ty, unsigned int tz,
+                              unsigned int shared, CUstream stream, void **parameters, void **extra)
 {
     (void) f, (void) y, (void) z, (void) ty, (void) tz, (void) shared, (void) stream, (void) extra;
     assert_true(1 == x && 32 == tx);
@@ -71,7 +75,8 @@ static CUresult instantiate(CUgraphExec *exec, CUgraph graph, unsigned long long
     return CUDA_SUCCESS;
 }
 
-static CUresult set_params(CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS *params)
+static CUresult set_params(CUgraphExec exec, CUgraphNode node,
+                           const CUDA_KERNEL_NODE_PARAMS *params)
 {
     (void) exec, (void) node;
     memcpy(&driver.args, params->kernelParams[0], sizeof(driver.args));
@@ -84,7 +89,11 @@ static CUresult launch_graph(CUgraphExec exec, CUstream stream)
     return run(CAR_LAUNCH_GRAPH, &driver.args);
 }
 
-static CUresult upload(CUgraphExec exec, CUstream stream) { (void) exec, (void) stream; return CUDA_SUCCESS; }
+static CUresult upload(CUgraphExec exec, CUstream stream)
+{
+    (void) exec, (void) stream;
+    return CUDA_SUCCESS;
+}
 static CUresult destroy_exec(CUgraphExec exec) { (void) exec; return CUDA_SUCCESS; }
 static CUresult destroy_graph(CUgraph graph) { (void) graph; return CUDA_SUCCESS; }
 
@@ -100,7 +109,9 @@ static const car_cuda_t cuda = {.LaunchKernel = launch_kernel,
 
 static car_launch_how_t choose(unsigned int graph_us, unsigned int plain_us, bool *ended)
 {
-    car_device_t device = {.cuda = &cuda, .host_words = words, .host_words_on_device = (CUdeviceptr) (uintptr_t) words};
+    car_device_t device = {.cuda = &cuda,
+                           .host_words = words,
+                           .host_words_on_device = (CUdeviceptr) (uintptr_t) words};
 
     driver.us[CAR_LAUNCH_GRAPH] = graph_us;
     driver.us[CAR_LAUNCH_PLAIN] = plain_us;

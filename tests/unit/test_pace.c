@@ -1,6 +1,6 @@
 /*
- * When a kernel stays: where the mean time from call to call is shorter with it than without, whatever the reason, and
- * less and less often where it is not.
+ * When a kernel stays: where the mean time from call to call is shorter with it than without,
+ * whatever the reason, and less and less often where it is not.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,8 +19,8 @@
 #define RUNG_NS 4600
 
 /*
- * A program that computes for a while between calls, and its GPU. A stay ends when it has waited for STAY_NS, or after
- * `most` calls.
+ * A program that computes for a while between calls, and its GPU. A stay ends when it has waited
+ * for STAY_NS, or after `most` calls.
  */
 typedef struct {
     car_pace_t pace;
@@ -127,7 +127,7 @@ static uint64_t costs(program_t p, uint32_t calls)
     return 10000 * (p.now - MS) / (without.now - MS);
 }
 
-/* --- where it pays ------------------------------------------------------------------------------------------------ */
+/* --- where it pays ---------------------------------------------------------------------------- */
 
 static void quick_calls_are_served(void **state)
 {
@@ -152,7 +152,10 @@ static void calls_with_jitter_are_served(void **state)
     }
 }
 
-/* One call in fifteen comes too late for the stay: some stays are short, and the others pay for them. */
+/*
+ * One call in fifteen comes too late for the stay: some stays are short, and the others pay for
+ * them.
+ */
 static void late_calls_now_and_then_are_no_reason(void **state)
 {
     program_t p = program(20000);
@@ -185,7 +188,7 @@ static void bursts_are_served(void **state)
     assert_true(run(&p, 40000) > 33000);
 }
 
-/* --- where it does not -------------------------------------------------------------------------------------------- */
+/* --- where it does not ------------------------------------------------------------------------ */
 
 static void sixteen_launches_come_first(void **state)
 {
@@ -236,7 +239,8 @@ static void a_program_that_is_slower_with_it_is_left_alone(void **state)
 
 static void it_has_to_gain_one_part_in_64(void **state)
 {
-    const uint64_t saved = LAUNCHED_NS - RUNG_NS, gap = 24000, least = (gap + LAUNCHED_NS) / CAR_PACE_GAIN;
+    const uint64_t saved = LAUNCHED_NS - RUNG_NS, gap = 24000,
+                   least = (gap + LAUNCHED_NS) / CAR_PACE_GAIN;
     program_t p = program(gap);
 
     (void) state;
@@ -311,7 +315,7 @@ static void long_periods_are_cut_off(void **state)
     assert_true(run(&p, 50000) < 6000);
 }
 
-/* --- where it changes --------------------------------------------------------------------------------------------- */
+/* --- where it changes ------------------------------------------------------------------------- */
 
 static void it_notices_that_it_pays_no_more(void **state)
 {
@@ -385,7 +389,7 @@ static void it_notices_that_it_pays(void **state)
     assert_int_equal(0, p.pace.pause);
 }
 
-/* --- where others decide too -------------------------------------------------------------------------------------- */
+/* --- where others decide too ------------------------------------------------------------------ */
 
 /* All ranks make a call, which takes as long as that of the slowest. */
 static void run_together(program_t *ranks, int size, uint32_t calls)

@@ -1,6 +1,6 @@
 /*
- * Plans: what kernels take for granted of them, over every algorithm, rank count, element size and many counts. The
- * kernels' own formulas for where a block's elements lie are repeated here.
+ * Plans: what kernels take for granted of them, over every algorithm, rank count, element size and
+ * many counts. The kernels' own formulas for where a block's elements lie are repeated here.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +17,8 @@
 static const size_t pieces[] = {CAR_PIECE_MIN, 3 * CAR_PIECE_MIN, 8 << 20, CAR_PIECE_MAX};
 static const uint32_t grids[] = {1, 2, 7, 33, 128, CAR_MAX_BLOCKS};
 
-static car_limits_t limits_of(int ranks, int algorithm, size_t piece, uint32_t blocks, uint32_t threads)
+static car_limits_t limits_of(int ranks, int algorithm, size_t piece, uint32_t blocks,
+                              uint32_t threads)
 {
     car_limits_t limits = {.ranks = ranks,
                            .algorithm = algorithm,
@@ -43,13 +44,18 @@ static void regions_of_a_piece_do_not_overlap(void **state)
             assert_true(l.staging_offset + CAR_SLOTS * l.staging_slot <= l.local_offset);
             assert_true(l.local_offset + l.local_bytes <= pieces[p]);
             assert_int_equal(0, (l.push_offset | l.staging_offset | l.local_offset) % 16);
-            assert_int_equal(0, (l.push_slot / 2 | l.staging_slot / CAR_PULL_HALVES | l.two_shot_slot) % 16);
+            assert_int_equal(
+                0, (l.push_slot / 2 | l.staging_slot / CAR_PULL_HALVES | l.two_shot_slot) % 16);
         }
     }
 }
 
-/* What a block stores in a round fits the slot, and what one round of all blocks takes fits the local copy. */
-static void check_room(const car_limits_t *limits, const car_plan_t *plan, size_t element, size_t unit)
+/*
+ * What a block stores in a round fits the slot, and what one round of all blocks takes fits the
+ * local copy.
+ */
+static void check_room(const car_limits_t *limits, const car_plan_t *plan, size_t element,
+                       size_t unit)
 {
     const car_layout_t *l = &limits->layout;
     const uint64_t tile_bytes = plan->tile * element;
@@ -58,13 +64,15 @@ static void check_room(const car_limits_t *limits, const car_plan_t *plan, size_
     case CAR_ONE_SHOT_PUSH:
         assert_int_equal(0, tile_bytes % unit);
         assert_true(tile_bytes / unit <= plan->threads);
-        assert_true(plan->blocks * tile_bytes / CAR_PACKET_PAYLOAD * CAR_PACK_BYTES <= l->push_slot);
+        assert_true(plan->blocks * tile_bytes / CAR_PACKET_PAYLOAD * CAR_PACK_BYTES
+                    <= l->push_slot);
         assert_int_equal(plan->tile * plan->blocks, plan->round);
         break;
     case CAR_TWO_SHOT_PUSH:
         assert_int_equal(0, tile_bytes % unit);
         assert_true(tile_bytes / unit <= plan->threads);
-        assert_true(plan->blocks * tile_bytes / CAR_PACKET_PAYLOAD * CAR_PACK_BYTES <= l->push_slot / 2);
+        assert_true(plan->blocks * tile_bytes / CAR_PACKET_PAYLOAD * CAR_PACK_BYTES
+                    <= l->push_slot / 2);
         assert_int_equal(plan->tile * plan->blocks * (uint64_t) limits->ranks, plan->round);
         break;
     case CAR_ONE_SHOT_PULL:
@@ -88,7 +96,10 @@ static void check_plan(const car_limits_t *limits, uint64_t count, size_t elemen
     assert_true(plan.blocks >= 1 && plan.blocks <= limits->blocks && plan.blocks <= CAR_MAX_BLOCKS);
     assert_true(plan.threads >= 1 && plan.threads <= limits->threads);
     assert_true(plan.tile >= 1 && plan.rounds >= 1);
-    /* Every element lies in exactly one tile: tiles follow each other without gaps, and the last round is not empty. */
+    /*
+     * Every element lies in exactly one tile: tiles follow each other without gaps, and the last
+     * round is not empty.
+     */
     assert_true(plan.rounds * plan.round >= count);
     assert_true((plan.rounds - 1) * plan.round < count);
     check_room(limits, &plan, element, unit);
@@ -100,8 +111,8 @@ static void plans_cover_every_element_and_fit(void **state)
     for (int algorithm = 0; algorithm <= CAR_ALGORITHM_AUTO; ++algorithm) {
         for (int ranks = 2; ranks <= CAR_MAX_RANKS; ++ranks) {
             for (size_t g = 0; g < sizeof(grids) / sizeof(grids[0]); ++g) {
-                const car_limits_t limits = limits_of(ranks, algorithm, pieces[(size_t) ranks % 4], grids[g],
-                                                      0 == g % 2 ? 512 : 96);
+                const car_limits_t limits = limits_of(ranks, algorithm, pieces[(size_t) ranks % 4],
+                                                      grids[g], 0 == g % 2 ? 512 : 96);
                 for (uint64_t count = 1; count < UINT64_C(1) << 33; count = count * 3 / 2 + 1) {
                     for (size_t element = 1; element <= 16; element *= 2) {
                         check_plan(&limits, count, element, 16);
@@ -150,7 +161,8 @@ static void a_piece_grows_only_as_far_as_it_saves_rounds(void **state)
             car_layout_make(CAR_PIECE_MAX, ranks, &limits.layout);
             assert_int_equal(rounds, car_plan_make(&limits, count, 4, 8).rounds);
             if (piece > CAR_PIECE_MIN) {
-                car_layout_make(piece / 2 > CAR_PIECE_MIN ? piece / 2 : CAR_PIECE_MIN, ranks, &limits.layout);
+                car_layout_make(piece / 2 > CAR_PIECE_MIN ? piece / 2 : CAR_PIECE_MIN, ranks,
+                                &limits.layout);
                 assert_true(car_plan_make(&limits, count, 4, 8).rounds > rounds);
             }
         }
@@ -158,7 +170,10 @@ static void a_piece_grows_only_as_far_as_it_saves_rounds(void **state)
     }
 }
 
-/* An eighth of a piece is what one_shot_pull and two_shot take in one exchange: no power of two just misses it. */
+/*
+ * An eighth of a piece is what one_shot_pull and two_shot take in one exchange: no power of two
+ * just misses it.
+ */
 static void messages_of_powers_of_two_fill_pieces(void **state)
 {
     (void) state;
@@ -176,7 +191,10 @@ static void messages_of_powers_of_two_fill_pieces(void **state)
     }
 }
 
-/* What "at full speed" means for one of many communicators: no more rounds than with the largest piece. */
+/*
+ * What "at full speed" means for one of many communicators: no more rounds than with the largest
+ * piece.
+ */
 static void the_first_piece_is_enough_for_8_KB_of_8_ranks(void **state)
 {
     (void) state;

@@ -1,4 +1,7 @@
-/* Thresholds: the built-in table as a whole, what lies between its entries, and what comes before what. */
+/*
+ * Thresholds: the built-in table as a whole, what lies between its entries, and what comes before
+ * what.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,17 +26,19 @@ static const struct {
     bool measured;
     uint64_t bytes[CAR_THRESHOLDS];
 } entries[] = {
-#define X(generation, sharing, ranks, basis, ...) {generation, CAR_##sharing, ranks, basis, {__VA_ARGS__}},
+#define X(generation, sharing, ranks, basis, ...)                                                  \
+    {generation, CAR_##sharing, ranks, basis, {__VA_ARGS__}},
 #include "car_thresholds.def"
 #undef X
 };
 
 #define ENTRIES (sizeof(entries) / sizeof(entries[0]))
 
-static const car_params_t none = {.push_max = -1, .pull_max = -1, .alone_max = -1, .zero_copy_min = -1,
-                                  .zero_copy_again = -1};
+static const car_params_t none = {
+    .push_max = -1, .pull_max = -1, .alone_max = -1, .zero_copy_min = -1, .zero_copy_again = -1};
 
-static car_thresholds_t find(const car_params_t *params, int generation, car_sharing_t sharing, int ranks)
+static car_thresholds_t find(const car_params_t *params, int generation, car_sharing_t sharing,
+                             int ranks)
 {
     car_thresholds_t found;
 
@@ -42,23 +47,33 @@ static car_thresholds_t find(const car_params_t *params, int generation, car_sha
     return found;
 }
 
-static car_tuned_t tuned(int generation, car_sharing_t sharing, int ranks, car_threshold_t which, uint64_t bytes)
+static car_tuned_t tuned(int generation, car_sharing_t sharing, int ranks, car_threshold_t which,
+                         uint64_t bytes)
 {
-    return (car_tuned_t){.generation = generation, .sharing = sharing, .ranks = ranks, .which = which, .bytes = bytes};
+    return (car_tuned_t){.generation = generation,
+                         .sharing = sharing,
+                         .ranks = ranks,
+                         .which = which,
+                         .bytes = bytes};
 }
 
 static void an_entry_of_the_table_is_found_as_it_stands_there(void **state)
 {
     (void) state;
     for (size_t i = 0; i < ENTRIES; ++i) {
-        const car_thresholds_t found = find(&none, entries[i].generation, entries[i].sharing, entries[i].ranks);
+        const car_thresholds_t found =
+            find(&none, entries[i].generation, entries[i].sharing, entries[i].ranks);
         assert_memory_equal(entries[i].bytes, found.bytes, sizeof(found.bytes));
-        assert_int_equal(entries[i].measured ? CAR_FROM_MEASURED : CAR_FROM_DERIVED, found.from[CAR_PUSH_MAX]);
+        assert_int_equal(entries[i].measured ? CAR_FROM_MEASURED : CAR_FROM_DERIVED,
+                         found.from[CAR_PUSH_MAX]);
         assert_int_equal(CAR_FROM_DERIVED, found.from[CAR_ALONE_MAX]);
     }
 }
 
-/* More ranks: more traffic for push and pull, so never a larger threshold; and buffers that are known never wait longer. */
+/*
+ * More ranks: more traffic for push and pull, so never a larger threshold; and buffers that are
+ * known never wait longer.
+ */
 static void thresholds_fall_with_the_number_of_ranks(void **state)
 {
     static const int generations[] = {70, 80, 86, 90, 100, 120};
@@ -68,7 +83,8 @@ static void thresholds_fall_with_the_number_of_ranks(void **state)
         for (int s = 0; s < CAR_SHARINGS; ++s) {
             car_thresholds_t before = find(&none, generations[g], (car_sharing_t) s, 2);
             for (int ranks = 2; ranks <= CAR_MAX_RANKS; ++ranks) {
-                const car_thresholds_t found = find(&none, generations[g], (car_sharing_t) s, ranks);
+                const car_thresholds_t found =
+                    find(&none, generations[g], (car_sharing_t) s, ranks);
                 for (int t = 0; t < CAR_THRESHOLDS; ++t) {
                     assert_true(found.bytes[t] > 0 && found.bytes[t] <= before.bytes[t]);
                 }
@@ -83,7 +99,8 @@ static void thresholds_fall_with_the_number_of_ranks(void **state)
 static void between_two_entries_lies_the_geometric_mean(void **state)
 {
     car_tune_t tune = {2,
-                       {tuned(90, CAR_ONE_GPU, 2, CAR_PUSH_MAX, 1 << 20), tuned(90, CAR_ONE_GPU, 8, CAR_PUSH_MAX, 1 << 16)}};
+                       {tuned(90, CAR_ONE_GPU, 2, CAR_PUSH_MAX, 1 << 20),
+                        tuned(90, CAR_ONE_GPU, 8, CAR_PUSH_MAX, 1 << 16)}};
     car_params_t params = none;
 
     (void) state;
@@ -95,7 +112,8 @@ static void between_two_entries_lies_the_geometric_mean(void **state)
     assert_true(three > 466032 && three < 466036);
     /* The built-in table does the same, and says that this was not measured. */
     const car_thresholds_t built_in = find(&none, 90, CAR_ONE_GPU, 3);
-    assert_true(built_in.bytes[CAR_PUSH_MAX] > 128 * KB && built_in.bytes[CAR_PUSH_MAX] < 1024 * KB);
+    assert_true(built_in.bytes[CAR_PUSH_MAX] > 128 * KB
+                && built_in.bytes[CAR_PUSH_MAX] < 1024 * KB);
     assert_int_equal(CAR_FROM_DERIVED, built_in.from[CAR_PUSH_MAX]);
 }
 
@@ -119,7 +137,9 @@ static void no_size_lies_half_way_to_all_or_never(void **state)
 
 static void other_generations_use_the_nearest_older_entries(void **state)
 {
-    static const struct { int asked, used; } pairs[] = {{70, 80}, {86, 80}, {89, 80}, {103, 100}, {120, 100}};
+    static const struct {
+        int asked, used;
+    } pairs[] = {{70, 80}, {86, 80}, {89, 80}, {103, 100}, {120, 100}};
 
     (void) state;
     for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); ++i) {
@@ -128,7 +148,8 @@ static void other_generations_use_the_nearest_older_entries(void **state)
         assert_memory_equal(used.bytes, asked.bytes, sizeof(asked.bytes));
     }
     /* Only one has entries for ranks that share a GPU; of another GPU they are not measured. */
-    const car_thresholds_t a100 = find(&none, 80, CAR_ONE_GPU, 2), h100 = find(&none, 90, CAR_ONE_GPU, 2);
+    const car_thresholds_t a100 = find(&none, 80, CAR_ONE_GPU, 2),
+                           h100 = find(&none, 90, CAR_ONE_GPU, 2);
     assert_memory_equal(h100.bytes, a100.bytes, sizeof(a100.bytes));
     assert_int_equal(CAR_FROM_MEASURED, h100.from[CAR_PUSH_MAX]);
     assert_int_equal(CAR_FROM_DERIVED, a100.from[CAR_PUSH_MAX]);
@@ -136,7 +157,9 @@ static void other_generations_use_the_nearest_older_entries(void **state)
 
 static void a_file_speaks_for_its_own_gpus_and_ranks_only(void **state)
 {
-    car_tune_t tune = {2, {tuned(90, CAR_ONE_GPU, 4, CAR_PUSH_MAX, 5000), tuned(90, CAR_ONE_GPU, 6, CAR_PUSH_MAX, 5000)}};
+    car_tune_t tune = {2,
+                       {tuned(90, CAR_ONE_GPU, 4, CAR_PUSH_MAX, 5000),
+                        tuned(90, CAR_ONE_GPU, 6, CAR_PUSH_MAX, 5000)}};
     car_params_t params = none;
 
     (void) state;
@@ -145,7 +168,8 @@ static void a_file_speaks_for_its_own_gpus_and_ranks_only(void **state)
         const car_thresholds_t found = find(&params, 90, CAR_ONE_GPU, ranks);
         const car_thresholds_t built_in = find(&none, 90, CAR_ONE_GPU, ranks);
         const bool spoken_for = ranks >= 4 && ranks <= 6;
-        assert_true(found.bytes[CAR_PUSH_MAX] == (spoken_for ? 5000 : built_in.bytes[CAR_PUSH_MAX]));
+        assert_true(found.bytes[CAR_PUSH_MAX]
+                    == (spoken_for ? 5000 : built_in.bytes[CAR_PUSH_MAX]));
         assert_int_equal(spoken_for, CAR_FROM_FILE == found.from[CAR_PUSH_MAX]);
         assert_true(found.bytes[CAR_PULL_MAX] == built_in.bytes[CAR_PULL_MAX]);
     }
@@ -156,7 +180,8 @@ static void a_file_speaks_for_its_own_gpus_and_ranks_only(void **state)
 static void parameters_come_before_the_file_and_the_file_before_the_table(void **state)
 {
     car_tune_t tune = {2,
-                       {tuned(90, CAR_ONE_GPU, 4, CAR_PUSH_MAX, 5000), tuned(90, CAR_ONE_GPU, 4, CAR_ZERO_COPY_MIN, 6000)}};
+                       {tuned(90, CAR_ONE_GPU, 4, CAR_PUSH_MAX, 5000),
+                        tuned(90, CAR_ONE_GPU, 4, CAR_ZERO_COPY_MIN, 6000)}};
     car_params_t params = none;
 
     (void) state;
@@ -180,8 +205,10 @@ static void parameters_come_before_the_file_and_the_file_before_the_table(void *
 
 static void the_longest_text_fits(void **state)
 {
-    car_thresholds_t t = {.bytes = {UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1},
-                          .from = {CAR_FROM_DERIVED, CAR_FROM_DERIVED, CAR_FROM_DERIVED, CAR_FROM_DERIVED, CAR_FROM_DERIVED}};
+    car_thresholds_t t = {
+        .bytes = {UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1},
+        .from = {CAR_FROM_DERIVED, CAR_FROM_DERIVED, CAR_FROM_DERIVED, CAR_FROM_DERIVED,
+                 CAR_FROM_DERIVED}};
     char text[CAR_THRESHOLDS_TEXT_BYTES];
 
     (void) state;
@@ -192,7 +219,8 @@ static void the_longest_text_fits(void **state)
     t.bytes[CAR_ZERO_COPY_MIN] = CAR_NEVER;
     t.from[CAR_ZERO_COPY_MIN] = 255; /* as a damaged peer would say */
     car_thresholds_text(&t, text);
-    assert_non_null(strstr(text, "pull_max all (built in, not measured), alone_max all (built in, not measured), zero_copy_min never (unknown)"));
+    assert_non_null(strstr(text, "pull_max all (built in, not measured), alone_max all (built in, "
+                                 "not measured), zero_copy_min never (unknown)"));
 }
 
 int main(void)

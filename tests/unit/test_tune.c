@@ -1,4 +1,7 @@
-/* Tune files: what stands in a right one is read, and every wrong one is refused with its line and what to do. */
+/*
+ * Tune files: what stands in a right one is read, and every wrong one is refused with its line and
+ * what to do.
+ */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -53,8 +56,9 @@ static void every_kind_of_line_is_read(void **state)
     assert_int_equal(sizeof(wanted) / sizeof(wanted[0]), tune.count);
     for (int i = 0; i < tune.count; ++i) {
         const car_tuned_t *t = &tune.tuned[i], *w = &wanted[i];
-        assert_true(w->generation == t->generation && w->sharing == t->sharing && w->ranks == t->ranks && w->which == t->which
-                    && w->bytes == t->bytes && w->line == t->line);
+        assert_true(w->generation == t->generation && w->sharing == t->sharing
+                    && w->ranks == t->ranks && w->which == t->which && w->bytes == t->bytes
+                    && w->line == t->line);
     }
     assert_true(parse(""));
     assert_int_equal(0, tune.count);
@@ -62,9 +66,10 @@ static void every_kind_of_line_is_read(void **state)
 
 static void bytes_may_end_in_a_unit(void **state)
 {
-    static const struct { const char *text; uint64_t bytes; } values[] = {
-        {"5", 5}, {"5k", 5 << 10}, {"5K", 5 << 10}, {"5m", 5 << 20}, {"5M", 5 << 20}, {"1g", 1 << 30}, {"1G", 1 << 30},
-        {"1048576g", UINT64_C(1) << 50}};
+    static const struct { const char *text; uint64_t bytes;
+    } values[] = {
+        {"5", 5},        {"5k", 5 << 10}, {"5K", 5 << 10}, {"5m", 5 << 20},
+        {"5M", 5 << 20}, {"1g", 1 << 30}, {"1G", 1 << 30}, {"1048576g", UINT64_C(1) << 50}};
 
     (void) state;
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); ++i) {
@@ -77,7 +82,8 @@ static void bytes_may_end_in_a_unit(void **state)
 
 static void what_is_wrong_is_told_with_its_line(void **state)
 {
-    static const struct { const char *line, *said; } cases[] = {
+    static const struct { const char *line, *said;
+    } cases[] = {
         {"push_max = 4k", "'push_max' is no GPU generation"},
         {"sm_90.one_gpu.4.push_max 4k", "no '='"},
         {"= 4k", "'' is no GPU generation"},
@@ -91,7 +97,8 @@ static void what_is_wrong_is_told_with_its_line(void **state)
         {"sm_90.one_gpu.1.push_max = 4k", "'1' is no number of ranks from 2 to 16"},
         {"sm_90.one_gpu.17.push_max = 4k", "'17' is no number of ranks"},
         {"sm_90.one_gpu.-4.push_max = 4k", "'-4' is no number of ranks"},
-        {"sm_90.one_gpu.18446744073709551620.push_max = 4k", "'18446744073709551620' is no number of ranks"},
+        {"sm_90.one_gpu.18446744073709551620.push_max = 4k",
+         "'18446744073709551620' is no number of ranks"},
         {"sm_90.one_gpu.4.push_min = 4k", "unknown threshold 'push_min'; there are push_max,"},
         {"sm_90.one_gpu.4.push_max.x = 4k", "unknown threshold 'push_max.x'"},
         {"sm_90.one_gpu.4.push_max =", "'' is no value of push_max"},
@@ -145,7 +152,8 @@ static void more_lines_than_fit_are_refused(void **state)
 
     (void) state;
     for (int i = 0; i <= CAR_TUNED_MOST; ++i) {
-        used += (size_t) snprintf(text + used, sizeof(text) - used, "sm_%d.one_gpu.%d.push_max = 1\n", 10 + i / 15, 2 + i % 15);
+        used += (size_t) snprintf(text + used, sizeof(text) - used,
+                                  "sm_%d.one_gpu.%d.push_max = 1\n", 10 + i / 15, 2 + i % 15);
         if (i + 1 == CAR_TUNED_MOST) {
             assert_true(parse(text));
         }
@@ -154,10 +162,14 @@ static void more_lines_than_fit_are_refused(void **state)
     assert_non_null(strstr(wrong, "more than 512 thresholds"));
 }
 
-/* Any change to a right file leaves one that is read or refused with a sentence, and never touches what is not its own. */
+/*
+ * Any change to a right file leaves one that is read or refused with a sentence, and never touches
+ * what is not its own.
+ */
 static void any_bytes_are_read_or_refused(void **state)
 {
-    static const char right[] = "sm_90.one_gpu.2.push_max = 128k # x\nsm_100.several_gpus.16.zero_copy_min = never\n";
+    static const char right[] =
+        "sm_90.one_gpu.2.push_max = 128k # x\nsm_100.several_gpus.16.zero_copy_min = never\n";
     static const char pieces[] = "=.#\n \0\377kall0123456789smnever_";
 
     (void) state;

@@ -1,6 +1,7 @@
 /*
- * The primitives of kernels/ptx/car_primitives.cuh for kernels that run on the CPU; the include path puts this folder
- * first. Same names, same promises: what the PTX model orders is ordered here, mostly by more than it asks for.
+ * The primitives of kernels/ptx/car_primitives.cuh for kernels that run on the CPU; the include
+ * path puts this folder first. Same names, same promises: what the PTX model orders is ordered
+ * here, mostly by more than it asks for.
  */
 #ifndef CAR_PRIMITIVES_CUH
 #define CAR_PRIMITIVES_CUH
@@ -16,21 +17,21 @@
 #define CAR_METHOD inline
 #define CAR_DEVICE_CALL static __attribute__((noinline))
 
-#define CAR_KERNEL(name, type, argument)                                                                               \
-    static void name##_body(const type &argument);                                                                    \
-    static const simgpu_kernel name##_kernel(#name, sizeof(type),                                                      \
-                                             [](const void *p) { name##_body(*(const type *) p); });                   \
+#define CAR_KERNEL(name, type, argument)                                                           \
+    static void name##_body(const type &argument);                                                 \
+    static const simgpu_kernel name##_kernel(                                                      \
+        #name, sizeof(type), [](const void *p) { name##_body(*(const type *) p); });               \
     static void name##_body(const type &argument)
 
 /* Blocks may have so many threads more (simgpu_kernel). */
-#define CAR_KERNEL_WITH(more, name, type, argument)                                                                    \
-    static void name##_body(const type &argument);                                                                    \
-    static const simgpu_kernel name##_kernel(#name, sizeof(type),                                                      \
-                                             [](const void *p) { name##_body(*(const type *) p); }, more);             \
+#define CAR_KERNEL_WITH(more, name, type, argument)                                                \
+    static void name##_body(const type &argument);                                                 \
+    static const simgpu_kernel name##_kernel(                                                      \
+        #name, sizeof(type), [](const void *p) { name##_body(*(const type *) p); }, more);         \
     static void name##_body(const type &argument)
 
-#define CAR_SHARED(type, name, length)                                                                                 \
-    static char name##_key;                                                                                            \
+#define CAR_SHARED(type, name, length)                                                             \
+    static char name##_key;                                                                        \
     type(&name)[length] = *(type(*)[length]) simgpu_shared(&name##_key, sizeof(type[length]))
 
 typedef struct alignas(16) car_word16 {
@@ -45,7 +46,10 @@ CAR_DEVICE uint32_t car_blocks() { return simgpu_self->blocks; }
 CAR_DEVICE void car_block_barrier() { (void) simgpu_barrier(true); }
 CAR_DEVICE bool car_block_all(bool predicate) { return simgpu_barrier(predicate); }
 CAR_DEVICE void car_team_barrier(uint32_t threads) { (void) simgpu_team_barrier(threads, true); }
-CAR_DEVICE bool car_team_all(uint32_t threads, bool predicate) { return simgpu_team_barrier(threads, predicate); }
+CAR_DEVICE bool car_team_all(uint32_t threads, bool predicate)
+{
+    return simgpu_team_barrier(threads, predicate);
+}
 CAR_DEVICE void car_pause() { simgpu_pause(); }
 
 CAR_DEVICE uint64_t car_nanoseconds()
@@ -73,7 +77,8 @@ CAR_DEVICE uint32_t car_float_to_bits(float f)
 
 CAR_DEVICE float car_half_to_float(uint16_t bits)
 {
-    const uint32_t sign = (uint32_t) (bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 0x3ff;
+    const uint32_t sign = (uint32_t) (bits & 0x8000) << 16, exponent = bits >> 10 & 31,
+                   fraction = bits & 0x3ff;
     if (0 == exponent) {
         const float f = (float) fraction * 0x1p-24f;
         return 0 == sign ? f : -f;
@@ -83,15 +88,18 @@ CAR_DEVICE float car_half_to_float(uint16_t bits)
 
 CAR_DEVICE uint16_t car_float_to_half(float f)
 {
-    const uint32_t bits = car_float_to_bits(f), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+    const uint32_t bits = car_float_to_bits(f), sign = bits >> 16 & 0x8000,
+                   magnitude = bits & 0x7fffffff;
     if (magnitude > 0x7f800000) {
         return (uint16_t) (sign | 0x7fff);
     }
     if (magnitude >= 0x477ff000) { /* 65520: rounds to 2^16 */
         return (uint16_t) (sign | 0x7c00);
     }
-    if (magnitude < 0x38800000) { /* 2^-14: the result is a multiple of 2^-24, and so is the sum's last place */
-        const uint32_t rounded = car_float_to_bits(car_bits_to_float(magnitude) + 0.5f) - car_float_to_bits(0.5f);
+    /* 2^-14: the result is a multiple of 2^-24, and so is the sum's last place */
+    if (magnitude < 0x38800000) {
+        const uint32_t rounded =
+            car_float_to_bits(car_bits_to_float(magnitude) + 0.5f) - car_float_to_bits(0.5f);
         return (uint16_t) (sign | rounded);
     }
     return (uint16_t) (sign | (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13);
@@ -104,8 +112,8 @@ CAR_DEVICE bool car_is_infinite(double f) { return isinf(f); }
 template <class F> static inline F car_infinity() { return (F) INFINITY; }
 
 /*
- * Every access is one of these. With weak memory (SIMGPU_WEAK) it is late, early or old as the PTX model allows, otherwise
- * as strong as the CPU's.
+ * Every access is one of these. With weak memory (SIMGPU_WEAK) it is late, early or old as the PTX
+ * model allows, otherwise as strong as the CPU's.
  */
 template <class T> static inline T simgpu_load(const T *address, simgpu_order order)
 {
@@ -117,7 +125,8 @@ template <class T> static inline T simgpu_load(const T *address, simgpu_order or
     if constexpr (sizeof(T) == 4 || sizeof(T) == 8) {
         if (SIMGPU_PLAIN != order) {
             T value;
-            __atomic_load(simgpu_at(address), &value, SIMGPU_ACQUIRE == order ? __ATOMIC_ACQUIRE : __ATOMIC_RELAXED);
+            __atomic_load(simgpu_at(address), &value,
+                          SIMGPU_ACQUIRE == order ? __ATOMIC_ACQUIRE : __ATOMIC_RELAXED);
             return value;
         }
     }
@@ -132,7 +141,8 @@ template <class T> static inline void simgpu_store(T *address, T value, simgpu_o
     }
     if constexpr (sizeof(T) == 4 || sizeof(T) == 8) {
         if (SIMGPU_PLAIN != order) {
-            __atomic_store(simgpu_at(address), &value, SIMGPU_RELEASE == order ? __ATOMIC_RELEASE : __ATOMIC_RELAXED);
+            __atomic_store(simgpu_at(address), &value,
+                           SIMGPU_RELEASE == order ? __ATOMIC_RELEASE : __ATOMIC_RELAXED);
             return;
         }
     }
@@ -147,26 +157,48 @@ static inline void simgpu_fence(bool system)
     __atomic_thread_fence(__ATOMIC_ACQ_REL);
 }
 
-CAR_DEVICE uint32_t car_load_relaxed_sys(const uint32_t *address) { return simgpu_load(address, SIMGPU_RELAXED); }
-CAR_DEVICE void car_store_relaxed_sys(uint32_t *address, uint32_t value) { simgpu_store(address, value, SIMGPU_RELAXED); }
-CAR_DEVICE uint32_t car_load_acquire_sys(const uint32_t *address) { return simgpu_load(address, SIMGPU_ACQUIRE); }
-CAR_DEVICE void car_store_release_sys(uint32_t *address, uint32_t value) { simgpu_store(address, value, SIMGPU_RELEASE); }
-CAR_DEVICE void car_store_relaxed_sys64(uint64_t *address, uint64_t value) { simgpu_store(address, value, SIMGPU_RELAXED); }
+CAR_DEVICE uint32_t car_load_relaxed_sys(const uint32_t *address)
+{
+    return simgpu_load(address, SIMGPU_RELAXED);
+}
+CAR_DEVICE void car_store_relaxed_sys(uint32_t *address, uint32_t value)
+{
+    simgpu_store(address, value, SIMGPU_RELAXED);
+}
+CAR_DEVICE uint32_t car_load_acquire_sys(const uint32_t *address)
+{
+    return simgpu_load(address, SIMGPU_ACQUIRE);
+}
+CAR_DEVICE void car_store_release_sys(uint32_t *address, uint32_t value)
+{
+    simgpu_store(address, value, SIMGPU_RELEASE);
+}
+CAR_DEVICE void car_store_relaxed_sys64(uint64_t *address, uint64_t value)
+{
+    simgpu_store(address, value, SIMGPU_RELAXED);
+}
 
 CAR_DEVICE void car_fence_gpu() { simgpu_fence(false); }
 CAR_DEVICE void car_fence_sys() { simgpu_fence(true); }
 
 CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
 {
-    return simgpu_weak ? simgpu_weak_add(address, value) : __atomic_fetch_add(simgpu_at(address), value, __ATOMIC_RELAXED);
+    return simgpu_weak ? simgpu_weak_add(address, value)
+                       : __atomic_fetch_add(simgpu_at(address), value, __ATOMIC_RELAXED);
 }
 
 /*
- * Shared memory is as strong as the CPU's. What a release and an acquire there order of other memory is what weak memory has to
- * know.
+ * Shared memory is as strong as the CPU's. What a release and an acquire there order of other
+ * memory is what weak memory has to know.
  */
-CAR_DEVICE uint32_t car_load_relaxed_block(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
-CAR_DEVICE void car_store_relaxed_block(uint32_t *word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
+CAR_DEVICE uint32_t car_load_relaxed_block(const uint32_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+CAR_DEVICE void car_store_relaxed_block(uint32_t *word, uint32_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
 
 CAR_DEVICE uint32_t car_load_acquire_block(const uint32_t *word)
 {
@@ -187,10 +219,13 @@ CAR_DEVICE void car_store_release_block(uint32_t *word, uint32_t value)
 
 CAR_DEVICE bool car_claim_block(uint32_t *word, uint32_t before, uint32_t after)
 {
-    return __atomic_compare_exchange_n(word, &before, after, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return __atomic_compare_exchange_n(word, &before, after, false, __ATOMIC_RELAXED,
+                                       __ATOMIC_RELAXED);
 }
 
-/* Two accesses of 8 bytes: exactly what the model promises of a 16-byte vector access, and no more. */
+/*
+ * Two accesses of 8 bytes: exactly what the model promises of a 16-byte vector access, and no more.
+ */
 static inline car_word16_t simgpu_load_packet(const car_word16_t *address, simgpu_order order)
 {
     const uint64_t *half = (const uint64_t *) address;
@@ -203,7 +238,10 @@ static inline car_word16_t simgpu_load_packet(const car_word16_t *address, simgp
     return p;
 }
 
-CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address) { return simgpu_load_packet(address, SIMGPU_RELAXED); }
+CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
+{
+    return simgpu_load_packet(address, SIMGPU_RELAXED);
+}
 
 CAR_DEVICE car_word16_t car_load_packet_acquire(const car_word16_t *address)
 {
@@ -217,9 +255,21 @@ CAR_DEVICE void car_store_packet(car_word16_t *address, car_word16_t p)
     simgpu_store(half + 1, (uint64_t) p.w[3] << 32 | p.w[2], SIMGPU_RELAXED);
 }
 
-template <class T> static inline T car_load(const T *address) { return simgpu_load(address, SIMGPU_PLAIN); }
-template <class T> static inline void car_store(T *address, T value) { simgpu_store(address, value, SIMGPU_PLAIN); }
-template <class T> static inline T car_load_once(const T *address) { return simgpu_load(address, SIMGPU_PLAIN); }
-template <class T> static inline void car_store_once(T *address, T value) { simgpu_store(address, value, SIMGPU_PLAIN); }
+template <class T> static inline T car_load(const T *address)
+{
+    return simgpu_load(address, SIMGPU_PLAIN);
+}
+template <class T> static inline void car_store(T *address, T value)
+{
+    simgpu_store(address, value, SIMGPU_PLAIN);
+}
+template <class T> static inline T car_load_once(const T *address)
+{
+    return simgpu_load(address, SIMGPU_PLAIN);
+}
+template <class T> static inline void car_store_once(T *address, T value)
+{
+    simgpu_store(address, value, SIMGPU_PLAIN);
+}
 
 #endif /* CAR_PRIMITIVES_CUH */
