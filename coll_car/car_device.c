@@ -329,8 +329,8 @@ bool car_device_find_context(const car_cuda_t *cuda, CUdeviceptr address, CUcont
         snprintf(reason, CAR_REASON_BYTES,
                  0 == active ? "this rank has no CUDA context"
                              : "this rank passed host memory, has no current context and uses "
-                               "several GPUs: make one "
-                               "current (cudaSetDevice) before the first MPI_Allreduce");
+                               "several GPUs: make one current (cudaSetDevice) before the first "
+                               "MPI_Allreduce");
         return false;
     }
     return true;

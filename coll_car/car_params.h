@@ -98,6 +98,8 @@ typedef struct {
     unsigned int stay_max;   /* bytes of the largest call that it takes */
     /* warps of it that do nothing but listen for the next call; 0: those that compute do */
     unsigned int stay_listeners;
+    /* looks at the completion word before a waiting rank first calls MPI's progress function */
+    unsigned int polls;
     bool timing;            /* count the nanoseconds of the phases of blocking calls */
     /* at which a communicator starts; 1, but for tests of what happens at the last */
     unsigned int first_epoch;

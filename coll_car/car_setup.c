@@ -328,8 +328,7 @@ static void take_piece(car_comm_t *comm, car_verdict_t *verdict)
         verdict->failed = 1;
         snprintf(verdict->reason, CAR_REASON_BYTES,
                  "all %zu MB of this rank's device memory for allreduce are in use by other "
-                 "communicators; "
-                 "coll_car_memory sets how much there is",
+                 "communicators; coll_car_memory sets how much there is",
                  comm->device->arena.bytes >> 20);
     }
 }
@@ -367,9 +366,8 @@ static void map_peers(car_comm_t *comm, const car_offer_t *offers, const car_ste
                 verdict->failed = 1;
                 snprintf(verdict->reason, CAR_REASON_BYTES,
                          "CUDA IPC refused the memory of rank %d (pid %d): %s; ranks must share "
-                         "one PID and IPC "
-                         "namespace (in containers: --pid=host --ipc=host), and see GPUs that can "
-                         "access each other",
+                         "one PID and IPC namespace (in containers: --pid=host --ipc=host), and "
+                         "see GPUs that can access each other",
                          r, offers[r].pid, car_cuda_error(result));
                 break;
             }
@@ -411,8 +409,7 @@ static void probe(car_comm_t *comm, const car_step_t *steps, uint32_t tag, car_v
             verdict->failed = 1;
             snprintf(verdict->reason, CAR_REASON_BYTES,
                      "the mapping of rank %d's memory shows other memory: peer access of these "
-                     "GPUs does not work "
-                     "(IOMMU or ACS settings?)",
+                     "GPUs does not work (IOMMU or ACS settings?)",
                      r);
             return;
         }
@@ -432,8 +429,7 @@ static void check_probes(car_comm_t *comm, const car_step_t *steps, car_verdict_
             verdict->failed = 1;
             snprintf(verdict->reason, CAR_REASON_BYTES,
                      "what rank %d wrote through its mapping did not arrive here: peer access of "
-                     "these GPUs does not "
-                     "work (IOMMU or ACS settings?)",
+                     "these GPUs does not work (IOMMU or ACS settings?)",
                      r);
             return;
         }

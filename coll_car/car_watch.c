@@ -77,8 +77,7 @@ static void say_late(car_control_t *control, const car_wait_t *wait, uint64_t wa
     name_ranks(control, wait->missing, who, sizeof(who));
     snprintf(text, sizeof(text),
              "%s (%s): waiting for %llu s for %s. That is no error, and the call goes on when all "
-             "have come; "
-             "coll_car_timeout sets a limit",
+             "have come; coll_car_timeout sets a limit",
              call_name(wait, call), wait->phase, (unsigned long long) (waited_ns / CAR_S), who);
     hooks->say(hooks->owner, text);
 }
@@ -162,8 +161,7 @@ bool car_watch_agree(car_control_t *control, car_wait_kind_t kind, uint64_t numb
     }
     snprintf(text, sizeof(text),
              "%s: the ranks do not make the same call: %s on rank %d, %s on rank %d. Count, type, "
-             "operation and the order of "
-             "calls must be the same on all ranks",
+             "operation and the order of calls must be the same on all ranks",
              call_name(&wait, call), car_what_text(mine, here), car_control_rank(control),
              car_what_text(theirs, there), r);
     car_control_break(control, CAR_FAULT_DIFFER, text);

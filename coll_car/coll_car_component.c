@@ -157,9 +157,8 @@ static void register_user_parameters(mca_coll_car_component_t *c)
         "(suffixes k, m and g are understood)",
         MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_3, &c->params.memory);
     add("timeout",
-        "Seconds that a rank waits for others in an allreduce before it gives up, which breaks the "
-        "communicator: all its "
-        "calls return an error then; 0: for ever",
+        "Seconds that a rank waits for others in an allreduce before it gives up, which breaks "
+        "the communicator: all its calls return an error then; 0: for ever",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_3, &c->params.timeout);
     add("warn_after",
         "Seconds that a rank waits for others in an allreduce before one line says who is missing; "
@@ -171,9 +170,7 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
 {
     add_choice("algorithm",
                "Forces one algorithm for all messages of blocking and persistent calls, and none "
-               "is zero copy; auto chooses by "
-               "size and number of ranks. "
-               "All give the same bits",
+               "is zero copy; auto chooses by size and number of ranks. All give the same bits",
                algorithm_values, OPAL_INFO_LVL_5, &c->params.algorithm);
     add("push_max",
         "Largest message in bytes for one_shot_push when the algorithm is auto; -1: from the "
@@ -193,59 +190,52 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.threads);
     add("host_max",
         "Largest message in bytes that ranks with host memory reduce in shared memory, in the "
-        "exchange "
-        "that tells what memory each of them has; never more than 131072 divided by the ranks; 0: "
-        "none",
+        "exchange that tells what memory each of them has; never more than 131072 divided by the "
+        "ranks; 0: none",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_5, &c->params.host_max);
     add("spin_us",
         "Microseconds that a kernel waits for a late peer before it leaves the GPU; it is launched "
         "again when the peer has come",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.spin_us);
     add("zero_copy_min",
-        "Smallest message in bytes for which kernels read and write the buffers of all ranks where "
-        "they are, "
-        "if these are memory that can be shared; -1: from the tune file, else the built-in table; "
-        "0: never",
+        "Smallest message in bytes for which kernels read and write the buffers of all ranks "
+        "where they are, if these are memory that can be shared; -1: from the tune file, else the "
+        "built-in table; 0: never",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_5, &c->params.zero_copy_min);
     add("zero_copy_again",
-        "The same for blocking calls with buffers that have been used before; 0: all; -1: from the "
-        "tune file, else the "
-        "built-in table",
+        "The same for blocking calls with buffers that have been used before; 0: all; -1: from "
+        "the tune file, else the built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_6, &c->params.zero_copy_again);
     add("alone_max",
         "Largest message in bytes for which that is done by one rank's kernel for all, each rank "
-        "having its turn; above, each "
-        "rank does its share; 0: none; -1: from the tune file, else the built-in table",
+        "having its turn; above, each rank does its share; 0: none; -1: from the tune file, else "
+        "the built-in table",
         MCA_BASE_VAR_TYPE_INT, NULL, OPAL_INFO_LVL_6, &c->params.alone_max);
     add("tune_file",
         "File of thresholds that were measured on this machine, as tools/tune writes it: by GPU "
-        "generation and number of "
-        "ranks; it comes before the built-in table and after the parameters coll_car_push_max, "
-        "pull_max, alone_max, zero_copy_min and "
-        "zero_copy_again. Rank 0's holds for all ranks of a communicator",
+        "generation and number of ranks; it comes before the built-in table and after the "
+        "parameters coll_car_push_max, pull_max, alone_max, zero_copy_min and zero_copy_again. "
+        "Rank 0's holds for all ranks of a communicator",
         MCA_BASE_VAR_TYPE_STRING, NULL, OPAL_INFO_LVL_5, &c->params.tune_file);
     add("map_max", "Buffers of other processes that a process keeps mapped for that, at most",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.map_max);
     add("map_bytes",
         "And their bytes, at most: a buffer that is mapped elsewhere keeps its memory after it is "
-        "freed, until the next "
-        "large call of the communicator",
+        "freed, until the next large call of the communicator",
         MCA_BASE_VAR_TYPE_SIZE_T, NULL, OPAL_INFO_LVL_6, &c->params.map_bytes);
     add("ucx",
         "Library of UCX whose memory events tell at once what buffers have been freed, so that "
-        "other processes do not keep "
-        "them until that call: a name or a path; none: no events",
+        "other processes do not keep them until that call: a name or a path; none: no events",
         MCA_BASE_VAR_TYPE_STRING, NULL, OPAL_INFO_LVL_5, &c->params.ucx);
     add_choice("two_phase",
-               "Whether blocking calls use kernels that do not wait for each other, as nonblocking "
-               "ones do: auto: "
-               "where ranks share a GPU without MPS and their kernels take turns",
+               "Whether blocking calls use kernels that do not wait for each other, as "
+               "nonblocking ones do: auto: where ranks share a GPU without MPS and their kernels "
+               "take turns",
                two_phase_values, OPAL_INFO_LVL_6, &c->params.two_phase);
     add_choice("stay",
                "Whether a kernel stays on the GPU after a small call and waits a moment for the "
-               "next one, which then needs no "
-               "launch: adaptive: while calls follow each other quickly; what waits for the whole "
-               "GPU then waits for that kernel, too",
+               "next one, which then needs no launch: adaptive: while calls follow each other "
+               "quickly; what waits for the whole GPU then waits for that kernel, too",
                stay_values, OPAL_INFO_LVL_4, &c->params.stay);
     add("stay_us", "Microseconds that such a kernel waits for the next call",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_5, &c->params.stay_us);
@@ -256,10 +246,13 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "do in one go",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_max);
     add("stay_listeners",
-        "Warps of such a kernel that do nothing but listen for the next call, in turns, so that it "
-        "is heard of sooner; 0: the "
-        "threads that compute listen",
+        "Warps of such a kernel that do nothing but listen for the next call, in turns, so that "
+        "it is heard of sooner; 0: the threads that compute listen",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_listeners);
+    add("polls",
+        "Looks of a waiting rank at the word that a kernel tells its end by, before it calls MPI's "
+        "progress function for the first time: it should not just when a small call ends",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_8, &c->params.polls);
     add_choice(
         "launch",
         "How kernels are launched: graph (a graph of one node with new arguments), plain, or auto: "
@@ -377,6 +370,7 @@ static int register_parameters(void)
         .stay_total_us = 5000,
         .stay_max = 8192,
         .stay_listeners = 0,
+        .polls = 1024, /* some 3 us, the least that a kernel took; others have not been measured */
         .first_epoch = 1,
         .warn_after = 30,
     };

@@ -162,9 +162,8 @@ static void tell_thresholds(const mca_coll_car_module_t *module)
     }
     if (engine->thresholds_differ && !atomic_exchange(&told, true)) {
         coll_car_say("%s: its ranks have different thresholds (parameters coll_car_push_max and "
-                     "the like, the file of "
-                     "coll_car_tune_file, or other GPUs); those of its rank 0 hold on all. Give "
-                     "all ranks the same",
+                     "the like, the file of coll_car_tune_file, or other GPUs); those of its rank "
+                     "0 hold on all. Give all ranks the same",
                      name_of(module, name));
     }
 }
@@ -176,9 +175,8 @@ static void hint_at_mps(const mca_coll_car_module_t *module)
 
     if (speaks(module) && module->engine->takes_turns && !atomic_exchange(&told, true)) {
         coll_car_say("ranks share a GPU without MPS: their kernels take turns on it, and every "
-                     "allreduce waits for time slices. "
-                     "Under MPS they would run side by side, many times faster: "
-                     "nvidia-cuda-mps-control -d, before mpirun");
+                     "allreduce waits for time slices. Under MPS they would run side by side, "
+                     "many times faster: nvidia-cuda-mps-control -d, before mpirun");
     }
 }
 

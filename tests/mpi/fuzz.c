@@ -305,8 +305,8 @@ int main(int argc, char **argv)
     MPI_Comm_free(&fuzz.control);
     return test_end(
         "%ld generations, %llu calls of rank 0: %llu with device memory, %llu nonblocking, %llu "
-        "persistent starts; "
-        "blocking by one_shot_push %llu, two_shot_push %llu, one_shot_pull %llu, two_shot %llu",
+        "persistent starts; blocking by one_shot_push %llu, two_shot_push %llu, one_shot_pull "
+        "%llu, two_shot %llu",
         fuzz.generation - test_number("first", 0), fuzz.calls, fuzz.device, fuzz.nonblocking,
         fuzz.starts, fuzz.by_algorithm[CAR_ONE_SHOT_PUSH], fuzz.by_algorithm[CAR_TWO_SHOT_PUSH],
         fuzz.by_algorithm[CAR_ONE_SHOT_PULL], fuzz.by_algorithm[CAR_TWO_SHOT]);

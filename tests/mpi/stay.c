@@ -277,8 +277,7 @@ int main(int argc, char **argv)
           least);
     GPU_OK(gpu.StreamDestroy(stream));
     return test_end("%s: %llu calls of rank 0 by one_shot_push, %llu of them without a launch; "
-                    "%llu kernels stayed, "
-                    "%llu calls came just too late, %llu relaunches",
+                    "%llu kernels stayed, %llu calls came just too late, %llu relaunches",
                     what, since.calls_one_shot_push, since.calls_stayed, since.stays,
                     since.stays_missed, since.relaunches);
 }
