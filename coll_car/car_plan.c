@@ -40,20 +40,18 @@ void car_layout_make(size_t piece, int ranks, car_layout_t *layout)
 {
     const size_t page = 4096, rest = piece - CAR_FLAGS_BYTES - CAR_QUEUE_BYTES;
     /*
-     * Small messages need their inbox at full size from the start; later it has what is left of a
-     * quarter, so that the slots of staging, and what is local, are whole quarters: powers of two,
-     * as many messages are.
+     * A quarter each for packets and for either slot of staging, so that messages that are powers
+     * of two fill them; the last has what is left besides flags and queue. A small piece has first
+     * of all the inbox that small messages need.
      */
     const size_t quarter = piece / 4 / page * page;
-    const size_t push =
-        larger(rest > 3 * quarter ? (rest - 3 * quarter) / page * page : 0, CAR_PUSH_MIN);
+    const size_t push = larger(quarter, CAR_PUSH_MIN);
     /*
-     * Holds a round of any algorithm: of one_shot_push an eighth of its inbox at most, with two
-     * ranks, of two_shot_push always.
+     * The local part holds a round of any algorithm: half a slot of staging; of one_shot_push an
+     * eighth of its inbox at most, with two ranks, of two_shot_push always.
      */
-    const size_t local_least = push / 8;
-    const size_t staging =
-        smaller((rest - push) / 3, (rest - push - local_least) / 2) / page * page;
+    const size_t room = smaller((rest - push) * 2 / 5, (rest - push - push / 8) / 2);
+    const size_t staging = smaller(quarter, room / page * page);
 
     layout->own_offset = (sizeof(car_flags_t) + 127) / 128 * 128;
     layout->push_offset = CAR_FLAGS_BYTES;

@@ -186,8 +186,11 @@ static void messages_of_powers_of_two_fill_pieces(void **state)
                 assert_int_equal(1, car_plan_make(&limits, bytes / 4, 4, 8).rounds);
             }
         }
-        const car_limits_t limits = limits_of(ranks, CAR_ONE_SHOT_PULL, CAR_PIECE_MAX, 64, 512);
+        car_limits_t limits = limits_of(ranks, CAR_ONE_SHOT_PULL, CAR_PIECE_MAX, 64, 512);
         assert_int_equal(32, car_plan_make(&limits, 64 << 18, 4, 8).rounds);
+        limits.algorithm = CAR_TWO_SHOT_PUSH;
+        assert_int_equal(1, car_plan_make(&limits, 512 << 8, 4, 8).rounds);
+        assert_int_equal(4, car_plan_make(&limits, 2 << 18, 4, 8).rounds);
     }
 }
 
