@@ -86,36 +86,17 @@ static mca_coll_car_module_t *new_module(void)
     return module;
 }
 
-mca_coll_base_module_t *mca_coll_car_comm_query(struct ompi_communicator_t *comm, int *priority)
-{
-    const int size = ompi_comm_size(comm);
-
-    *priority = mca_coll_car_component.priority;
-    if (*priority < 0 || OMPI_COMM_IS_INTER(comm) || size < COLL_CAR_RANKS_MIN
-        || size > CAR_MAX_RANKS || ompi_group_have_remote_peers(comm->c_local_group)) {
-        return NULL;
-    }
-    mca_coll_car_module_t *module = new_module();
-    if (NULL == module) {
-        return NULL;
-    }
-    module->super.coll_module_enable = enable;
-    module->super.coll_module_disable = disable;
-    coll_car_offer(&module->super, &ours);
-    return &module->super;
-}
-
 /* --- what the user is told -------------------------------------------------------------------- */
 
-static const char *name_of(const mca_coll_car_module_t *module, char text[80])
+static const char *name_of(struct ompi_communicator_t *comm, char text[80])
 {
-    const char *name = coll_car_comm_name(module->comm);
+    const char *name = coll_car_comm_name(comm);
 
     if ('\0' != *name) {
-        snprintf(text, 80, "%s (%d ranks)", name, ompi_comm_size(module->comm));
+        snprintf(text, 80, "%s (%d ranks)", name, ompi_comm_size(comm));
     } else {
-        snprintf(text, 80, "communicator %u (%d ranks)", coll_car_comm_number(module->comm),
-                 ompi_comm_size(module->comm));
+        snprintf(text, 80, "communicator %u (%d ranks)", coll_car_comm_number(comm),
+                 ompi_comm_size(comm));
     }
     return text;
 }
@@ -135,8 +116,8 @@ static void tell_active(const mca_coll_car_module_t *module)
         coll_car_say(
             "%s: in use: %d GPU%s (rank 0: %s), %s, %zu KB of %zu MB device memory per rank, "
             "%u blocks of %u threads, algorithm %s, %s launches",
-            name_of(module, name), engine->gpus, 1 == engine->gpus ? "" : "s", engine->device->name,
-            car_link_name(engine->worst_link), engine->piece_bytes >> 10,
+            name_of(module->comm, name), engine->gpus, 1 == engine->gpus ? "" : "s",
+            engine->device->name, car_link_name(engine->worst_link), engine->piece_bytes >> 10,
             engine->device->arena.bytes >> 20, engine->limits.blocks, engine->limits.threads,
             car_algorithm_name((car_algorithm_t) engine->limits.algorithm),
             CAR_LAUNCH_PLAIN == engine->launch ? "plain" : "graph");
@@ -155,8 +136,8 @@ static void tell_thresholds(const mca_coll_car_module_t *module)
     }
     if (mca_coll_car_component.verbose > 1) {
         car_thresholds_text(&engine->thresholds, text);
-        coll_car_say("%s: thresholds in bytes of sm_%d, %s, %d ranks: %s", name_of(module, name),
-                     engine->generation,
+        coll_car_say("%s: thresholds in bytes of sm_%d, %s, %d ranks: %s",
+                     name_of(module->comm, name), engine->generation,
                      car_sharing_name(1 == engine->gpus ? CAR_ONE_GPU : CAR_SEVERAL_GPUS),
                      engine->size, text);
     }
@@ -164,7 +145,7 @@ static void tell_thresholds(const mca_coll_car_module_t *module)
         coll_car_say("%s: its ranks have different thresholds (parameters coll_car_push_max and "
                      "the like, the file of coll_car_tune_file, or other GPUs); those of its rank "
                      "0 hold on all. Give all ranks the same",
-                     name_of(module, name));
+                     name_of(module->comm, name));
     }
 }
 
@@ -173,10 +154,14 @@ static void hint_at_mps(const mca_coll_car_module_t *module)
 {
     static atomic_bool told;
 
-    if (speaks(module) && module->engine->takes_turns && !atomic_exchange(&told, true)) {
-        coll_car_say("ranks share a GPU without MPS: their kernels take turns on it, and every "
-                     "allreduce waits for time slices. Under MPS they would run side by side, "
-                     "many times faster: nvidia-cuda-mps-control -d, before mpirun");
+    /* Where the user has it so, ranks may have a GPU each. */
+    if (speaks(module) && module->engine->takes_turns
+        && CAR_TWO_PHASE_AUTO == mca_coll_car_component.params.two_phase
+        && !atomic_exchange(&told, true)) {
+        coll_car_say("ranks share a GPU without MPS: their kernels take turns on it, and calls "
+                     "whose buffers have to be staged wait for time slices, as the program's own "
+                     "kernels do. Under MPS they would run side by side: nvidia-cuda-mps-control "
+                     "-d, before mpirun");
     }
 }
 
@@ -200,7 +185,7 @@ static void tell_off(const mca_coll_car_module_t *module, bool fault, const char
     vsnprintf(why, sizeof(why), format, arguments);
     va_end(arguments);
     coll_car_say("%s: not in use: %s. MPI_Allreduce goes the way it would without coll/car",
-                 name_of(module, name), why);
+                 name_of(module->comm, name), why);
 }
 
 /* For the engine: tells the user of something about the communicator. */
@@ -208,7 +193,7 @@ static void say(void *owner, const char *text)
 {
     char name[80];
 
-    coll_car_say("%s: %s", name_of(owner, name), text);
+    coll_car_say("%s: %s", name_of(((const mca_coll_car_module_t *) owner)->comm, name), text);
 }
 
 /* For the engine, while it waits: what MPI knows of the communicator. */
@@ -236,6 +221,51 @@ static void set_hooks(mca_coll_car_module_t *module)
                                        .timeout = mca_coll_car_component.params.timeout};
 
     car_control_set_hooks(module->control, &hooks);
+}
+
+/* --- Open MPI asks for a module --------------------------------------------------------------- */
+
+/* Why the communicator is none for coll/car, in words, or NULL. */
+static const char *why_not(struct ompi_communicator_t *comm)
+{
+    const int size = ompi_comm_size(comm);
+
+    if (mca_coll_car_component.priority < 0) {
+        return "coll_car_priority is negative";
+    }
+    if (OMPI_COMM_IS_INTER(comm)) {
+        return "it is an intercommunicator";
+    }
+    if (ompi_group_have_remote_peers(comm->c_local_group)) {
+        return "it spans nodes; one of MPI_Comm_split_type with MPI_COMM_TYPE_SHARED does not";
+    }
+    return size > CAR_MAX_RANKS ? "it has more than 16 ranks" : NULL;
+}
+
+_Static_assert(16 == CAR_MAX_RANKS, "in the words above");
+
+mca_coll_base_module_t *mca_coll_car_comm_query(struct ompi_communicator_t *comm, int *priority)
+{
+    *priority = mca_coll_car_component.priority;
+    if (ompi_comm_size(comm) < COLL_CAR_RANKS_MIN && !OMPI_COMM_IS_INTER(comm)) {
+        return NULL; /* nobody expects it there */
+    }
+    const char *why = why_not(comm);
+    if (NULL != why) {
+        if (mca_coll_car_component.verbose > 0 && 0 == ompi_comm_rank(comm)) {
+            char name[80];
+            coll_car_say("%s: not in use: %s", name_of(comm, name), why);
+        }
+        return NULL;
+    }
+    mca_coll_car_module_t *module = new_module();
+    if (NULL == module) {
+        return NULL;
+    }
+    module->super.coll_module_enable = enable;
+    module->super.coll_module_disable = disable;
+    coll_car_offer(&module->super, &ours);
+    return &module->super;
 }
 
 /* --- transitions ------------------------------------------------------------------------------ */

@@ -50,6 +50,8 @@ def named_paths(variable):
 def build_at(path):
     """The build tree there; COLL_CAR_OPENMPI names Open MPIs that have moved, by version, as COLL_CAR_BUILDS does build trees."""
     path = os.path.abspath(path)
+    if not os.path.isfile(os.path.join(path, "openmpi.env")):
+        raise OSError(f"{path} is no build tree: it has no openmpi.env")
     with open(os.path.join(path, "openmpi.env"), encoding="utf-8") as lines:
         said = dict(line.strip().split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     prefix = named_paths("COLL_CAR_OPENMPI").get(said["VERSION"], "")

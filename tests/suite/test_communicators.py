@@ -62,9 +62,10 @@ def test_ranks_of_two_nodes(build, check, tmp_path, han):
     options, environment = how
     if han is not None:
         options += ["--mca", "coll_han_priority", str(han)]
-    check(run(build, "communicators", "--case", "nodes", "--device",
-              "yes" if build.cuda_aware and han is None else "no", ranks=4, options=options,
-              env=environment, gpus=simulated(build, devices=2), timeout=40))
+    result = check(run(build, "communicators", "--case", "nodes", "--device",
+                       "yes" if build.cuda_aware and han is None else "no", ranks=4, options=options,
+                       env=environment, gpus=simulated(build, devices=2), car={"verbose": 1}, timeout=40))
+    assert any("(4 ranks): not in use: it spans nodes" in line for line in result.lines_of_car()), result
 
 
 @pytest.mark.by_turns

@@ -53,7 +53,8 @@ def test_wrong_results_are_said(tool):
 def test_it_measures_in_turns_on_simulated_gpus(build):
     said = compare("--build", build.path, "--simulated", 2, "--several-gpus", "--ranks", 2, "--turns", 2, "algorithm=one_shot_push",
                    f"algorithm=two_shot,build={build.path}", "--", "--min", "1k", "--max", "2k", "--iterations", 4)
-    lines = said.splitlines()
+    assert said.startswith("SIMULATED GPUs: the times mean nothing\nCells: ")
+    lines = said.splitlines()[3:]
     assert lines[0].startswith("2 ranks on 2 GPUs (SimGPU), ") and "; turns: 2; floor " in lines[0], said
     assert lines[2].startswith("| size | algorithm=one_shot_push | ") and [line.split(" |")[0] for line in lines[4:6]] == ["| 1 KB", "| 2 KB"]
 
@@ -68,7 +69,8 @@ def test_time_that_is_up_ends_it_behind_a_whole_turn(build):
 @pytest.mark.parametrize("words, said", [
     (("default",), "two settings at least"), (("default", "default"), "none of them twice"), (("default", "a"), "no NAME=VALUE"),
     (("--ranks", "two", "default", "a=1"), "--ranks takes numbers"), (("--build", "/nowhere", "default", "a=1"), "/nowhere"),
-    (("default", "build=/nowhere"), "/nowhere")], ids=lambda part: " ".join(part) if isinstance(part, tuple) else "")
+    (("default", "build=/nowhere"), "/nowhere"), (("default", "stay_listner=2"), "no parameter stay_listner"),
+    (("default", "stay=bogus"), "stay=bogus: a value that is none"), (("default", "threads=33"), "threads=33: a value that is none")], ids=lambda part: " ".join(part) if isinstance(part, tuple) else "")
 def test_what_cannot_be_is_refused_in_words(build, words, said):
     words = words if "--build" in words else ("--build", build.path, "--simulated", "1", *words)
     assert said in compare(*words, expect=2)

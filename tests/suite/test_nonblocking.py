@@ -210,6 +210,14 @@ def test_programs_whose_ranks_share_gpus_without_mps(build, check, program, argu
     check(run(build, program, *arguments, ranks=4, gpus=simulated(build, devices=2, mps=0), car=SMALL_ZERO_COPY))
 
 
+@pytest.mark.by_turns
+@pytest.mark.parametrize("ranks, devices, mps, two_phase, hints", [
+    (3, 1, 0, "auto", 1), (3, 1, 1, "auto", 0), (2, 2, 0, "always", 0), (2, 1, 1, "always", 0)])
+def test_the_hint_at_mps_comes_once_and_only_where_mps_would_help(build, check, ranks, devices, mps, two_phase, hints):
+    result = check(run(build, "communicators", ranks=ranks, gpus=simulated(build, devices=devices, mps=mps), car={"two_phase": two_phase}))
+    assert result.output.count("nvidia-cuda-mps-control -d") == hints, result
+
+
 # --- no control segment -------------------------------------------------------------------------------------------------
 
 @pytest.mark.by_turns

@@ -47,8 +47,9 @@ def test_a_whole_program_with_each_pml(build, check, pml):
 
 
 def test_a_negative_priority_leaves_coll_car_out(build, check):
-    check(run(build, "allreduce", "--kinds", "host", "--expect", "absent", "--cases", 5, gpus=simulated(build),
-              car={"priority": -1}))
+    result = check(run(build, "allreduce", "--kinds", "host", "--expect", "absent", "--cases", 5, gpus=simulated(build),
+                       car={"priority": -1, "verbose": 1}))
+    assert any("(2 ranks): not in use: coll_car_priority is negative" in line for line in result.lines_of_car()), result
 
 
 # --- programs without CUDA ------------------------------------------------------------------------------------------
@@ -72,8 +73,10 @@ def test_one_rank_is_nothing_for_coll_car(build, check):
 
 
 def test_seventeen_ranks_are_too_many(build, check):
-    check(run(build, "allreduce", "--kinds", "host", "--expect", "absent", "--cases", 5, "--max-bytes", 5000, ranks=17,
-              gpus=simulated(build)))
+    result = check(run(build, "allreduce", "--kinds", "host", "--expect", "absent", "--cases", 5, "--max-bytes", 5000, ranks=17,
+                       gpus=simulated(build), car={"verbose": 1}))
+    said = [line for line in result.lines_of_car() if "(17 ranks)" in line]
+    assert said and all("not in use: it has more than 16 ranks" in line for line in said), result
 
 
 def test_no_driver(build, check):
