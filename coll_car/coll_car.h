@@ -5,6 +5,8 @@
 #ifndef COLL_CAR_H
 #define COLL_CAR_H
 
+#include <stdbool.h>
+
 #include "coll_car_compat.h"
 
 #include "car_params.h"
@@ -54,5 +56,8 @@ int mca_coll_car_allreduce_init(const void *sbuf, void *rbuf, coll_car_count_t c
  * coll_car_component.c
  */
 void coll_car_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Whether this process is the one of the job on this node that says what is true of all of them. */
+bool coll_car_speaks_for_node(void);
 
 #endif /* COLL_CAR_H */

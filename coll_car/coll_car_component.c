@@ -45,7 +45,7 @@ static int my_rank = -1;
  * environment, as it is needed before Open MPI knows more, and where its structures may not be
  * those that we were compiled for.
  */
-static bool speaks_for_node(void)
+bool coll_car_speaks_for_node(void)
 {
     const char *local_rank = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
 
@@ -284,7 +284,7 @@ static long long in_range(const char *name, long long value, long long least, lo
 {
     const long long corrected = value < least ? least : value > most ? most : value;
 
-    if (corrected != value && speaks_for_node()) {
+    if (corrected != value && coll_car_speaks_for_node()) {
         coll_car_say("parameter coll_car_%s is %lld; it must be %lld to %lld: taking %lld", name,
                      value, least, most, corrected);
     }
@@ -317,14 +317,14 @@ static void correct_parameters(mca_coll_car_component_t *c)
     if (0 != p->threads % CAR_WARP) {
         const unsigned int whole = (p->threads + CAR_WARP - 1) / CAR_WARP * CAR_WARP;
 
-        if (speaks_for_node()) {
+        if (coll_car_speaks_for_node()) {
             coll_car_say("parameter coll_car_threads is %u; it must be a multiple of %d: taking %u",
                          p->threads, CAR_WARP, whole);
         }
         p->threads = whole;
     }
     if (LEAST_MEMORY > p->memory) {
-        if (speaks_for_node()) {
+        if (coll_car_speaks_for_node()) {
             coll_car_say("parameter coll_car_memory is %zu; it must be %d or more: taking %d",
                          p->memory, LEAST_MEMORY, LEAST_MEMORY);
         }
@@ -380,7 +380,7 @@ static int register_parameters(void)
     correct_parameters(c);
 
     rc = coll_car_extend_include_list();
-    if (OPAL_SUCCESS != rc && speaks_for_node()) {
+    if (OPAL_SUCCESS != rc && coll_car_speaks_for_node()) {
         coll_car_say("cannot add the components that an include list with car lacks (error %d); "
                      "name them: --mca coll car,basic,libnbc,self,inter,tuned",
                      rc);
@@ -404,7 +404,7 @@ static void read_tune_file(car_params_t *params)
     }
     if (car_tune_read(params->tune_file, &tune, wrong)) {
         params->tune = &tune;
-    } else if (speaks_for_node()) {
+    } else if (coll_car_speaks_for_node()) {
         coll_car_say(
             "the file of coll_car_tune_file is not used, and the built-in thresholds are: %s",
             wrong);
@@ -433,7 +433,7 @@ static int init_query(bool enable_progress_threads, bool enable_mpi_threads)
     (void) enable_mpi_threads;
 
     if (0 != strcmp(coll_car_running_version(), COLL_CAR_COMPILED_VERSION)) {
-        if (speaks_for_node()) {
+        if (coll_car_speaks_for_node()) {
             coll_car_say("not used: it was built for Open MPI %s and this is %s. Rebuild it for "
                          "this one: ./configure --with-openmpi=PREFIX && make install",
                          COLL_CAR_COMPILED_VERSION, coll_car_running_version());

@@ -149,15 +149,20 @@ static void tell_thresholds(const mca_coll_car_module_t *module)
     }
 }
 
-/* Once per process, whatever the verbosity: it is the one thing that a user can do about it. */
+/*
+ * Once on a node, whatever the verbosity: it is the one thing that a user can do about it. To those
+ * who ask, by one rank of each communicator's.
+ */
 static void hint_at_mps(const mca_coll_car_module_t *module)
 {
     static atomic_bool told;
 
-    /* Where the user has it so, ranks may have a GPU each. */
-    if (speaks(module) && module->engine->takes_turns
-        && CAR_TWO_PHASE_AUTO == mca_coll_car_component.params.two_phase
-        && !atomic_exchange(&told, true)) {
+    const bool says = coll_car_speaks_for_node()
+                      || (speaks(module) && mca_coll_car_component.verbose > 0);
+    /* Where the user has asked for it, they may have a GPU each. */
+    const bool found = CAR_TWO_PHASE_AUTO == mca_coll_car_component.params.two_phase;
+
+    if (says && found && module->engine->takes_turns && !atomic_exchange(&told, true)) {
         coll_car_say("ranks share a GPU without MPS: their kernels take turns on it, and calls "
                      "whose buffers have to be staged wait for time slices, as the program's own "
                      "kernels do. Under MPS they would run side by side: nvidia-cuda-mps-control "
