@@ -5,9 +5,9 @@
 #ifndef COLL_CAR_H
 #define COLL_CAR_H
 
-#include <stdbool.h>
-
 #include "coll_car_compat.h"
+
+#include <stdbool.h>
 
 #include "car_params.h"
 
