@@ -19,6 +19,7 @@
  * slots][2 halves][packs of a round].
  */
 #include "car_reduce.cuh"
+#include "car_staging.cuh"
 #include "car_sync.cuh"
 
 /* A block's part of one exchange. */

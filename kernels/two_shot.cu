@@ -17,6 +17,7 @@
  * leaves there is nobody's any more when the next but one exchange begins (I7).
  */
 #include "car_reduce.cuh"
+#include "car_staging.cuh"
 #include "car_sync.cuh"
 
 struct car_two_shot_geometry {
