@@ -1,12 +1,11 @@
 /*
- * What the ranks tell each other at set-up, by exchanges of the control segment (car_setup.c).
+ * What the ranks tell each other at set-up, by exchanges of the control segment (car_setup.c), and
+ * the first of that: what each can offer.
  */
 #ifndef CAR_OFFER_H
 #define CAR_OFFER_H
 
-#include "car_control.h"
-#include "car_device.h"
-#include "car_thresholds.h"
+#include "car_comm.h"
 
 typedef struct {
     int failed;
@@ -43,5 +42,17 @@ typedef struct {
 } car_step_t;
 
 _Static_assert(sizeof(car_offer_t) <= CAR_RECORD_BYTES, "an offer fits a record");
+
+/* Whether the driver's result is a failure, which then stands in the verdict. */
+bool car_verdict_fail(car_verdict_t *verdict, CUresult result, const char *what);
+
+/*
+ * What this rank can do, for `buffer` and `node_processes` as in car_comm_config_t. Takes what the
+ * communicator needs of the device for that; where there is not so much the verdict says so. Local.
+ */
+void car_offer_make(car_comm_t *comm, CUdeviceptr buffer, int node_processes, car_offer_t *offer);
+
+/* From here on every rank has the same limits: rank 0's wishes, the least of what all can do. */
+void car_offers_agree(car_comm_t *comm, const car_offer_t *offers);
 
 #endif /* CAR_OFFER_H */

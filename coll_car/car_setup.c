@@ -1,6 +1,7 @@
 /*
  * The set-up of a communicator, step by step, each of which all ranks leave together. It waits for
- * nobody: what is under way is polled, so that calls which must not block can set up as well.
+ * nobody: what is under way is polled, so that calls which must not block can set up as well. What
+ * the ranks bring to the first step is car_offer.c's.
  */
 #include "car_setup.h"
 
@@ -8,28 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include "car_check.h"
 #include "car_offer.h"
 #include "car_pending.h"
-
-/*
- * Above this a rank's grid gains nothing: 64 blocks of 512 threads fill a Hopper link (reference
- * measurements), and two ranks on one H100 move 16 MB in 68 us with 128 blocks each, in 78 with 64
- * (November 2026).
- */
-#define CAR_BLOCKS_ENOUGH 128
-
-static bool fail(car_verdict_t *verdict, CUresult result, const char *what)
-{
-    if (CUDA_SUCCESS == result) {
-        return false;
-    }
-    verdict->failed = 1;
-    snprintf(verdict->reason, sizeof(verdict->reason), "%s: %s", what, car_cuda_error(result));
-    return true;
-}
 
 /* Whether a rank failed, and the first that did. The records begin with their verdicts. */
 static bool any_failed(const void *records, size_t bytes, int size, car_failure_t *failure)
@@ -45,242 +28,6 @@ static bool any_failed(const void *records, size_t bytes, int size, car_failure_
         }
     }
     return false;
-}
-
-/* --- step 1: what each rank can offer --------------------------------------------------------- */
-
-static CUresult create_stream(car_comm_t *comm)
-{
-    const car_cuda_t *cuda = comm->device->cuda;
-    car_cuda_guard_t guard;
-
-    CUresult result = car_cuda_enter(cuda, comm->device->context, &guard);
-    if (CUDA_SUCCESS != result) {
-        return result;
-    }
-    result = cuda->StreamCreateWithPriority(&comm->stream, CU_STREAM_NON_BLOCKING,
-                                            comm->device->priority);
-    if (CUDA_SUCCESS == result) {
-        result = cuda->EventCreate(&comm->event, CU_EVENT_DISABLE_TIMING);
-    }
-    car_cuda_leave(cuda, &guard);
-    return result;
-}
-
-/* Once for a device. Without a word for it there is nothing to measure with. */
-static void choose_launch(car_comm_t *comm)
-{
-    car_device_t *device = comm->device;
-    car_cuda_guard_t guard;
-    bool ended = true;
-
-    comm->launch = (car_launch_how_t) comm->params->launch;
-    if (CAR_LAUNCH_AUTO != comm->launch) {
-        return;
-    }
-    car_devices_lock();
-    const int word = device->launch_chosen ? -1 : car_device_take_word(device);
-    if (word >= 0 && CUDA_SUCCESS == car_cuda_enter(device->cuda, device->context, &guard)) {
-        device->launch = car_launch_choose(device, comm->stream, word, &ended);
-        device->launch_chosen = true;
-        car_cuda_leave(device->cuda, &guard);
-    }
-    if (word >= 0 && ended) {
-        car_device_give_word(device, word);
-    }
-    comm->launch = device->launch_chosen ? (car_launch_how_t) device->launch : CAR_LAUNCH_GRAPH;
-    car_devices_unlock();
-}
-
-static void make_offer(car_comm_t *comm, const car_comm_config_t *config, car_offer_t *offer)
-{
-    const car_cuda_t *cuda = car_cuda();
-    CUcontext context;
-
-    memset(offer, 0, sizeof(*offer));
-    offer->verdict.failed = 1;
-    if (NULL == cuda) {
-        snprintf(offer->verdict.reason, CAR_REASON_BYTES, "the CUDA driver of this rank lacks %s",
-                 NULL != car_cuda_missing() ? car_cuda_missing() : "everything");
-        return;
-    }
-    if (!car_device_find_context(cuda, config->buffer, &context, offer->verdict.reason)) {
-        return;
-    }
-    car_devices_lock();
-    car_pending_reclaim();
-    comm->device = car_device_get(cuda, context, comm->params->memory, offer->verdict.reason);
-    if (NULL != comm->device) {
-        comm->word = car_device_take_word(comm->device);
-    }
-    car_devices_unlock();
-    if (NULL == comm->device) {
-        return;
-    }
-    if (comm->word < 0) {
-        snprintf(offer->verdict.reason, CAR_REASON_BYTES,
-                 "more communicators than there are completion words");
-        return;
-    }
-    offer->verdict.failed = 0;
-    if (fail(&offer->verdict, create_stream(comm), "creating a stream")) {
-        return;
-    }
-    choose_launch(comm);
-    offer->pid = (int) getpid();
-    offer->node_processes = config->node_processes;
-    (void) cuda->DeviceGetCount(&offer->devices);
-    offer->resident_blocks = comm->device->resident_blocks;
-    offer->threads = comm->device->threads;
-    offer->uuid = comm->device->uuid;
-    offer->arena = comm->device->id;
-    offer->arena_bytes = comm->device->arena.bytes;
-    offer->handle = comm->device->handle;
-    offer->algorithm = comm->params->algorithm;
-    offer->two_shot_push_max = comm->params->two_shot_push_max;
-    offer->blocks_wanted = comm->params->blocks;
-    offer->threads_wanted = comm->params->threads;
-    offer->first_epoch = comm->params->first_epoch;
-    offer->side_by_side = comm->device->side_by_side;
-    offer->two_phase = comm->params->two_phase;
-    offer->map_max = comm->params->map_max;
-    offer->generation = comm->device->generation;
-    for (int s = 0; s < CAR_SHARINGS; ++s) {
-        car_thresholds_find(comm->params, offer->generation, (car_sharing_t) s, comm->size,
-                            &offer->thresholds[s]);
-    }
-}
-
-/*
- * Processes that may run kernels on the GPU of rank r: those of this communicator, or the job's
- * share of a GPU.
- */
-static int sharing(const car_offer_t *offers, int size, int r, int gpus)
-{
-    int here = 0;
-
-    for (int q = 0; q < size; ++q) {
-        here += 0 == memcmp(&offers[q].uuid, &offers[r].uuid, sizeof(offers[r].uuid));
-    }
-    const int known = offers[r].devices > gpus ? offers[r].devices : gpus;
-    const int share = (offers[r].node_processes + known - 1) / known;
-    return here > share ? here : share;
-}
-
-static int count_gpus(const car_offer_t *offers, int size)
-{
-    int gpus = 0;
-
-    for (int r = 0; r < size; ++r) {
-        int first = 1;
-        for (int q = 0; q < r; ++q) {
-            first &= 0 != memcmp(&offers[q].uuid, &offers[r].uuid, sizeof(offers[r].uuid));
-        }
-        gpus += first;
-    }
-    return gpus;
-}
-
-/* Whether another rank of the communicator is on the GPU of rank r. */
-static bool shared(const car_offer_t *offers, int size, int r)
-{
-    bool found = false;
-
-    for (int q = 0; q < size; ++q) {
-        found =
-            found
-            || (q != r && 0 == memcmp(&offers[q].uuid, &offers[r].uuid, sizeof(offers[r].uuid)));
-    }
-    return found;
-}
-
-static uint32_t smaller(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
-
-/*
- * All ranks work, unless those that share a GPU take turns on it: then the first on each does, so
- * that no turns are taken.
- */
-static void divide_work(car_comm_t *comm, const car_offer_t *offers)
-{
-    comm->shares = 0;
-    for (int r = 0; r < comm->size; ++r) {
-        bool first = true;
-        for (int q = 0; q < r; ++q) {
-            first = first && 0 != memcmp(&offers[q].uuid, &offers[r].uuid, sizeof(offers[r].uuid));
-        }
-        comm->share[r] = first || !comm->takes_turns ? comm->shares++ : -1;
-    }
-}
-
-/* Rank 0's hold, whatever the others have: a call that ranks do in different ways never ends. */
-static void agree_on_thresholds(car_comm_t *comm, const car_offer_t *offers)
-{
-    const car_sharing_t sharing = 1 == comm->gpus ? CAR_ONE_GPU : CAR_SEVERAL_GPUS;
-    const uint64_t *bytes = comm->thresholds.bytes;
-
-    comm->generation = offers[0].generation;
-    comm->thresholds = offers[0].thresholds[sharing];
-    for (int r = 1; r < comm->size; ++r) {
-        const car_thresholds_t *theirs = &offers[r].thresholds[sharing];
-        comm->thresholds_differ =
-            comm->thresholds_differ || 0 != memcmp(bytes, theirs->bytes, sizeof(theirs->bytes));
-    }
-    comm->limits.push_max = bytes[CAR_PUSH_MAX];
-    comm->limits.pull_max = bytes[CAR_PULL_MAX];
-    comm->alone_max = bytes[CAR_ALONE_MAX];
-    comm->zero_copy_min = CAR_NEVER == bytes[CAR_ZERO_COPY_MIN] ? 0 : bytes[CAR_ZERO_COPY_MIN];
-    comm->zero_copy_again = bytes[CAR_ZERO_COPY_AGAIN];
-    comm->zero_copy_again =
-        comm->zero_copy_again < comm->zero_copy_min ? comm->zero_copy_again : comm->zero_copy_min;
-}
-
-/* From here on every rank has the same limits: rank 0's wishes, the least of what all can do. */
-static void agree(car_comm_t *comm, const car_offer_t *offers)
-{
-    uint32_t blocks = CAR_BLOCKS_ENOUGH, threads = offers[0].threads;
-    comm->gpus = count_gpus(offers, comm->size);
-    for (int r = 0; r < comm->size; ++r) {
-        comm->takes_turns = comm->takes_turns
-                            || (CAR_TWO_PHASE_AUTO == offers[0].two_phase
-                                    ? shared(offers, comm->size, r) && !offers[r].side_by_side
-                                    : CAR_TWO_PHASE_ALWAYS == offers[0].two_phase);
-    }
-    if (comm->takes_turns) {
-        atomic_store(&comm->device->takes_turns, true); /* other communicators' calls look at it */
-    }
-    for (int r = 0; r < comm->size; ++r) {
-        /* Who takes turns on a GPU has all of it meanwhile. */
-        const int among = comm->takes_turns ? 1 : sharing(offers, comm->size, r, comm->gpus);
-        blocks = smaller(blocks, offers[r].resident_blocks / (uint32_t) among);
-        threads = smaller(threads, offers[r].threads);
-        comm->peer[r] = (car_peer_t){.arena = offers[r].arena,
-                                     .arena_bytes = offers[r].arena_bytes,
-                                     .pid = offers[r].pid};
-    }
-    divide_work(comm, offers);
-    blocks = 0 == blocks ? 1 : blocks;
-    comm->alone_blocks = smaller(CAR_BLOCKS_ENOUGH, offers[comm->rank].resident_blocks);
-    if (0 != offers[0].blocks_wanted) {
-        blocks = comm->alone_blocks = smaller(offers[0].blocks_wanted, CAR_MAX_BLOCKS);
-    }
-    if (0 != offers[0].threads_wanted) {
-        threads = smaller(threads, offers[0].threads_wanted);
-    }
-    comm->limits = (car_limits_t){.ranks = comm->size,
-                                  .algorithm = offers[0].algorithm,
-                                  .two_shot_push_max = (uint64_t) offers[0].two_shot_push_max,
-                                  .blocks = blocks,
-                                  .threads = threads};
-    agree_on_thresholds(comm, offers);
-    comm->map_max = offers[0].map_max;
-    comm->piece_bytes = CAR_PIECE_MIN;
-    comm->epoch = offers[0].first_epoch;
-    car_layout_make(comm->piece_bytes, comm->size, &comm->limits.layout);
-    comm->queue_offset = comm->limits.layout.queue_offset;
-    comm->queue_slot = comm->limits.layout.queue_slot;
 }
 
 /* --- step 2: links and memory ----------------------------------------------------------------- */
@@ -380,11 +127,11 @@ static void map_peers(car_comm_t *comm, const car_offer_t *offers, const car_ste
 
 static void clear_and_tag(car_comm_t *comm, uint32_t tag, car_verdict_t *verdict)
 {
-    if (!fail(verdict, car_comm_clear_lanes(comm), "clearing device memory")
-        && !fail(verdict, car_comm_clear(comm), "clearing device memory")) {
-        (void) fail(verdict,
-                    copy_word(comm, tag_word(comm, comm->rank), (CUdeviceptr) (uintptr_t) &tag),
-                    "writing to device memory");
+    if (!car_verdict_fail(verdict, car_comm_clear_lanes(comm), "clearing device memory")
+        && !car_verdict_fail(verdict, car_comm_clear(comm), "clearing device memory")) {
+        (void) car_verdict_fail(
+            verdict, copy_word(comm, tag_word(comm, comm->rank), (CUdeviceptr) (uintptr_t) &tag),
+            "writing to device memory");
     }
 }
 
@@ -397,9 +144,10 @@ static void probe(car_comm_t *comm, const car_step_t *steps, uint32_t tag, car_v
     for (int r = 0; r < comm->size; ++r) {
         uint32_t seen = 0;
         const uint32_t sent = tag ^ (uint32_t) r;
-        if (fail(verdict, copy_word(comm, (CUdeviceptr) (uintptr_t) &seen, tag_word(comm, r)),
-                 "reading a peer's memory through CUDA IPC")
-            || fail(
+        if (car_verdict_fail(
+                verdict, copy_word(comm, (CUdeviceptr) (uintptr_t) &seen, tag_word(comm, r)),
+                "reading a peer's memory through CUDA IPC")
+            || car_verdict_fail(
                 verdict,
                 copy_word(comm, probe_word(comm, r, comm->rank), (CUdeviceptr) (uintptr_t) &sent),
                 "writing a peer's memory through CUDA IPC")) {
@@ -420,9 +168,10 @@ static void check_probes(car_comm_t *comm, const car_step_t *steps, car_verdict_
 {
     for (int r = 0; r < comm->size; ++r) {
         uint32_t seen = 0;
-        if (fail(verdict,
-                 copy_word(comm, (CUdeviceptr) (uintptr_t) &seen, probe_word(comm, comm->rank, r)),
-                 "reading device memory")) {
+        if (car_verdict_fail(
+                verdict,
+                copy_word(comm, (CUdeviceptr) (uintptr_t) &seen, probe_word(comm, comm->rank, r)),
+                "reading device memory")) {
             return;
         }
         if (seen != (steps[r].tag ^ (uint32_t) comm->rank)) {
@@ -485,7 +234,7 @@ void car_setup_begin(car_setup_t *setup, const car_comm_config_t *config)
                          .progress = config->progress,
                          .word = -1,
                          .stay.bell = -1};
-    make_offer(comm, config, &offer);
+    car_offer_make(comm, config->buffer, config->node_processes, &offer);
     setup->under_way = OFFERS;
     car_control_exchange_begin(comm->control, &offer, sizeof(offer));
 }
@@ -521,12 +270,12 @@ static void work(car_setup_t *setup)
     car_cuda_guard_t guard;
 
     const CUresult result = car_cuda_enter(comm->device->cuda, comm->device->context, &guard);
-    if (fail(verdict, result, "making the context current")) {
+    if (car_verdict_fail(verdict, result, "making the context current")) {
         return;
     }
     switch (setup->under_way) {
     case OFFERS:
-        agree(comm, setup->offers);
+        car_offers_agree(comm, setup->offers);
         check_links(comm, setup->offers, verdict);
         if (!verdict->failed) {
             take_piece(comm, verdict);
@@ -537,7 +286,7 @@ static void work(car_setup_t *setup)
         map_peers(comm, setup->offers, setup->pieces, verdict);
         if (!verdict->failed
             && sizeof(setup->mine.tag) != getrandom(&setup->mine.tag, sizeof(setup->mine.tag), 0)) {
-            fail(verdict, CUDA_ERROR_OPERATING_SYSTEM, "getrandom");
+            car_verdict_fail(verdict, CUDA_ERROR_OPERATING_SYSTEM, "getrandom");
         }
         if (!verdict->failed) {
             clear_and_tag(comm, setup->mine.tag, verdict);
