@@ -1,6 +1,6 @@
 /*
  * What the files of a lane have of each other: car_lane.c moves it, car_agree.c decides on calls,
- * car_step.c does their steps.
+ * car_step.c takes them through their steps, of which car_lane_counters.c knows how far all are.
  */
 #ifndef CAR_LANE_PARTS_H
 #define CAR_LANE_PARTS_H
@@ -29,8 +29,15 @@ bool car_lane_step(car_lane_t *lane);
 /* Cuts a call whose path is decided into steps, behind all others of the lane. */
 void car_lane_give_steps(car_lane_t *lane, car_call_t *op);
 
+/* The counters of rank r. */
+static inline car_lane_words_t *car_lane_words(const car_lane_t *lane, int r)
+{
+    return car_control_lane(lane->control, lane->index, r);
+}
+
 /* Whether every rank's counter has come to `value`. */
 bool car_lane_all_staged(const car_lane_t *lane, uint64_t value);
+bool car_lane_all_reduced(const car_lane_t *lane, uint64_t value);
 bool car_lane_all_done(const car_lane_t *lane, uint64_t value);
 
 /* Whether the kernel with that ticket, and so all before it, has ended; 0 is no kernel. */

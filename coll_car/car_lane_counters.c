@@ -1,0 +1,67 @@
+/*
+ * The counters of a lane: how far each rank has come with the phases of its steps (car_step.c).
+ */
+#include "car_lane_parts.h"
+
+#define ALL_AT_LEAST(lane, counter, value)                                                         \
+    for (int r = 0; r < (lane)->size; ++r) {                                                       \
+        if (atomic_load_explicit(&car_lane_words((lane), r)->counter, memory_order_acquire)        \
+            < (value)) {                                                                           \
+            return false;                                                                          \
+        }                                                                                          \
+    }                                                                                              \
+    return true
+
+bool car_lane_all_staged(const car_lane_t *lane, uint64_t value)
+{
+    ALL_AT_LEAST(lane, staged, value);
+}
+
+bool car_lane_all_reduced(const car_lane_t *lane, uint64_t value)
+{
+    ALL_AT_LEAST(lane, reduced, value);
+}
+
+bool car_lane_all_done(const car_lane_t *lane, uint64_t value) { ALL_AT_LEAST(lane, done, value); }
+
+#define BEHIND(lane, counter, value)                                                               \
+    uint32_t behind = 0;                                                                           \
+    for (int r = 0; r < (lane)->size; ++r) {                                                       \
+        const uint64_t come =                                                                      \
+            atomic_load_explicit(&car_lane_words((lane), r)->counter, memory_order_acquire);       \
+        behind |= (uint32_t) (come < (value)) << r;                                                \
+    }                                                                                              \
+    return behind
+
+static uint32_t behind_staging(const car_lane_t *lane, uint64_t step)
+{
+    BEHIND(lane, staged, step);
+}
+
+static uint32_t behind_reducing(const car_lane_t *lane, uint64_t step)
+{
+    BEHIND(lane, reduced, step);
+}
+
+static uint32_t behind_ending(const car_lane_t *lane, uint64_t step) { BEHIND(lane, done, step); }
+
+uint32_t car_lane_step_missing(const car_lane_t *lane, const char **phase)
+{
+    const uint32_t others = ~(UINT32_C(1) << lane->rank);
+    uint32_t missing = 0;
+
+    if (lane->gather_next
+        <= atomic_load_explicit(&car_lane_words(lane, lane->rank)->reduced, memory_order_relaxed)) {
+        *phase = "until all have reduced their shares";
+        missing = others & behind_reducing(lane, lane->gather_next);
+    }
+    if (0 == missing && lane->reduce_next < lane->stage_next) {
+        *phase = "until all operands are there";
+        missing = others & behind_staging(lane, lane->reduce_next);
+    }
+    if (0 == missing && lane->stage_next > CAR_LANE_STEPS && lane->stage_next <= lane->steps) {
+        *phase = "until memory of an earlier step is free";
+        missing = others & behind_ending(lane, lane->stage_next - CAR_LANE_STEPS);
+    }
+    return missing;
+}
