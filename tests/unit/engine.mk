@@ -25,12 +25,15 @@ tests_unit_test_control_LDADD = $(CMOCKA_LIBS) -lrt
 
 # The whole engine, on the driver that the fuzzer has (tests/fuzz/driver.c), which stands for car_cuda.c.
 tests_unit_test_ends_SOURCES = \
-	tests/unit/test_ends.c tests/fuzz/driver.c tests/fuzz/driver.h coll_car/car_agree.c coll_car/car_arena.c coll_car/car_buffer.c \
-	coll_car/car_check.c coll_car/car_comm.c coll_car/car_control.c coll_car/car_device.c coll_car/car_free_events.c \
-	coll_car/car_free_source.c coll_car/car_grow.c coll_car/car_images.c coll_car/car_lane.c coll_car/car_lane_counters.c coll_car/car_launch.c \
-	coll_car/car_offer.c coll_car/car_pending.c coll_car/car_persistent.c coll_car/car_persistent_kernels.c coll_car/car_plan.c coll_car/car_process.c coll_car/car_reduction.c \
-	coll_car/car_registry.c coll_car/car_run.c coll_car/car_sets.c coll_car/car_setup.c coll_car/car_small.c coll_car/car_stage.c \
-	coll_car/car_stay.c coll_car/car_step.c coll_car/car_step_device.c coll_car/car_step_host.c coll_car/car_thresholds.c coll_car/car_topology.c coll_car/car_tune.c coll_car/car_watch.c coll_car/car_what.c
+	tests/unit/test_ends.c tests/fuzz/driver.c tests/fuzz/driver.h coll_car/car_agree.c coll_car/car_agree_piece.c \
+	coll_car/car_agree_records.c coll_car/car_arena.c coll_car/car_buffer.c coll_car/car_check.c coll_car/car_comm.c \
+	coll_car/car_control.c coll_car/car_device.c coll_car/car_free_events.c coll_car/car_free_source.c coll_car/car_grow.c \
+	coll_car/car_images.c coll_car/car_lane.c coll_car/car_lane_counters.c coll_car/car_launch.c coll_car/car_offer.c \
+	coll_car/car_pending.c coll_car/car_persistent.c coll_car/car_persistent_kernels.c coll_car/car_plan.c \
+	coll_car/car_process.c coll_car/car_reduction.c coll_car/car_registry.c coll_car/car_run.c coll_car/car_sets.c \
+	coll_car/car_setup.c coll_car/car_small.c coll_car/car_stage.c coll_car/car_stay.c coll_car/car_step.c \
+	coll_car/car_step_device.c coll_car/car_step_host.c coll_car/car_thresholds.c coll_car/car_topology.c \
+	coll_car/car_tune.c coll_car/car_watch.c coll_car/car_what.c
 tests_unit_test_ends_CPPFLAGS = $(engine_cppflags) -I$(srcdir)/tests/fuzz -DCAR_HAVE_FATBINS=0
 tests_unit_test_ends_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_unit_test_ends_LDADD = $(CMOCKA_LIBS) -lrt -ldl -lm -lpthread
