@@ -9,7 +9,7 @@
  *   car_stay_allowed  may there be one at all?
  *   car_stay_begin    a small call begins
  *   car_stay_likely, car_stay_ready  where ranks agree on it first: would this one have a kernel
- *   that stays?
+ *                                    that stays?
  *   car_stay_here     does a kernel stay that can take the call?
  *     car_stay_ring   then the call is its; done, gone or a failure follows
  *   car_stay_wanted   else: should the kernel that is launched now stay?

@@ -41,15 +41,6 @@ template <int Bytes> CAR_DEVICE void car_send_to(const car_kernel_args_t &a, uin
     }
 }
 
-/*
- * The i-th peer of this rank, from 1. Each rank begins with its successor, so they do not all write
- * to the same GPU at once.
- */
-CAR_DEVICE uint32_t car_peer(const car_kernel_args_t &a, uint32_t i)
-{
-    return a.rank + i < a.size ? a.rank + i : a.rank + i - a.size;
-}
-
 template <int Bytes> CAR_DEVICE void car_send(const car_kernel_args_t &a, uint32_t epoch,
                                               uint32_t place, const car_words<Bytes> &mine)
 {

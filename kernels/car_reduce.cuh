@@ -12,9 +12,8 @@
  *   length(e, bytes)            elements in so many bytes
  *   read<Bytes>(e, from, index, vector), write<Bytes>(e, to, index, vector, words)
  *                               elements of an array from `index` on, as far as there are any: what
- *                               lies beyond the count
- *                               is read as zero and not written. `vector`: the array is 16-byte
- *                               aligned
+ *                               lies beyond the count is read as zero and not written. `vector`:
+ *                               the array is 16-byte aligned
  *   accumulator<Bytes>          begin, add, end: a fold; 16-bit floats are wide in it and rounded
  *                               at its end
  */

@@ -41,6 +41,15 @@ CAR_DEVICE bool car_patience_left(car_patience &p, uint32_t spin_ns)
     return now < p.deadline;
 }
 
+/*
+ * The i-th peer of this rank, from 1. Each rank begins with its successor, so they do not all write
+ * to the same GPU at once.
+ */
+CAR_DEVICE uint32_t car_peer(const car_kernel_args_t &a, uint32_t i)
+{
+    return a.rank + i < a.size ? a.rank + i : a.rank + i - a.size;
+}
+
 CAR_DEVICE car_flags_t *car_flags(const car_kernel_args_t &a, uint32_t rank)
 {
     return (car_flags_t *) a.piece[rank];

@@ -3,10 +3,8 @@
  * Small messages.
  *
  *   publish  every thread writes its unit of the input, 8 bytes, into the inbox of every peer as
- *            one 16-byte packet;
- *            each half of it carries the epoch, so no flag, fence or barrier is needed. A unit of
- *            car_any, whose
- *            elements may have 16 bytes, is two packets
+ *            one 16-byte packet; each half of it carries the epoch, so no flag, fence or barrier is
+ *            needed. A unit of car_any, whose elements may have 16 bytes, is two packets
  *   fold     the thread polls the same unit from all peers in its own inbox and folds them in rank
  *            order
  *   finish   once every thread of the block has all it waits for, the block writes its output

@@ -5,8 +5,7 @@
  *   publish  the block writes each peer's share of its tile into that peer's scatter inbox and
  *            signals STAGED
  *   reduce   when all equals have signalled, it folds its own share in rank order, writes it to the
- *            output and into
- *            every peer's gather inbox, and signals REDUCED
+ *            output and into every peer's gather inbox, and signals REDUCED
  *   finish   when all equals have signalled that, it copies the other shares from its gather inbox
  *            to the output
  *
@@ -36,11 +35,6 @@ CAR_DEVICE car_two_shot_geometry car_geometry(const car_kernel_args_t &a, uint32
         + (uint64_t) car_block() * a.tile / R::length(a.what, CAR_PACK_BYTES) * CAR_PACK_BYTES;
     g.gather = g.scatter + (uint64_t) a.size * a.two_shot_slot;
     return g;
-}
-
-CAR_DEVICE uint32_t car_peer(const car_kernel_args_t &a, uint32_t i)
-{
-    return a.rank + i < a.size ? a.rank + i : a.rank + i - a.size;
 }
 
 /*

@@ -6,8 +6,7 @@
  *   publish  every thread sends its unit of each peer's share to that peer, and keeps its unit of
  *            its own rank's share
  *   reduce   it polls that unit from all peers, folds it in rank order and sends the result to all;
- *            once every thread of the
- *            block has done so, it writes it to the output
+ *            once every thread of the block has done so, it writes it to the output
  *   finish   it polls the results of its unit of the other shares and writes them to the output
  *
  * The tile of a block in a round is `size` shares of a.tile elements, a unit per thread of each.

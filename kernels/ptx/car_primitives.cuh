@@ -5,10 +5,9 @@
  * for kernels that run on the CPU; the include path decides which of the two a build gets. Two
  * rules keep that possible:
  *   - no pointer is dereferenced in a kernel: all memory is read and written through the functions
- *   below, so that
- *     the simulated device can guard its memory and delay stores;
+ *     below, so that the simulated device can guard its memory and delay stores;
  *   - a thread that waits calls car_pause() each time round, so that threads which share a CPU can
- *   switch.
+ *     switch.
  *
  * Orders and scopes are those of the PTX memory model (PTX ISA, "Memory Consistency Model"). A flag
  * is only ever accessed by the 32-bit functions, a packet only by the packet functions: accesses of

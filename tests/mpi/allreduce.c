@@ -9,17 +9,15 @@
  *
  *   --kinds LIST     of memory (gpu.h), separated by commas; each is used if the machine has it
  *   --types LIST     of data_types.c, separated by commas (all that this Open MPI has and kernels
- *   are to serve)
+ *                    are to serve)
  *   --ops LIST       as "sum,minloc" (all)
  *   --max-bytes N    no message is larger
  *   --cases N        random cases after the systematic ones
  *   --borders yes|no whether counts around borders are tried (yes); they depend on the grid
  *   --seed N         of cases and values
  *   --expect WHO     car: the kernels, where a buffer is on a GPU; declined: coll/car is there and
- *   leaves every call;
- *                    off: there is no NVIDIA driver, and coll/car does not even count calls after
- *                    the first;
- *                    absent: there is no coll/car
+ *                    leaves every call; off: there is no NVIDIA driver, and coll/car does not even
+ *                    count calls after the first; absent: there is no coll/car
  *
  * Prints a digest of what the kernels gave, which is the same for all forms, algorithms, grids and
  * ways to launch, given the same options.

@@ -5,7 +5,7 @@
  *
  *   --at-once N   nonblocking calls, so many under way at a time (0: MPI_Allreduce)
  *   --made yes    then persistent requests that were made before are started: each gives an error,
- *   and none launches a kernel (no)
+ *                 and none launches a kernel (no)
  */
 #include <string.h>
 

@@ -3,10 +3,10 @@
  * ranks in their own order.
  *
  *   --case NAME      one of the cases below; without it those that need no more than ranks of one
- *   node and a GPU
+ *                    node and a GPU
  *   --many N         communicators alive at once in cases many and crowd (100)
  *   --device yes|no  whether calls that coll/car leaves alone may have device memory (no): then
- *   Open MPI must read it
+ *                    Open MPI must read it
  */
 #include <stdio.h>
 #include <stdlib.h>

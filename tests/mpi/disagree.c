@@ -8,7 +8,7 @@
  *   --buffers device|host|mixed    of the ranks (device); mixed: the last one's is host memory
  *   --form blocking|nonblocking|persistent
  *   --before N                     calls that are right, first (3); 0: the first call is the faulty
- *   one
+ *                                  one
  */
 #include <string.h>
 

@@ -11,7 +11,7 @@
  *   --first N          the first generation (0)
  *   --max-bytes N      no message is larger (1 MB)
  *   --forms WHICH      all; nonblocking: and blocking, but no persistent requests; or blocking: one
- *   call at a time (all)
+ *                      call at a time (all)
  *   --huge yes|no      also one message of more than 2^31 bytes (no)
  *
  * On a failure the line says which options bring it back.

@@ -3,22 +3,21 @@
  * one that is dead, and are patient with one that is late.
  *
  *   --how kill|exit|late|stop   it kills itself; ends by _exit; comes after --ms; stops itself, to
- *   be continued after --ms;
+ *                               be continued after --ms;
  *         driver                the environment makes it die, or stop, at some call of the driver
  *                               (SIMGPU_SIGNAL)
  *         amid                  it kills or stops itself (--signal kill|stop) --at-us microseconds
- *                               after the others and itself have
- *                               begun to make calls, mostly while it waits in one, as the others
- *                               come late to each
+ *                               after the others and itself have begun to make calls, mostly while
+ *                               it waits in one, as the others come late to each
  *   --ms N                      (2000)
  *   --form blocking|nonblocking|persistent
  *   --bytes N  --buffers device|host
  *   --before N                  calls before (3)
  *   --calls N                   calls while it may stop, and after that (10)
  *   --expect error|right        of the others: that of a rank which died within --limit-ms (1500),
- *   or a right result
+ *                               or a right result
  *   --then end|shrink           after an error: nothing more, or (ULFM) the survivors go on without
- *   the last rank
+ *                               the last rank
  */
 #include <pthread.h>
 #include <signal.h>

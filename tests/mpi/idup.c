@@ -10,7 +10,7 @@
  *   --rounds N     (12)
  *   --kinds LIST   of memory, in which the ranks of one call differ (device,host,managed,other)
  *   --room yes|no  there is device memory for every communicator, so kernels serve every call with
- *   a device buffer (yes)
+ *                  a device buffer (yes)
  *   --sleep-us N   at most (4000)
  */
 #include <stdlib.h>

@@ -10,12 +10,11 @@
  *   --max-bytes N      of most calls; one in 16 may be 8 times as large (256 KB)
  *   --integers yes|no  only sums that come out alike whoever folds them (no)
  *   --room WHICH       yes: there is device memory for every communicator, so kernels serve every
- *   call with a device buffer;
- *                      no: only for some; none: for none (yes)
+ *                      call with a device buffer; no: only for some; none: for none (yes)
  *   --fill-ms N        a kernel of the program's own fills the GPU for so long, again and again (0)
  *   --threads N        MPI_THREAD_MULTIPLE: so many threads, each with communicators of its own (1)
  *   --complete WHO     own: the thread that posted; other: one thread completes everybody's, the
- *   others are not in MPI (own)
+ *                      others are not in MPI (own)
  *   --seed N
  */
 #include <pthread.h>

@@ -10,8 +10,7 @@
  *   --kinds LIST       of memory (all)
  *   --max-bytes N      of most; one in 32 may be 16 times as large (64 KB)
  *   --room WHICH       yes: there is device memory for all that can be served, as long as they are
- *   no more than 126;
- *                      no: there is less; maybe: that is not known (yes)
+ *                      no more than 126; no: there is less; maybe: that is not known (yes)
  *   --expect WHO       car, or declined: coll/car leaves every call (car)
  *   --seed N
  */

@@ -2,17 +2,16 @@
  * Small calls that follow each other, for which a kernel may stay (coll_car_stay).
  *
  *   --case series   operands that kernels, copies of all kinds and other GPUs have just written, in
- *   all kinds of memory, at any
- *                   address, with pauses of up to --gap microseconds: whatever was written last is
- *                   what is reduced
+ *                   all kinds of memory, at any address, with pauses of up to --gap microseconds:
+ *                   whatever was written last is what is reduced
  *   --case between  nothing else than --between none|stream|device|free happens between two calls
  *   --case changes  other types, operations, sizes and communicators come in between, communicators
- *   come and go
+ *                   come and go
  *   --rounds N      (500)
  *   --gap US        (100)
  *   --seed N        (1)
  *   --stays N       at most so many kernels may have stayed; --served N: at least so many calls
- *   were served by them
+ *                   were served by them
  */
 #include <stdlib.h>
 #include <string.h>

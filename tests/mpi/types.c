@@ -7,9 +7,9 @@
  * in the same way.
  *
  *   --expect WHO        car: kernels serve all that data_for_gpu says; declined: coll/car leaves
- *   every call; any: whoever
+ *                       every call; any: whoever
  *   --reference yes|no  compare the fold with MPI_Reduce_local (yes); that needs Open MPI's plain C
- *   loops: --mca op ^avx
+ *                       loops: --mca op ^avx
  *   --table yes|no      print a Markdown table of who served what (no)
  *   --types LIST        of data_types.c, separated by commas (all)
  *   --seed N
