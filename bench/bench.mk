@@ -17,7 +17,7 @@ bench_car_gaps_SOURCES = bench/car_gaps.c
 bench_car_gaps_CPPFLAGS = $(bench_car_bench_CPPFLAGS) -I$(srcdir)/tests/kernels
 bench_car_gaps_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 bench_car_gaps_LDADD = $(bench_car_bench_LDADD)
-EXTRA_DIST += bench/stay_table bench/compare
+EXTRA_DIST += bench/stay_table bench/compare bench/questions
 EXTRA_DIST += bench/bench_kernels.cu bench/reference.cuh
 
 if HAVE_NVCC

@@ -1,4 +1,4 @@
-"""bench/compare: what it says of times that are known, and that it measures settings in turns."""
+"""bench/compare: what it says of times that are known, and that it measures settings in turns. bench/questions, which asks by it."""
 import os
 import subprocess
 import sys
@@ -8,6 +8,7 @@ import pytest
 import launch
 
 TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../bench/compare")
+QUESTIONS = os.path.join(os.path.dirname(TOOL), "questions")
 
 
 @pytest.fixture(scope="module", name="tool")
@@ -15,8 +16,8 @@ def fixture_tool():
     return launch.load_script(TOOL)
 
 
-def compare(*words, expect=0):
-    done = subprocess.run([sys.executable, "-B", TOOL, *map(str, words)], capture_output=True, text=True, timeout=120, check=False)
+def compare(*words, expect=0, tool=TOOL):
+    done = subprocess.run([sys.executable, "-B", tool, *map(str, words)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == expect, done
     return done.stdout + done.stderr
 
@@ -80,3 +81,36 @@ def test_what_cannot_be_is_refused_in_words(build, words, said):
 def test_a_job_that_fails_ends_it_in_words(build):
     said = compare("--build", build.path, "--simulated", 1, "default", "blocks=2", "--", "--type", "nothing", expect=2)
     assert "car_bench failed" in said and "nothing" in said
+
+
+def questions(*words, expect=0):
+    return compare(*words, expect=expect, tool=QUESTIONS)
+
+
+def test_questions_are_those_that_the_machine_can_answer(build):
+    one, eight = (questions("--simulated", gpus, "--list").splitlines() for gpus in (1, 8))
+    assert one and all("ranks share a GPU" in line for line in one) and set(one) < set(eight)
+    assert "the algorithms, one rank on each GPU: 4, 8 ranks" in eight
+    assert "the algorithms, one rank on each GPU: 4 ranks" in questions("--simulated", 4, "--list")
+
+
+@pytest.mark.by_turns
+def test_every_question_is_one_that_this_version_understands(build):
+    """Names and values of its settings and options of car_bench: one turn of one of each kind would take minutes."""
+    asked = launch.load_script(QUESTIONS)
+    for text in {text for question in asked.QUESTIONS for text in question.settings}:
+        asked.compare.check_names(build, text)
+        asked.compare.setting(text)
+
+
+@pytest.mark.by_turns
+def test_a_question_is_answered_by_a_table(build):
+    said = questions("--build", build.path, "--simulated", 2, "--seconds", 1, "--turns", 1, "way of launching")
+    assert said.startswith("SIMULATED GPUs") and "## the way of launching, ranks share a GPU" in said, said
+    assert said.count("| size | launch=graph | launch=plain | launch=auto |") == 2, said
+
+
+def test_a_machine_without_gpus_or_a_word_without_a_question_is_said(build, monkeypatch):
+    assert "no question with nothing" in questions("--simulated", 1, "--build", build.path, "nothing", expect=2)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "no GPU that nvidia-smi knows of" in questions("--build", build.path, expect=2)
