@@ -74,7 +74,7 @@ def test_time_that_is_up_ends_it_behind_a_whole_turn(build):
     (("default", "stay=bogus"), "stay=bogus: a value that is none"), (("default", "threads=33"), "threads=33: a value that is none")], ids=lambda part: " ".join(part) if isinstance(part, tuple) else "")
 def test_what_cannot_be_is_refused_in_words(build, words, said):
     words = words if "--build" in words else ("--build", build.path, "--simulated", "1", *words)
-    assert said in compare(*words, expect=2)
+    assert said in compare(*words, "--", "--max", 8, "--iterations", 4, expect=2)
 
 
 @pytest.mark.by_turns
