@@ -85,9 +85,10 @@ int borders_find(int ranks, size_t element, size_t max_bytes, uint64_t counts[BO
     }
     limits.blocks = 0 == limits.blocks ? 2 : limits.blocks;
     limits.threads = 0 == limits.threads ? 128 : limits.threads;
-    /* Pieces start small and grow: the counts of both ends. */
-    for (size_t piece = CAR_PIECE_MIN; piece <= CAR_PIECE_MAX; piece *= 8) {
-        car_layout_make(piece, ranks, &limits.layout);
+    /* Pieces start small and grow, here to what 512 KB take. */
+    const size_t pieces[] = {CAR_PIECE_MIN, CAR_PIECE_MAX / 4};
+    for (size_t p = 0; p < sizeof(pieces) / sizeof(pieces[0]); ++p) {
+        car_layout_make(pieces[p], ranks, &limits.layout);
         for (int sharing = 0; sharing < CAR_SHARINGS; ++sharing) {
             car_thresholds_t thresholds;
             car_thresholds_find(&params, GENERATION, (car_sharing_t) sharing, ranks, &thresholds);
