@@ -15,8 +15,8 @@
  *
  * The slot of exchange e is written again for e + 4, when all peers have signalled e + 2, before
  * which they had finished e. The last exchange of a launch is signalled only when all before are
- * finished: what the next call may rely on, whatever its algorithm (docs/protocol.md). Staging: [2
- * slots][2 halves][packs of a round].
+ * finished: what the next call may rely on, whatever its algorithm (docs/protocol.md).
+ * Staging: [2 slots][2 halves][packs of a round].
  */
 #include "car_reduce.cuh"
 #include "car_staging.cuh"

@@ -11,9 +11,10 @@
  *
  * The tile of a block in a round is `size` shares of a.tile elements. But for the call's first two
  * rounds a block publishes one round ahead of the one it finishes, so that the link carries inputs
- * while results are awaited. Staging: [2 slots][inbox: scatter, gather][rank of the
- * source][blocks][packs of a share]. The slots are those of one_shot_pull: what a call of that
- * leaves there is nobody's any more when the next but one exchange begins (I7).
+ * while results are awaited.
+ * Staging: [2 slots][inbox: scatter, gather][rank of the source][blocks][packs of a share]. The
+ * slots are those of one_shot_pull: what a call of that leaves there is nobody's any more when the
+ * next but one exchange begins (I7).
  */
 #include "car_reduce.cuh"
 #include "car_staging.cuh"
