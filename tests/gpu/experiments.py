@@ -192,9 +192,10 @@ def sections():
     checked = [Job(program, arguments, car={"algorithm": algorithm}, timeout=90, under=tool)
                for program, arguments in sanitized_programs for tool in tools for algorithm in ALGORITHMS]
     found.append(Section("compute-sanitizer", 2, False, checked, one_gpu=True, tool="compute-sanitizer"))
-    # Kernels stay only where their ranks' kernels can run beside each other, and wait longer for a call than it takes here.
+    # Over a link: peers' memory, and kernels that stay, as they do where ranks' kernels run beside each other. They wait longer for a
+    # call than it takes here.
     staying = {"stay": "always", "stay_us": 200000, "stay_total_us": 1000000}
-    found.append(Section("compute-sanitizer, 2 GPUs", 2, False, gpus_needed=2, tool="compute-sanitizer", jobs=checked + [
+    found.append(Section("compute-sanitizer, 2 GPUs", 2, False, gpus_needed=2, tool="compute-sanitizer", jobs=checked[:len(ALGORITHMS)] + [
         Job("stay", ("--rounds", 60, "--served", 10), car={**staying, "stay_listeners": listeners}, timeout=90, under=tool)
         for tool in tools for listeners in (0, 2)]))
     return found
@@ -213,6 +214,10 @@ def count_gpus():
     return len(re.findall(r"^GPU ", listed.stdout, re.MULTILINE))
 
 
+class Failure(Exception):
+    """In words for the user."""
+
+
 @contextlib.contextmanager
 def placed(section):
     """The environment for a section's jobs. A daemon lives as long as the section: one that lost a client is of no use."""
@@ -225,7 +230,10 @@ def placed(section):
         os.mkdir(os.path.join(folder, path))
     try:
         if section.mps:
-            subprocess.run([find_tool("nvidia-cuda-mps-control"), "-d"], env=everything, timeout=30, check=True)
+            try:
+                subprocess.run([find_tool("nvidia-cuda-mps-control"), "-d"], env=everything, timeout=30, check=True)
+            except subprocess.SubprocessError as why:
+                raise Failure(f"the MPS daemon does not start: {why}") from why
         # Without a daemon the empty folder keeps a daemon of somebody else's out.
         yield environment
     finally:
@@ -235,13 +243,12 @@ def placed(section):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class Failure(Exception):
-    """In words for the user."""
-
-
 @contextlib.contextmanager
 def ranks_placed(build, one_gpu, ranks, simulated=0):
     """The environment for jobs of so many ranks: all on the first GPU, under MPS, or one on each; or on so many simulated GPUs."""
+    gpus = simulated or count_gpus()
+    if not one_gpu and ranks > gpus:
+        raise Failure(f"{ranks} ranks with a GPU each, and here are {gpus}")
     if simulated:
         yield launch.simulated(build, devices=1 if one_gpu else simulated)
         return

@@ -31,19 +31,19 @@ def test_what_grows_is_a_leak(soak, growth):
 
 
 def test_the_verdict_is_on_all_ranks(soak):
-    steady, grown = looks() * 3, looks(memory=60000) * 3
-    steady, grown = [sorted(series, key=lambda look: look["memory"]) for series in (steady, grown)]
-    assert soak.verdict({1: steady, 2: steady}, 2, True, 0) == (True, "passed, and nothing has grown")
-    well, said = soak.verdict({1: steady, 2: grown}, 2, True, 0)
+    steady, grown = looks(), looks(memory=60000)
+    assert soak.verdict({1: steady, 2: steady}, 2, 240, True, 0) == (True, "passed, and nothing has grown")
+    well, said = soak.verdict({1: steady, 2: grown}, 2, 240, True, 0)
     assert not well and said.startswith("FAILED: memory 2"), said
-    assert soak.verdict({1: steady}, 2, True, 0) == (False, "FAILED: status 0, 1 ranks seen")
-    assert soak.verdict({1: steady, 2: steady}, 2, False, 3) == (False, "FAILED: status 3, 2 ranks seen")
+    assert soak.verdict({1: steady}, 2, 240, True, 0) == (False, "FAILED: status 0, 1 ranks seen")
+    assert soak.verdict({1: steady, 2: steady}, 2, 240, False, 3) == (False, "FAILED: status 3, 2 ranks seen")
+    assert soak.verdict({1: steady, 2: steady[:5]}, 2, 240, True, 0) == (False, "FAILED: too few looks")
 
 
 def test_a_short_run_is_not_judged_by_what_it_holds(soak):
     """Processes still grow to their size then, the later the busier the machine is."""
-    assert soak.verdict({1: looks(memory=60000)}, 1, True, 0) == (True, "passed, too short to tell whether anything grows")
-    assert not soak.verdict({1: looks()}, 1, False, 1)[0]
+    assert soak.verdict({1: looks(memory=60000)}, 1, 239, True, 0) == (True, "passed, too short to tell whether anything grows")
+    assert not soak.verdict({1: looks()}, 1, 239, False, 1)[0]
 
 
 def test_a_short_soak_watches_every_rank_and_passes():
