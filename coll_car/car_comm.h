@@ -83,6 +83,7 @@ typedef struct car_comm {
     CUevent event; /* orders the stream after the caller's legacy default stream */
     int word;      /* index of the completion word */
     car_graph_t graphs[CAR_ALGORITHMS][CAR_KERNELS];
+    car_foreseen_t foreseen; /* of these graphs' launches */
     car_stay_t stay; /* blocking calls' kernel that stays for the next one */
 
     car_retired_t retired[CAR_LANES];
@@ -184,6 +185,13 @@ CUresult car_comm_settle(const car_comm_t *comm, CUstream stream, const car_buff
 void car_comm_fill_args(const car_comm_t *comm, const car_plan_t *plan, const car_buffer_t *input,
                         const car_buffer_t *output, uint64_t count,
                         const car_reduction_t *reduction, car_kernel_args_t *args);
+
+/*
+ * Launches the plan's kernel on the communicator's stream, and expects that the next launch does
+ * the same call with the exchanges behind these. CUDA_SUCCESS or the driver's result.
+ */
+CUresult car_comm_launch(car_comm_t *comm, car_graph_t *graph, const car_plan_t *plan,
+                         car_kernel_t kernel, car_kernel_args_t *args);
 
 /* Counts a call that kernels have served by that plan. */
 void car_comm_count(const car_comm_t *comm, const car_plan_t *plan);

@@ -135,6 +135,15 @@ void car_lane_leave(car_lane_t *lane)
     }
 }
 
+/* While a kernel is under way and there is nothing else to do: what the next launch will need. */
+static void prepare(car_lane_t *lane)
+{
+    if (car_launch_wants_preparing(&lane->foreseen) && !car_lane_reached(lane, lane->ticket)
+        && car_lane_driver(lane)) {
+        car_launch_prepare(lane->comm->device->cuda, &lane->foreseen);
+    }
+}
+
 /* Now and then, while kernels are under way: whether the driver has something to say. */
 static void look(car_lane_t *lane)
 {
@@ -273,10 +282,13 @@ static bool move(car_lane_t *lane)
     }
     if (moved) {
         lane->watch = (car_watch_t){0};
-    } else if (NULL != lane->first && car_watch_due(&lane->watch)) {
+        return true;
+    }
+    prepare(lane);
+    if (NULL != lane->first && car_watch_due(&lane->watch)) {
         watch(lane);
     }
-    return moved;
+    return false;
 }
 
 bool car_lane_poll(car_lane_t *lane)

@@ -154,6 +154,7 @@ typedef struct car_lane {
     int word; /* -1: none */
     uint32_t ticket;
     car_graph_t graphs[CAR_KERNELS];
+    car_foreseen_t foreseen; /* of their launches */
 
     bool inside; /* the device's context is current, until the poll ends */
     car_cuda_guard_t guard;

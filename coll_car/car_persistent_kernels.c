@@ -29,6 +29,7 @@ bool car_persistent_prepare_kernels(car_persistent_t *p)
 
     *branch = *p->comm;
     branch->stream = NULL;
+    branch->foreseen.graph = NULL;
     branch->word = -1;
     branch->epoch = branch->params->first_epoch;
     branch->ticket = 0;
@@ -88,10 +89,8 @@ static bool launch(car_persistent_t *p, bool again)
     p->args.ticket = ++branch->ticket;
     p->state = UNDER_WAY;
     if (CUDA_SUCCESS == result) {
-        const car_kernel_t kernel = p->call.reduction.kernel;
-        result = car_launch(branch->device->cuda, branch->launch, &p->graph,
-                            branch->device->functions[p->plan.algorithm][kernel], p->plan.blocks,
-                            p->plan.threads, branch->stream, &p->args);
+        result =
+            car_comm_launch(branch, &p->graph, &p->plan, p->call.reduction.kernel, &p->args);
     }
     car_cuda_leave(branch->device->cuda, &guard);
     return CUDA_SUCCESS == result
@@ -149,11 +148,17 @@ void car_persistent_start_kernels(car_persistent_t *p)
     (void) launch(p, false);
 }
 
+/* While the kernel runs: what the next start will need, and now and then whether it has failed. */
 static void look(car_persistent_t *p)
 {
     car_cuda_guard_t guard;
     const car_cuda_t *cuda = p->branch.device->cuda;
 
+    if (car_launch_wants_preparing(&p->branch.foreseen)
+        && CUDA_SUCCESS == car_cuda_enter(cuda, p->branch.device->context, &guard)) {
+        car_launch_prepare(cuda, &p->branch.foreseen);
+        car_cuda_leave(cuda, &guard);
+    }
     if (0 != ++p->polls % CAR_LOOK_POLLS) {
         return;
     }

@@ -24,12 +24,25 @@ static bool broken(car_comm_t *comm, const char *what, CUresult result)
 
 /* --- launching -------------------------------------------------------------------------------- */
 
-static CUresult launch(car_comm_t *comm, const car_plan_t *plan, car_kernel_t kernel,
-                       car_kernel_args_t *args)
+CUresult car_comm_launch(car_comm_t *comm, car_graph_t *graph, const car_plan_t *plan,
+                         car_kernel_t kernel, car_kernel_args_t *args)
 {
-    return car_launch(comm->device->cuda, comm->launch, &comm->graphs[plan->algorithm][kernel],
-                      comm->device->functions[plan->algorithm][kernel], plan->blocks, plan->threads,
-                      comm->stream, args);
+    const car_launch_t now = {comm->device->functions[plan->algorithm][kernel], plan->blocks,
+                              plan->threads, args, sizeof(*args)};
+    const CUresult result = car_launch(comm->device->cuda, comm->launch, graph, &now,
+                                       &comm->foreseen, comm->stream);
+
+    if (CUDA_SUCCESS == result) {
+        car_kernel_args_t again = *args;
+        car_launch_t next = now;
+        next.argument = &again;
+        again.epoch = again.first = args->end;
+        again.end = args->end + (args->end - args->epoch);
+        again.ticket = args->ticket + 1;
+        again.resume = false;
+        car_launch_foresee(&comm->foreseen, graph, &next);
+    }
+    return result;
 }
 
 bool car_run_compare_lines(car_wait_for_t *w)
@@ -171,11 +184,15 @@ static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel,
         args->resume = resume;
         const bool stays = !resume && NULL != reduction && car_stay_wanted(comm)
                            && car_stay_launch(comm, plan, reduction, args);
-        const CUresult result = stays ? CUDA_SUCCESS : launch(comm, plan, kernel, args);
+        const CUresult result =
+            stays ? CUDA_SUCCESS
+                  : car_comm_launch(comm, &comm->graphs[plan->algorithm][kernel], plan, kernel,
+                                    args);
         if (CUDA_SUCCESS != result) {
             return broken(comm, "launching the allreduce kernel", result);
         }
         const uint64_t launched = car_timing_now(comm->params);
+        car_launch_prepare(comm->device->cuda, &comm->foreseen);
         if (CAR_ENDED != car_run_wait(w, args->ticket, plan->blocks, false, &left)) {
             return false;
         }

@@ -296,9 +296,10 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
                               : 0;
     const uint32_t listeners =
         comm->params->stay_listeners < room ? comm->params->stay_listeners : room;
+    const car_launch_t launch = {device->functions[CAR_STAY][reduction->kernel], 1,
+                                 stay->threads + listeners * CAR_WARP, &all, sizeof(all)};
     const CUresult result = car_launch(device->cuda, comm->launch, &stay->graphs[reduction->kernel],
-                                       device->functions[CAR_STAY][reduction->kernel], 1,
-                                       stay->threads + listeners * CAR_WARP, comm->stream, &all);
+                                       &launch, NULL, comm->stream);
     if (CUDA_SUCCESS != result) {
         /* Nothing is there that could say so. */
         device->host_words[CAR_GONE_WORD].word[0] = stay->number;

@@ -29,6 +29,11 @@ static void add_dest(car_fold_args_t *args, CUdeviceptr address)
     args->dest[args->dests++] = (void *) (uintptr_t) address;
 }
 
+static uint32_t next_ticket(uint32_t ticket)
+{
+    return ticket + 1 + (UINT32_MAX == ticket); /* never 0 */
+}
+
 /*
  * Launches a fold of `count` elements, whose arrays stand in `args`, with at most so many blocks;
  * *ticket is what to wait for.
@@ -37,22 +42,29 @@ static bool fold_with(car_lane_t *lane, const car_call_t *op, uint64_t count, ui
                       car_fold_args_t *args, uint32_t *ticket)
 {
     const car_comm_t *comm = lane->comm;
+    car_graph_t *graph = &lane->graphs[op->reduction.kernel];
     const uint32_t threads = comm->limits.threads;
     const uint64_t packs = count * op->reduction.element / CAR_PACK_BYTES + 1,
                    all = (packs + threads - 1) / threads;
 
-    lane->ticket += 0 == lane->ticket + 1 ? 2 : 1; /* never 0 */
+    lane->ticket = next_ticket(lane->ticket);
     args->what = car_elements_of(&op->reduction, count);
     args->ended = (uint32_t *) (uintptr_t) (comm->home[lane->rank] + comm->queue_offset
                                             + (size_t) lane->index * sizeof(uint32_t));
     args->done = (uint64_t *) (uintptr_t) (comm->device->host_words_on_device
                                            + (size_t) lane->word * sizeof(car_host_word_t));
     args->ticket = *ticket = lane->ticket;
-    const CUresult result =
-        car_launch(comm->device->cuda, comm->launch, &lane->graphs[op->reduction.kernel],
-                   comm->device->functions[CAR_FOLD][op->reduction.kernel],
-                   all < blocks ? (uint32_t) all : blocks, threads, lane->stream, args);
-    return CUDA_SUCCESS == result || car_lane_broken(lane, "launching a kernel", result);
+    const car_launch_t launch = {comm->device->functions[CAR_FOLD][op->reduction.kernel],
+                                 all < blocks ? (uint32_t) all : blocks, threads, args,
+                                 sizeof(*args)};
+    const CUresult result = car_launch(comm->device->cuda, comm->launch, graph, &launch,
+                                       &lane->foreseen, lane->stream);
+    if (CUDA_SUCCESS != result) {
+        return car_lane_broken(lane, "launching a kernel", result);
+    }
+    args->ticket = next_ticket(lane->ticket);
+    car_launch_foresee(&lane->foreseen, graph, &launch);
+    return true;
 }
 
 /* The same with this rank's part of the GPU. */

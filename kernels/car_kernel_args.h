@@ -98,6 +98,7 @@ typedef struct {
     uint8_t type, op;      /* car_any: car_type_t, car_op_t */
     uint8_t element_shift; /* car_any: log2 of an element's bytes */
     uint8_t granule;       /* car_any: bytes that any element's address is a multiple of */
+    uint16_t unused;       /* no padding: the host compares arguments byte by byte */
 } car_elements_t;
 
 /*
@@ -133,6 +134,7 @@ typedef struct {
     uint8_t vector_output;
     /* output is not this GPU's own memory: completion needs system scope */
     uint8_t output_is_remote;
+    uint8_t unused[4]; /* no padding, as in car_elements_t */
 } car_kernel_args_t;
 
 /*
@@ -181,6 +183,7 @@ typedef struct {
     uint8_t sources, dests;
     /* some dest is not this GPU's own memory: completion needs system scope */
     uint8_t output_is_remote;
+    uint8_t unused[5]; /* no padding */
 } car_fold_args_t;
 
 #endif /* CAR_KERNEL_ARGS_H */

@@ -1,6 +1,6 @@
 /*
- * Which way of launching is chosen: on a driver of our own whose graphs and plain launches take
- * what a test says, or fail.
+ * Which way of launching is chosen, and what is set ahead of a launch: on a driver of our own whose
+ * graphs and plain launches take what a test says, or fail.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +20,8 @@ static struct {
     bool fails[2];
     bool never_ends;
     unsigned int slow_one; /* number of a launch that takes ten times as long; 0: none */
-    unsigned int launches;
+    unsigned int launches, sets;
+    bool refuses; /* to set parameters */
     car_fold_args_t args; /* of the graph's node */
 } driver;
 
@@ -79,6 +80,10 @@ static CUresult set_params(CUgraphExec exec, CUgraphNode node,
                            const CUDA_KERNEL_NODE_PARAMS *params)
 {
     (void) exec, (void) node;
+    ++driver.sets;
+    if (driver.refuses) {
+        return CUDA_ERROR_UNKNOWN;
+    }
     memcpy(&driver.args, params->kernelParams[0], sizeof(driver.args));
     return CUDA_SUCCESS;
 }
@@ -186,6 +191,86 @@ static void a_busy_gpu_is_not_waited_for(void **state)
     assert_true(car_now() - start < 500000000u);
 }
 
+/* --- foreseen launches ------------------------------------------------------------------------ */
+
+static car_graph_t graph;
+static car_foreseen_t foreseen;
+
+static int nothing_foreseen(void **state)
+{
+    memset(&graph, 0, sizeof(graph));
+    memset(&foreseen, 0, sizeof(foreseen));
+    return anew(state);
+}
+
+/* The kernel has run with this ticket; the next one is foreseen. How often parameters were set. */
+static unsigned int launched(uint32_t ticket, uint32_t blocks, CUresult expected)
+{
+    const unsigned int sets = driver.sets;
+    car_fold_args_t args = {.done = (uint64_t *) words, .ticket = ticket};
+    const car_launch_t launch = {(CUfunction) &driver, blocks, 32, &args, sizeof(args)};
+
+    assert_int_equal(expected,
+                     car_launch(&cuda, CAR_LAUNCH_GRAPH, &graph, &launch, &foreseen, NULL));
+    if (CUDA_SUCCESS == expected) {
+        assert_int_equal(ticket, words[0].word[0] >> 32);
+        ++args.ticket;
+        car_launch_foresee(&foreseen, &graph, &launch);
+    }
+    return driver.sets - sets;
+}
+
+static unsigned int prepared(void)
+{
+    const unsigned int sets = driver.sets;
+
+    car_launch_prepare(&cuda, &foreseen);
+    return driver.sets - sets;
+}
+
+static void what_comes_again_is_set_ahead(void **state)
+{
+    (void) state;
+    assert_int_equal(0, launched(1, 1, CUDA_SUCCESS)); /* a new graph */
+    assert_int_equal(0, prepared());                   /* once is no habit */
+    assert_int_equal(1, launched(2, 1, CUDA_SUCCESS));
+    assert_int_equal(1, prepared());
+    assert_int_equal(0, prepared());
+    assert_int_equal(0, launched(3, 1, CUDA_SUCCESS));
+    assert_int_equal(1, launched(4, 1, CUDA_SUCCESS)); /* nobody had time to prepare it */
+    assert_int_equal(1, prepared());
+}
+
+static void what_comes_otherwise_is_set_then(void **state)
+{
+    (void) state;
+    for (uint32_t ticket = 1; ticket < 4; ++ticket) {
+        (void) launched(ticket, 1, CUDA_SUCCESS);
+        (void) prepared();
+    }
+    assert_true(foreseen.set);
+    assert_int_equal(1, launched(7, 1, CUDA_SUCCESS)); /* another argument */
+    assert_int_equal(0, prepared());
+    assert_int_equal(1, launched(8, 2, CUDA_SUCCESS)); /* another grid */
+    assert_int_equal(0, prepared());
+    assert_int_equal(1, launched(9, 2, CUDA_SUCCESS));
+    assert_int_equal(1, prepared());
+    assert_int_equal(0, launched(10, 2, CUDA_SUCCESS));
+}
+
+static void a_refusal_is_heard_of_by_the_launch(void **state)
+{
+    (void) state;
+    (void) launched(1, 1, CUDA_SUCCESS);
+    (void) launched(2, 1, CUDA_SUCCESS);
+    driver.refuses = true;
+    assert_int_equal(1, prepared());
+    assert_int_equal(0, prepared()); /* not again and again */
+    assert_int_equal(1, launched(3, 1, CUDA_ERROR_UNKNOWN));
+    driver.refuses = false;
+    assert_int_equal(1, launched(3, 1, CUDA_SUCCESS));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,6 +279,9 @@ int main(void)
         cmocka_unit_test_setup(one_slow_launch_decides_nothing, anew),
         cmocka_unit_test_setup(where_graphs_fail_plain_launches_are_left, anew),
         cmocka_unit_test_setup(a_busy_gpu_is_not_waited_for, anew),
+        cmocka_unit_test_setup(what_comes_again_is_set_ahead, nothing_foreseen),
+        cmocka_unit_test_setup(what_comes_otherwise_is_set_then, nothing_foreseen),
+        cmocka_unit_test_setup(a_refusal_is_heard_of_by_the_launch, nothing_foreseen),
     };
     return cmocka_run_group_tests_name("launch", tests, NULL, NULL);
 }
