@@ -39,10 +39,16 @@ uint32_t car_agree_not_entered(const car_lane_t *lane, uint64_t number);
 bool car_agree_compare(car_lane_t *lane);
 
 /* This rank has read all that it wants of the records of calls decided on and compared. */
-void car_agree_tell_settled(const car_lane_t *lane);
+void car_agree_tell_settled(car_lane_t *lane);
 
-/* Copies everybody's record, and looks at the copies: they are what is used. False: broken. */
+/*
+ * Copies everybody's record, and looks at the copies: they are what is used. Of buffers that are a
+ * set which the lane remembers it does not read what mapping them takes. False: broken.
+ */
 bool car_agree_hear(car_lane_t *lane, const car_call_t *op);
+
+/* Reads that, too, of the call that has been heard. */
+void car_agree_hear_exports(car_lane_t *lane);
 
 /* What rank r has said cannot be: breaks the communicator. Returns false. */
 bool car_agree_damaged(car_lane_t *lane, int r, const char *what);

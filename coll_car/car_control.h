@@ -186,7 +186,7 @@ uint64_t car_control_freed(const car_control_t *control, int r, uint64_t *heard)
  * they promise.
  */
 typedef struct {
-    /* calls whose record this rank has posted; of a lane without records: calls begun */
+    /* calls begun, of a lane without records */
     _Alignas(64) _Atomic uint64_t entered;
     /* calls whose records this rank has read and decided on */
     _Atomic uint64_t settled;

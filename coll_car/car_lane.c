@@ -176,10 +176,10 @@ bool car_lane_reached(const car_lane_t *lane, uint32_t ticket)
 
 /* --- ends ------------------------------------------------------------------------------------- */
 
-static void release_mappings(car_call_t *op)
+static void release_mappings(const car_lane_t *lane, car_call_t *op)
 {
     car_devices_lock();
-    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
+    for (int i = 0; i < 2 * lane->size; ++i) {
         if (NULL != op->held[i]) {
             car_registry_release(op->held[i]);
             op->held[i] = NULL;
@@ -200,7 +200,7 @@ void car_lane_end_first(car_lane_t *lane, bool failed)
     op->failed = op->failed || failed;
     op->ended = true;
     if (lane->records && CAR_PATH_ZERO_COPY == op->path) {
-        release_mappings(op);
+        release_mappings(lane, op);
     }
     while (NULL != *end) {
         end = &(*end)->next;

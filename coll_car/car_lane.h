@@ -75,6 +75,7 @@ typedef struct car_call {
  */
 typedef struct {
     uint64_t id[2 * CAR_MAX_RANKS]; /* rank r's input and output: 2 r, 2 r + 1; id[0] 0: no set */
+    uint64_t bytes[2 * CAR_MAX_RANKS]; /* of the allocations */
     uint64_t last;                  /* call that brought it last */
     bool mapped;
     /* on this rank it is not, as memory of it was about to be freed: it should not come again */
@@ -89,14 +90,21 @@ typedef struct {
 
 /* What a rank says of a call in the first part of its record. */
 typedef struct {
-    uint32_t device, context; /* of the rank's buffers, of the rank */
-    uint32_t exported;        /* peers can use the buffers: in and out say how */
+    bool device, context; /* of the rank's buffers, of the rank */
+    bool exported;        /* peers can use the buffers: in and out say how */
     /* the rank has a kernel that stays for such calls, or would begin one (car_stay.h) */
-    uint32_t quick;
+    bool quick;
     uint64_t gone[CAR_GONE_AT_ONCE];
-    uint64_t room; /* bytes of device memory that the rank could take for the queue */
+    /* bytes of device memory that the rank could take for the queue, where the call may want it */
+    uint64_t room;
     car_export_t in, out;
 } car_said_t;
+
+/* What stands in a place of this rank's records behind the first line. */
+typedef struct {
+    uint64_t in, out; /* the allocations that it says how to map */
+    uint64_t room;
+} car_posted_t;
 
 typedef enum { CAR_ATTACH_WAIT, CAR_ATTACH_DONE, CAR_ATTACH_NEVER } car_attach_t;
 
@@ -108,6 +116,11 @@ typedef enum { CAR_ATTACH_WAIT, CAR_ATTACH_DONE, CAR_ATTACH_NEVER } car_attach_t
  * need one.
  */
 #define CAR_LANE_SLOTS (2 * CAR_LANE_STEPS)
+
+/* How far all ranks have come at least, when this one looked last: counters only grow. */
+typedef struct {
+    uint64_t settled, staged, reduced, done;
+} car_come_t;
 
 typedef struct car_lane {
     int index; /* in the control segment */
@@ -137,8 +150,12 @@ typedef struct car_lane {
     car_set_t sets[CAR_LANE_SETS];
     /* of this rank's allocations that are gone: all ranks have heard up to here */
     uint64_t gone_heard;
+    uint64_t settled;    /* as told */
     uint64_t heard;      /* call of which the records have been heard */
+    bool exports_heard;  /* all of them; else but for what mapping its buffers takes */
     car_said_t said[CAR_MAX_RANKS];
+    car_posted_t posted[CAR_CONTROL_WINDOW];
+    car_come_t come;
     car_what_t what[CAR_CONTROL_WINDOW]; /* of this rank's calls that have not been compared yet */
     uint64_t piece_said[CAR_MAX_RANKS]; /* where everybody's piece_new lies */
 

@@ -36,9 +36,10 @@ static inline car_lane_words_t *car_lane_words(const car_lane_t *lane, int r)
 }
 
 /* Whether every rank's counter has come to `value`. */
-bool car_lane_all_staged(const car_lane_t *lane, uint64_t value);
-bool car_lane_all_reduced(const car_lane_t *lane, uint64_t value);
-bool car_lane_all_done(const car_lane_t *lane, uint64_t value);
+bool car_lane_all_settled(car_lane_t *lane, uint64_t value);
+bool car_lane_all_staged(car_lane_t *lane, uint64_t value);
+bool car_lane_all_reduced(car_lane_t *lane, uint64_t value);
+bool car_lane_all_done(car_lane_t *lane, uint64_t value);
 
 /* Whether the kernel with that ticket, and so all before it, has ended; 0 is no kernel. */
 bool car_lane_reached(const car_lane_t *lane, uint32_t ticket);

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "car_lane_parts.h"
+#include "car_agree_parts.h"
 #include "car_pending.h"
 
 void car_sets_unmap(car_set_t *set)
@@ -78,6 +78,24 @@ static int sets_most(const car_lane_t *lane)
     return most < 1 ? 1 : most > CAR_LANE_SETS ? CAR_LANE_SETS : most;
 }
 
+bool car_sets_recall(car_lane_t *lane)
+{
+    const car_set_t *set = lane->sets;
+    const int most = NULL != lane->comm ? sets_most(lane) : 0;
+
+    while (set < lane->sets + most && !(set->mapped && is_set(lane, set))) {
+        ++set;
+    }
+    if (set == lane->sets + most) {
+        return false;
+    }
+    for (int r = 0; r < lane->size; ++r) {
+        lane->said[r].in.bytes = set->bytes[2 * r];
+        lane->said[r].out.bytes = set->bytes[2 * r + 1];
+    }
+    return true;
+}
+
 car_set_t *car_sets_find(car_lane_t *lane, const car_call_t *op, bool *seen)
 {
     car_set_t *oldest = &lane->sets[0];
@@ -93,6 +111,8 @@ car_set_t *car_sets_find(car_lane_t *lane, const car_call_t *op, bool *seen)
     for (int r = 0; r < lane->size; ++r) {
         oldest->id[2 * r] = lane->said[r].in.id;
         oldest->id[2 * r + 1] = lane->said[r].out.id;
+        oldest->bytes[2 * r] = lane->said[r].in.bytes;
+        oldest->bytes[2 * r + 1] = lane->said[r].out.bytes;
     }
     *seen = false;
     return oldest;
@@ -106,6 +126,9 @@ bool car_sets_map(car_lane_t *lane, car_set_t *set)
     set->let_go = false;
     if (!car_lane_driver(lane)) {
         return false;
+    }
+    if (!lane->exports_heard) {
+        car_agree_hear_exports(lane);
     }
     for (int i = 0; i < 2 * lane->size && mapped; ++i) {
         const int r = i / 2;
@@ -151,7 +174,7 @@ void car_sets_use(const car_lane_t *lane, car_call_t *op, const car_set_t *set)
     }
     op->source[lane->rank] = (CUdeviceptr) (uintptr_t) op->input.address;
     op->dest[lane->rank] = (CUdeviceptr) (uintptr_t) op->output.address;
-    for (int i = 0; i < 2 * CAR_MAX_RANKS; ++i) {
+    for (int i = 0; i < 2 * lane->size; ++i) {
         op->held[i] = set->held[i];
         if (NULL != set->held[i]) {
             car_registry_hold_again(set->held[i]);

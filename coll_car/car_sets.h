@@ -22,6 +22,12 @@ void car_sets_drop_gone(car_lane_t *lane, car_call_t *op);
 car_set_t *car_sets_find(car_lane_t *lane, const car_call_t *op, bool *seen);
 
 /*
+ * Whether what the call's records have said so far is a set that is mapped; then the allocations'
+ * bytes are those of the set.
+ */
+bool car_sets_recall(car_lane_t *lane);
+
+/*
  * Maps all peers' buffers of a set. False: one cannot be; what has been mapped is held until
  * car_sets_unmap.
  */
