@@ -10,6 +10,7 @@
  * An R has
  *   unit_bytes                  what a thread exchanges in packets in a round
  *   length(e, bytes)            elements in so many bytes
+ *   whole_packs                 every byte of an aligned pack is data
  *   read<Bytes>(e, from, index, vector), write<Bytes>(e, to, index, vector, words)
  *                               elements of an array from `index` on, as far as there are any: what
  *                               lies beyond the count is read as zero and not written. `vector`:
@@ -132,6 +133,7 @@ template <class T, class Op> struct car_fixed {
 
     static constexpr int unit_bytes = CAR_PACKET_PAYLOAD;
     static constexpr int granule = (int) alignof(T);
+    static constexpr bool whole_packs = true;
 
     CAR_DEVICE uint32_t length(const car_elements_t &, int bytes)
     {
@@ -253,6 +255,7 @@ CAR_DEVICE car_pack car_keep_gaps(const car_pack &words, const car_pack &old, ui
 
 struct car_any {
     static constexpr int unit_bytes = CAR_PACK_BYTES;
+    static constexpr bool whole_packs = false;
 
     CAR_DEVICE uint32_t length(const car_elements_t &e, int bytes)
     {

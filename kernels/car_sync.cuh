@@ -139,10 +139,10 @@ CAR_DEVICE void car_tell_host(uint32_t *ended, uint64_t *word, uint32_t words, u
     if ((done & 0xffff) != car_blocks()) {
         return;
     }
-    car_store(ended, 0u);
     /* Pairs with the fences of the other blocks: their output, too, is before the word. */
     car_fence_for_host(remote);
     car_store_relaxed_sys64(word, (uint64_t) ticket << 32 | done >> 16);
+    car_store(ended, 0u); /* for the next launch, which begins when this grid has ended */
 }
 
 /*

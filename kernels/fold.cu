@@ -93,11 +93,80 @@ template <class R> CAR_DEVICE void car_fold_many(const car_fold_args_t &a, uint6
     }
 }
 
-template <class R> CAR_DEVICE void car_fold_arrays(const car_fold_args_t &a)
+/*
+ * The usual case: aligned arrays of whole packs, so that what a thread does is loads, the fold, and
+ * stores, and little of it. A small message takes hardly longer than its first packs, and those
+ * wait for code that is not in the cache as well as for data.
+ */
+template <class R, int Sources, int Together>
+CAR_DEVICE void car_fold_whole(const car_fold_args_t &a, uint64_t packs)
 {
-    const uint32_t length = R::length(a.what, CAR_PACK_BYTES);
-    const uint64_t packs = (a.what.count + length - 1) / length;
+    const uint64_t stride = (uint64_t) car_blocks() * car_threads_per_block();
 
+    for (uint64_t k = (uint64_t) car_block() * car_threads_per_block() + car_thread(); k < packs;
+         k += stride * Together) {
+        car_pack in[Together][Sources];
+#pragma unroll
+        for (int t = 0; t < Together; ++t) {
+#pragma unroll
+            for (int s = 0; s < Sources; ++s) {
+                if (0 == t || k + t * stride < packs) {
+                    in[t][s] = car_aligned<CAR_PACK_BYTES>::load((const car_word16_t *) a.source[s]
+                                                                 + k + t * stride);
+                }
+            }
+        }
+#pragma unroll
+        for (int t = 0; t < Together; ++t) {
+            if (0 != t && k + t * stride >= packs) {
+                break;
+            }
+            car_pack result = in[t][0];
+            if (Sources > 1) {
+                typename R::template accumulator<CAR_PACK_BYTES> acc;
+                acc.begin(a.what, in[t][0]);
+#pragma unroll
+                for (int s = 1; s < Sources; ++s) {
+                    acc.add(a.what, in[t][s]);
+                }
+                result = acc.end(a.what);
+            }
+#pragma unroll 1
+            for (uint32_t d = 0; d < a.dests; ++d) {
+                car_aligned<CAR_PACK_BYTES>::store((car_word16_t *) a.dest[d] + k + t * stride,
+                                                   result);
+            }
+        }
+    }
+}
+
+/* False: it is another case. */
+template <class R> CAR_DEVICE bool car_folded_whole(const car_fold_args_t &a, uint64_t packs)
+{
+    if (!R::whole_packs || packs * R::length(a.what, CAR_PACK_BYTES) != a.what.count
+        || (1u << a.sources) - 1 != a.vector_source || (1u << a.dests) - 1 != a.vector_dest) {
+        return false;
+    }
+    switch (a.sources) {
+    case 1:
+        car_fold_whole<R, 1, 4>(a, packs);
+        return true;
+    case 2:
+        car_fold_whole<R, 2, 2>(a, packs);
+        return true;
+    case 4:
+        car_fold_whole<R, 4, 1>(a, packs);
+        return true;
+    case 8:
+        car_fold_whole<R, 8, 1>(a, packs);
+        return true;
+    default:
+        return false;
+    }
+}
+
+template <class R> CAR_DEVICE void car_fold_any_arrays(const car_fold_args_t &a, uint64_t packs)
+{
     switch (a.sources) {
     case 1:
         car_fold_few<R, 1, 4>(a, packs);
@@ -108,6 +177,16 @@ template <class R> CAR_DEVICE void car_fold_arrays(const car_fold_args_t &a)
     default:
         car_fold_many<R>(a, packs);
         break;
+    }
+}
+
+template <class R> CAR_DEVICE void car_fold_arrays(const car_fold_args_t &a)
+{
+    const uint32_t length = R::length(a.what, CAR_PACK_BYTES);
+    const uint64_t packs = (a.what.count + length - 1) / length;
+
+    if (!car_folded_whole<R>(a, packs)) {
+        car_fold_any_arrays<R>(a, packs);
     }
     car_block_barrier();
     if (0 == car_thread()) {
