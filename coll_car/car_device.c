@@ -57,8 +57,7 @@ static bool load_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
  */
 static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
 {
-    int threads = CAR_MAX_THREADS, stay_threads = CAR_MAX_THREADS + CAR_LISTENERS * CAR_WARP,
-        fit = 0, least = 0;
+    int threads = CAR_MAX_THREADS, fit = 0, least = 0;
 
     for (int pass = 0; pass < 2; ++pass) {
         for (int a = 0; a < CAR_FILES; ++a) {
@@ -73,7 +72,6 @@ static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
                         return false;
                     }
                     threads = most < threads ? most : threads;
-                    stay_threads = CAR_STAY == a && most < stay_threads ? most : stay_threads;
                 } else {
                     if (failed(
                             d->cuda->OccupancyMaxActiveBlocksPerMultiprocessor(&fit, f, threads, 0),
@@ -86,7 +84,6 @@ static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
         }
     }
     d->threads = (uint32_t) (threads - threads % CAR_WARP);
-    d->stay_threads = (uint32_t) stay_threads;
     d->resident_blocks = (uint32_t) (least * d->multiprocessors);
     if (0 == d->threads || 0 == d->resident_blocks) {
         snprintf(reason, CAR_REASON_BYTES, "no block of the kernels fits %s", d->name);

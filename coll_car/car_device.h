@@ -77,7 +77,6 @@ typedef struct car_device {
     int multiprocessors;
     int generation;           /* its compute capability, 10 x major + minor */
     uint32_t threads;         /* largest block of any kernel here, at most CAR_MAX_THREADS */
-    uint32_t stay_threads;    /* largest block of the kernels that stay, which may be larger */
     uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
     int priority;             /* of the streams: the highest */
     bool launch_chosen;       /* by car_launch_choose: car_device_t.launch is the answer */

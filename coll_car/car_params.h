@@ -96,8 +96,6 @@ typedef struct {
     unsigned int stay_us;    /* microseconds that such a kernel waits for the next call */
     unsigned int stay_total_us; /* microseconds after which it takes no more calls */
     unsigned int stay_max;   /* bytes of the largest call that it takes */
-    /* warps of it that do nothing but listen for the next call; 0: those that compute do */
-    unsigned int stay_listeners;
     /* looks at the completion word before a waiting rank first calls MPI's progress function */
     unsigned int polls;
     bool timing;            /* count the nanoseconds of the phases of blocking calls */

@@ -263,11 +263,6 @@ bool car_stay_wanted(car_comm_t *comm)
            && take_number(comm);
 }
 
-static uint32_t whole_warps(uint32_t threads)
-{
-    return (threads + CAR_WARP - 1) / CAR_WARP * CAR_WARP;
-}
-
 bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reduction_t *reduction,
                      const car_kernel_args_t *args)
 {
@@ -285,19 +280,14 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
         .blocks = plan->blocks};
 
     /*
-     * Nobody listens now. Whatever ticket it had, it has not the one that the kernel will wait for.
+     * Nobody looks at the bell now. Whatever ticket it had, it has not the one that the kernel will
+     * wait for.
      */
     write_bell(comm, args->ticket, nothing);
-    stay->threads = whole_warps(plan->threads > stay->largest ? plan->threads : stay->largest);
+    stay->threads = plan->threads > stay->largest ? plan->threads : stay->largest;
     stay->largest = plan->threads;
-    all.threads = stay->threads;
-    const uint32_t room = device->stay_threads > stay->threads
-                              ? (device->stay_threads - stay->threads) / CAR_WARP
-                              : 0;
-    const uint32_t listeners =
-        comm->params->stay_listeners < room ? comm->params->stay_listeners : room;
-    const car_launch_t launch = {device->functions[CAR_STAY][reduction->kernel], 1,
-                                 stay->threads + listeners * CAR_WARP, &all, sizeof(all)};
+    const car_launch_t launch = {device->functions[CAR_STAY][reduction->kernel], 1, stay->threads,
+                                 &all, sizeof(all)};
     const CUresult result = car_launch(device->cuda, comm->launch, &stay->graphs[reduction->kernel],
                                        &launch, NULL, comm->stream);
     if (CUDA_SUCCESS != result) {

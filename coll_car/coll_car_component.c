@@ -245,10 +245,6 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "Largest message in bytes that such a kernel takes; never more than four blocks of threads "
         "do in one go",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_max);
-    add("stay_listeners",
-        "Warps of such a kernel that do nothing but listen for the next call, in turns, so that "
-        "it is heard of sooner; 0: the threads that compute listen",
-        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_listeners);
     add("polls",
         "Looks of a waiting rank at the word that a kernel tells its end by, before it calls MPI's "
         "progress function for the first time: it should not just when a small call ends",
@@ -310,8 +306,6 @@ static void correct_parameters(mca_coll_car_component_t *c)
     p->spin_us = (unsigned int) in_range("spin_us", p->spin_us, 1, MOST_SPIN_US);
     p->stay_us = (unsigned int) in_range("stay_us", p->stay_us, 1, MOST_SPIN_US);
     p->stay_total_us = (unsigned int) in_range("stay_total_us", p->stay_total_us, 1, MOST_SPIN_US);
-    p->stay_listeners =
-        (unsigned int) in_range("stay_listeners", p->stay_listeners, 0, CAR_LISTENERS);
     p->blocks = (unsigned int) in_range("blocks", p->blocks, 0, CAR_MAX_BLOCKS);
     p->threads = (unsigned int) in_range("threads", p->threads, 0, CAR_MAX_THREADS);
     if (0 != p->threads % CAR_WARP) {
@@ -369,7 +363,6 @@ static int register_parameters(void)
          */
         .stay_total_us = 5000,
         .stay_max = 8192,
-        .stay_listeners = 0,
         .polls = 1024, /* some 3 us, the least that a kernel took; others have not been measured */
         .first_epoch = 1,
         .warn_after = 30,

@@ -18,12 +18,11 @@
  */
 #define CAR_MAX_THREADS 512
 
+/* Threads of a warp; the largest block is of whole ones. */
+#define CAR_WARP 32
+
 /* A kernel that stays does calls of so many blocks, with its one. */
 #define CAR_STAY_BLOCKS 4
-
-/* And has so many warps besides, at most, in which a thread listens for the next call. */
-#define CAR_LISTENERS 4
-#define CAR_WARP 32
 
 /*
  * Words of the host's line that blocks tell their end by; a larger grid tells it by one of them,
@@ -164,8 +163,6 @@ typedef struct {
     uint32_t stay_ns;  /* how long it waits for the next call */
     uint32_t total_ns; /* how long it takes calls */
     uint32_t blocks;   /* of the first call */
-    /* of the block that compute, whole warps; one of each warp behind them listens for the bell */
-    uint32_t threads;
 } car_stay_args_t;
 
 /*

@@ -2,8 +2,7 @@
  * The kernels of one algorithm: car_<algorithm>_<type>_<operation> for each common pair,
  * car_<algorithm>_any for all others. CAR_ALGORITHM is its name; CAR_ALGORITHM_CALL<R>(arguments),
  * by default car_<algorithm>, does the work on CAR_ALGORITHM_ARGS, by default car_kernel_args_t.
- * CAR_ALGORITHM_EXTRA: so many threads more than CAR_MAX_THREADS may be in a block. Included once
- * per algorithm.
+ * Included once per algorithm.
  */
 #define CAR_JOIN_(a, b) a##b
 #define CAR_JOIN(a, b) CAR_JOIN_(a, b)
@@ -14,12 +13,7 @@
 #ifndef CAR_ALGORITHM_ARGS
 #define CAR_ALGORITHM_ARGS car_kernel_args_t
 #endif
-#ifndef CAR_ALGORITHM_EXTRA
 #define CAR_NAMED_KERNEL(name, type, argument) CAR_KERNEL(name, type, argument)
-#else
-#define CAR_NAMED_KERNEL(name, type, argument)                                                     \
-    CAR_KERNEL_WITH(CAR_ALGORITHM_EXTRA, name, type, argument)
-#endif
 
 #define CAR_TYPE(name, type, bytes, alignment, data, class_)
 #define CAR_COMMON(type, op)                                                                       \

@@ -91,27 +91,23 @@ CAR_DEVICE car_words<R::unit_bytes> car_push_publish(const car_kernel_args_t &a,
 }
 
 /*
- * Waits for the peers' units and folds them with the thread's own; false if a peer was not there in
- * time.
+ * The rest of a block's exchange; false if a peer was not there in time, and then no output has
+ * been written.
  */
 template <class R> CAR_DEVICE bool car_push_fold(const car_kernel_args_t &a, const car_operands &o,
                                                  uint32_t epoch, const car_push_unit &u,
-                                                 const car_words<R::unit_bytes> &mine,
-                                                 car_words<R::unit_bytes> &result)
+                                                 const car_words<R::unit_bytes> &mine)
 {
-    return !u.to_do || car_receive<R>(a, o.what, epoch, u.place, mine, result);
-}
+    car_words<R::unit_bytes> result = {};
+    const bool there = !u.to_do || car_receive<R>(a, o.what, epoch, u.place, mine, result);
 
-/*
- * Writes the thread's result. Not before every thread of the block has one: a block that leaves has
- * written nothing.
- */
-template <class R> CAR_DEVICE void car_push_write(const car_operands &o, const car_push_unit &u,
-                                                  const car_words<R::unit_bytes> &result)
-{
+    if (!car_block_all(there)) {
+        return false;
+    }
     if (u.to_do) {
         R::template write<R::unit_bytes>(o.what, o.output, u.index, o.vector_output, result);
     }
+    return true;
 }
 
 /* One exchange of this block; false, and only published, if a peer was not there in time. */
@@ -121,13 +117,11 @@ CAR_DEVICE bool car_push_round(const car_kernel_args_t &a, const car_operands &o
     const uint32_t epoch = p.finished;
     const car_push_unit u = car_push_unit_of<R>(o, epoch, car_block(), car_blocks());
     const car_words<R::unit_bytes> mine = car_push_publish<R>(a, o, epoch, u, p.published != epoch);
-    car_words<R::unit_bytes> result = {};
 
     p.published = epoch + 1;
-    if (!car_block_all(car_push_fold<R>(a, o, epoch, u, mine, result))) {
+    if (!car_push_fold<R>(a, o, epoch, u, mine)) {
         return false;
     }
-    car_push_write<R>(o, u, result);
     p.reduced = p.finished = epoch + 1;
     return true;
 }

@@ -32,14 +32,6 @@
     extern "C" __global__ void __launch_bounds__(512, 2) name(const __grid_constant__ type argument)
 
 /*
- * The same for a kernel whose blocks may have up to `more` threads more, with as few registers for
- * each: 64, as two of 512 have.
- */
-#define CAR_KERNEL_WITH(more, name, type, argument)                                                \
-    extern "C" __global__ void __launch_bounds__(1024, 1)                                          \
-        name(const __grid_constant__ type argument)
-
-/*
  * An array shared by the threads of a block, of compile-time length; declared inside a function
  * body.
  */
@@ -64,25 +56,6 @@ CAR_DEVICE void car_block_barrier() { __syncthreads(); }
 /* The same, and tells whether the predicate held on every thread of the block. */
 CAR_DEVICE bool car_block_all(bool predicate) { return 0 != __syncthreads_and(predicate); }
 
-/*
- * The same among the first `threads` threads of the block, whole warps; the others may be
- * elsewhere. Both are the hardware's barrier 1, so all of those threads come to the same one of the
- * two.
- */
-CAR_DEVICE void car_team_barrier(uint32_t threads)
-{
-    asm volatile("barrier.sync 1, %0;" : : "r"(threads) : "memory");
-}
-
-CAR_DEVICE bool car_team_all(uint32_t threads, bool predicate)
-{
-    uint32_t all;
-    asm volatile("{\n\t.reg .pred mine, all;\n\tsetp.ne.u32 mine, %2, 0;\n\t"
-                 "barrier.red.and.pred all, 1, %1, mine;\n\tselp.u32 %0, 1, 0, all;\n\t}"
-                 : "=r"(all) : "r"(threads), "r"((uint32_t) predicate) : "memory");
-    return 0 != all;
-}
-
 /* Called each time round a wait. */
 CAR_DEVICE void car_pause() {}
 
@@ -94,17 +67,6 @@ CAR_DEVICE uint64_t car_nanoseconds()
 {
     uint64_t now;
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-    return now;
-}
-
-/*
- * A clock of the multiprocessor that ticks every few tenths of a nanosecond: for differences within
- * a block.
- */
-CAR_DEVICE uint64_t car_ticks()
-{
-    uint64_t now;
-    asm volatile("mov.u64 %0, %%clock64;" : "=l"(now));
     return now;
 }
 
@@ -176,58 +138,6 @@ CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
     asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], %2;"
                  : "=r"(before) : "l"(address), "r"(value) : "memory");
     return before;
-}
-
-/* --- words of shared memory that threads of a block tell each other something by -------------- */
-
-CAR_DEVICE uint32_t car_shared_address(const uint32_t *word)
-{
-    return (uint32_t) __cvta_generic_to_shared(word);
-}
-
-CAR_DEVICE uint32_t car_load_relaxed_block(const uint32_t *word)
-{
-    uint32_t value;
-    asm volatile("ld.relaxed.cta.shared.u32 %0, [%1];"
-                 : "=r"(value)
-                 : "r"(car_shared_address(word))
-                 : "memory");
-    return value;
-}
-
-CAR_DEVICE void car_store_relaxed_block(uint32_t *word, uint32_t value)
-{
-    asm volatile("st.relaxed.cta.shared.u32 [%0], %1;"
-                 :
-                 : "r"(car_shared_address(word)), "r"(value)
-                 : "memory");
-}
-
-CAR_DEVICE uint32_t car_load_acquire_block(const uint32_t *word)
-{
-    uint32_t value;
-    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];"
-                 : "=r"(value)
-                 : "r"(car_shared_address(word))
-                 : "memory");
-    return value;
-}
-
-CAR_DEVICE void car_store_release_block(uint32_t *word, uint32_t value)
-{
-    asm volatile("st.release.cta.shared.u32 [%0], %1;"
-                 :
-                 : "r"(car_shared_address(word)), "r"(value)
-                 : "memory");
-}
-
-/* Changes the word if it has the first value, for one thread only; orders nothing. */
-CAR_DEVICE bool car_claim_block(uint32_t *word, uint32_t before, uint32_t after)
-{
-    uint32_t found;
-    asm volatile("atom.relaxed.cta.shared.cas.b32 %0, [%1], %2, %3;"
-                 : "=r"(found) : "r"(car_shared_address(word)), "r"(before), "r"(after) : "memory");
-    return found == before;
 }
 
 /* --- packets: single 16-byte accesses, of which the model promises that each 8-byte half arrives

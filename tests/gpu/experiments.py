@@ -87,9 +87,7 @@ def programs(ranks, big_bytes, limit_ms, fuzz_seconds=10, mps=False):
         Job("fuzz", ("--seconds", fuzz_seconds, "--seed", int(time.time()))),
         # Between two calls operands are written, and some are of memory for which nothing stays.
         Job("stay", ("--rounds", 5000, "--served", 500), car={"stay": "always", "stay_us": 1000, "stay_total_us": 20000}),
-        Job("stay", ("--rounds", 5000, "--served", 500), car={"stay": "always", "stay_us": 1000, "stay_total_us": 20000, "stay_listeners": 4}),
         Job("stay", ("--case", "changes", "--rounds", 2000, "--gap", 60), car={"stay": "always"}),
-        Job("stay", ("--case", "changes", "--rounds", 2000, "--gap", 60), car={"stay": "always", "stay_listeners": 2}),
         Job("stay", ("--case", "between", "--between", "device", "--rounds", 3000, "--stays", 10), car={"stay": "adaptive"}),
         Job("fuzz", ("--seconds", 4, "--max-bytes", 4096), car={"stay": "always"}),
         Job("communicators"),
@@ -196,8 +194,7 @@ def sections():
     # call than it takes here.
     staying = {"stay": "always", "stay_us": 200000, "stay_total_us": 1000000}
     found.append(Section("compute-sanitizer, 2 GPUs", 2, False, gpus_needed=2, tool="compute-sanitizer", jobs=checked[:len(ALGORITHMS)] + [
-        Job("stay", ("--rounds", 60, "--served", 10), car={**staying, "stay_listeners": listeners}, timeout=90, under=tool)
-        for tool in tools for listeners in (0, 2)]))
+        Job("stay", ("--rounds", 60, "--served", 10), car=staying, timeout=90, under=tool) for tool in tools]))
     return found
 
 

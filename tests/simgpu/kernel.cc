@@ -14,8 +14,8 @@ __thread simgpu_thread *simgpu_self;
 
 static simgpu_kernel *kernels;
 
-simgpu_kernel::simgpu_kernel(const char *n, size_t bytes, void (*f)(const void *), unsigned more)
-    : name(n), argument_bytes(bytes), run(f), more_threads(more), next(kernels)
+simgpu_kernel::simgpu_kernel(const char *n, size_t bytes, void (*f)(const void *))
+    : name(n), argument_bytes(bytes), run(f), next(kernels)
 {
     kernels = this;
 }
@@ -80,7 +80,7 @@ static void *first_frame(char *top, void (*entry)())
 
 #define STACK_BYTES (64 * 1024)
 
-enum state { READY, AT_BARRIER, AT_TEAM_BARRIER, ENDED };
+enum state { READY, AT_BARRIER, ENDED };
 
 struct block;
 
@@ -92,16 +92,10 @@ struct fiber {
     char *stack;
 };
 
-/* Those who wait at a barrier, the predicates of the one under way, and the result of the last. */
-struct barrier {
-    unsigned waiting = 0;
-    bool all = true, verdict = true;
-};
-
 struct block {
     std::vector<fiber *> fibers;
-    unsigned ended;
-    barrier everybody, team;
+    unsigned at_barrier, ended;
+    bool all, verdict; /* the predicates of the barrier under way, and the result of the last */
     std::map<const void *, std::vector<char>> shared;
 };
 
@@ -124,40 +118,30 @@ static void to_scheduler() { simgpu_switch(&self()->sp, here->sp); }
 
 void simgpu_pause() { to_scheduler(); }
 
-/* Waits in that state until `threads` threads have come, those that have ended not counted. */
-static bool meet(barrier &m, state waiting, size_t threads, bool predicate, bool orders)
+bool simgpu_barrier(bool predicate, bool orders)
 {
     fiber *f = self();
     block *b = f->home;
 
-    m.all = m.all && predicate;
+    b->all = b->all && predicate;
     here->progress = true;
-    if (++m.waiting == threads) {
-        m = {0, true, m.all};
+    if (++b->at_barrier + b->ended == b->fibers.size()) {
+        b->verdict = b->all;
+        b->all = true;
         if (simgpu_weak && orders) {
-            simgpu_weak_barrier(f->self.block, AT_BARRIER == waiting ? (unsigned) b->fibers.size() : (unsigned) threads);
+            simgpu_weak_barrier(f->self.block);
         }
+        b->at_barrier = 0;
         for (fiber *other : b->fibers) {
-            if (waiting == other->now) {
+            if (AT_BARRIER == other->now) {
                 other->now = READY;
             }
         }
     } else {
-        f->now = waiting;
+        f->now = AT_BARRIER;
         to_scheduler();
     }
-    return m.verdict;
-}
-
-bool simgpu_barrier(bool predicate, bool orders)
-{
-    block *b = self()->home;
-    return meet(b->everybody, AT_BARRIER, b->fibers.size() - b->ended, predicate, orders);
-}
-
-bool simgpu_team_barrier(uint32_t threads, bool predicate, bool orders)
-{
-    return meet(self()->home->team, AT_TEAM_BARRIER, threads, predicate, orders);
+    return b->verdict;
 }
 
 void *simgpu_shared(const void *key, size_t bytes)
@@ -216,7 +200,8 @@ machine::~machine()
 static block *start_block(machine &m, unsigned number)
 {
     block *b = new block();
-    b->ended = 0;
+    b->at_barrier = b->ended = 0;
+    b->all = b->verdict = true;
     if (simgpu_weak) {
         simgpu_weak_start_block(number);
     }

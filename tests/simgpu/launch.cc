@@ -48,18 +48,10 @@ SIMGPU_API cuModuleGetFunction(CUfunction *function, CUmodule module, const char
     return CUDA_SUCCESS;
 }
 
-static long most_threads(CUfunction function)
-{
-    return simgpu_env("SIMGPU_BLOCK", 64) + (long) function->kernel->more_threads;
-}
-
-SIMGPU_API cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction function)
+SIMGPU_API cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction)
 {
     SIMGPU_ENTER(true);
-    if (nullptr == function) {
-        return CUDA_ERROR_INVALID_HANDLE;
-    }
-    *value = CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK == attribute ? (int) most_threads(function) : 0;
+    *value = CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK == attribute ? (int) simgpu_env("SIMGPU_BLOCK", 64) : 0;
     return CUDA_SUCCESS;
 }
 
@@ -73,7 +65,7 @@ SIMGPU_API cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction, 
 /* Copies the one argument of a kernel. */
 static CUresult prepare(CUfunction function, unsigned grid, unsigned block, void **parameters, simgpu_launch *launch)
 {
-    if (nullptr == function || 0 == grid || 0 == block || (long) block > most_threads(function)
+    if (nullptr == function || 0 == grid || 0 == block || (long) block > simgpu_env("SIMGPU_BLOCK", 64)
         || nullptr == parameters) {
         return CUDA_ERROR_INVALID_VALUE;
     }

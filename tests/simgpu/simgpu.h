@@ -203,8 +203,7 @@ bool simgpu_run(const simgpu_launch &launch);
 void simgpu_weak_init();
 void simgpu_weak_begin(const simgpu_launch &launch);
 void simgpu_weak_start_block(unsigned block);
-/* of the first so many threads of the block */
-void simgpu_weak_barrier(unsigned block, unsigned threads);
+void simgpu_weak_barrier(unsigned block);
 void simgpu_weak_deliver(); /* what is due; between the turns of fibers */
 void simgpu_weak_end(bool faulted);
 

@@ -43,9 +43,6 @@ template <class T> static inline T *simgpu_at(T *address)
  */
 bool simgpu_barrier(bool predicate, bool orders = true);
 
-/* The same among the first so many threads of the block, none of which ends before. */
-bool simgpu_team_barrier(uint32_t threads, bool predicate, bool orders = true);
-
 /*
  * Weak memory: with SIMGPU_WEAK every access of a kernel goes through these (weak.cc). A store is
  * of 1, 2, 4, 8 or 16 bytes, and aligned.
@@ -56,9 +53,6 @@ void simgpu_weak_load(const void *address, void *value, unsigned bytes, simgpu_o
 void simgpu_weak_store(void *address, const void *value, unsigned bytes, simgpu_order order);
 void simgpu_weak_fence(bool system);
 uint32_t simgpu_weak_add(uint32_t *address, uint32_t value);
-/* What a thread sees of memory goes along with a word of shared memory to who acquires it. */
-void simgpu_weak_block_release(const uint32_t *word);
-void simgpu_weak_block_acquire(const uint32_t *word);
 
 /* Lets the other threads of the device run. */
 void simgpu_pause();
@@ -68,13 +62,11 @@ void *simgpu_shared(const void *key, size_t bytes);
 
 /* A kernel that cuModuleGetFunction finds by its name. */
 struct simgpu_kernel {
-    simgpu_kernel(const char *name, size_t argument_bytes, void (*run)(const void *argument),
-                  unsigned more_threads = 0);
+    simgpu_kernel(const char *name, size_t argument_bytes, void (*run)(const void *argument));
 
     const char *name;
     size_t argument_bytes;
     void (*run)(const void *argument);
-    unsigned more_threads; /* than SIMGPU_BLOCK may be in a block */
     simgpu_kernel *next;
 };
 

@@ -61,13 +61,8 @@ struct view {
     std::vector<release> read; /* releases of others that an atomic has read, for the next fence to acquire */
 };
 
-struct seen {
-    uint64_t sees[SCOPES];
-};
-
 struct block_state {
     uint64_t phase = 0; /* barriers so far */
-    std::map<const void *, seen> released; /* by words of shared memory */
     std::vector<store *> waiting;
     std::vector<view> views; /* of its threads */
 };
@@ -419,39 +414,19 @@ uint32_t simgpu_weak_add(uint32_t *address, uint32_t value)
     return __atomic_fetch_add((uint32_t *) place, value, __ATOMIC_RELAXED);
 }
 
-static void see_too(uint64_t *sees, const uint64_t *theirs)
-{
-    for (int scope = GPU; scope < SCOPES; ++scope) {
-        sees[scope] = theirs[scope] > sees[scope] ? theirs[scope] : sees[scope];
-    }
-}
-
-void simgpu_weak_barrier(unsigned block, unsigned threads)
+void simgpu_weak_barrier(unsigned block)
 {
     block_state &b = launch.blocks[block];
     uint64_t sees[SCOPES] = {0, 0};
 
     ++b.phase;
-    for (unsigned t = 0; t < threads; ++t) {
-        see_too(sees, b.views[t].sees);
+    for (const view &v : b.views) {
+        for (int scope = GPU; scope < SCOPES; ++scope) {
+            sees[scope] = v.sees[scope] > sees[scope] ? v.sees[scope] : sees[scope];
+        }
     }
-    for (unsigned t = 0; t < threads; ++t) {
-        memcpy(b.views[t].sees, sees, sizeof(sees));
-    }
-}
-
-void simgpu_weak_block_release(const uint32_t *word)
-{
-    seen &s = launch.blocks[simgpu_self->block].released[word];
-    memcpy(s.sees, own_view().sees, sizeof(s.sees));
-}
-
-void simgpu_weak_block_acquire(const uint32_t *word)
-{
-    const auto &released = launch.blocks[simgpu_self->block].released;
-    const auto found = released.find(word);
-    if (released.end() != found) {
-        see_too(own_view().sees, found->second.sees);
+    for (view &v : b.views) {
+        memcpy(v.sees, sees, sizeof(sees));
     }
 }
 

@@ -29,10 +29,6 @@ SEEDS = range(1, 7)
 WAYS = {
     "car_block_barrier": {"removed": "((void) 0)", "orders nothing": "(void) simgpu_barrier(true, false)"},
     "car_block_all": {"removed": "({})", "orders nothing": "simgpu_barrier({}, false)"},
-    "car_team_barrier": {"removed": "((void) 0)", "orders nothing": "(void) simgpu_team_barrier({}, true, false)"},
-    "car_team_all": {"removed": "[](uint32_t, bool mine) {{ return mine; }}({})", "orders nothing": "simgpu_team_barrier({}, false)"},
-    "car_store_release_block": {"relaxed": "car_store_relaxed_block({})"},
-    "car_load_acquire_block": {"relaxed": "car_load_relaxed_block({})"},
     "car_store_release_sys": {"relaxed": "car_store_relaxed_sys({})",
                               "gpu scope": "(car_fence_gpu(), car_store_relaxed_sys({}))"},
     "car_load_acquire_sys": {"relaxed": "car_load_relaxed_sys({})", "gpu scope": "mutant_load_acquire_gpu({})"},
@@ -45,23 +41,13 @@ WAYS = {
 }
 USES = ("car_signal", "car_wait")
 
-# Of the kernel that stays: what only listeners, and those who wait for them, do.
-LISTENING = ("car_wait_for_listeners", "car_look_at_bell", "car_listen")
-
 # Those that no test need find, and why.
 OWN_PACKETS = ("a packet proves its own arrival and each thread uses its own, so the block has to meet there, and no more; the "
                "hardware's barrier orders as well, at no cost that could be saved")
-SHARED = "it orders accesses to shared memory only, which is as strong as the CPU's on simulated GPUs"
-FIRST = "thread 0 runs first on simulated GPUs, and has written the board when others look at it"
 EXPLAINED = {
-    ("car_push_round", "car_block_all", "orders nothing"): OWN_PACKETS,
-    ("car_push_all", "car_team_all", "orders nothing"): OWN_PACKETS,
+    ("car_push_fold", "car_block_all", "orders nothing"): OWN_PACKETS,
     ("car_reduce_unit", "car_block_all", "orders nothing"): OWN_PACKETS,
     ("car_gather_units", "car_block_all", "orders nothing"): OWN_PACKETS,
-    ("car_listen", "car_load_acquire_block", "relaxed"): SHARED,
-    ("car_wait_for_listeners", "car_store_release_block", "relaxed"): SHARED,
-    ("car_one_shot_push_stay", "car_block_barrier", "removed"): FIRST,
-    ("car_one_shot_push_stay", "car_block_barrier", "orders nothing"): SHARED,
 }
 
 ACQUIRE_GPU = """
@@ -196,22 +182,19 @@ class StayJob(Job):
     algorithm: str = "one_shot_push_stay"
     stay_us: int = 20000
     gap: int = 0
-    listeners: int = 0
 
     def program(self):
         return ["stay", "--rounds", 1000, "--gap", self.gap, "--served", 1]
 
     def parameters(self):
-        return {"stay": "always", "stay_us": self.stay_us, "stay_total_us": 1000000, "stay_listeners": self.listeners}
+        return {"stay": "always", "stay_us": self.stay_us, "stay_total_us": 1000000}
 
 
 def jobs_for(mutation):
     if mutation.file == "one_shot_push_stay.cu":
         # What goes wrong where it goes takes stays that go at once.
         short = mutation.call == "car_fence_sys"
-        listeners = 2 if mutation.function in LISTENING else 0
-        return [StayJob(stay_us=us, gap=2 * us) for us in (2, 10, 50)] if short else [
-            StayJob(listeners=listeners), StayJob(devices=1, listeners=listeners)]
+        return [StayJob(stay_us=us, gap=2 * us) for us in (2, 10, 50)] if short else [StayJob(), StayJob(devices=1)]
     if mutation.file in ("car_packets.cuh", "one_shot_push.cuh", "two_shot_push.cu"):
         algorithm = "two_shot_push" if mutation.file == "two_shot_push.cu" else "one_shot_push"
         return [Job(algorithm, spin_us=1), Job(algorithm, devices=1, spin_us=1)]

@@ -71,7 +71,7 @@ def test_time_that_is_up_ends_it_behind_a_whole_turn(build):
     (("default",), "two settings at least"), (("default", "default"), "none of them twice"), (("default", "a"), "no NAME=VALUE"),
     (("--ranks", "two", "default", "a=1"), "'two' is no number from 1 on"), (("--turns", "0", "default", "a=1"), "no number from 1 on"),
     (("--several-gpus", "--ranks", "2", "default", "stay=off"), "2 ranks with a GPU each, and here are 1"), (("--build", "/nowhere", "default", "a=1"), "/nowhere"),
-    (("default", "build=/nowhere"), "/nowhere"), (("default", "stay_listner=2"), "no parameter stay_listner"),
+    (("default", "build=/nowhere"), "/nowhere"), (("default", "stay_mx=2"), "no parameter stay_mx"),
     (("default", "stay=bogus"), "stay=bogus: a value that is none"), (("default", "threads=33"), "threads=33: a value that is none")], ids=lambda part: " ".join(part) if isinstance(part, tuple) else "")
 def test_what_cannot_be_is_refused_in_words(build, words, said):
     words = words if "--build" in words else ("--build", build.path, "--simulated", "1", *words)

@@ -183,7 +183,6 @@ WAYS = {
     "zero copy": (5000000, {}, {}),
     "in turns": (300000, {}, {"mps": 0}),
     "staying": (100, {"stay": "always", "stay_us": 100000, "stay_total_us": 1000000}, {}),
-    "listening": (100, {"stay": "always", "stay_us": 100000, "stay_total_us": 1000000, "stay_listeners": 2}, {}),
 }
 
 
@@ -192,7 +191,7 @@ def every_moment():
     def comes(moment, way, form):
         if way == "in turns" and form != "nonblocking":
             return not moment.startswith(("kernel", "cuGraphLaunch"))
-        return not (way in ("staying", "listening") and form == "blocking" and moment == "cuGraphLaunch:7")
+        return not (way == "staying" and form == "blocking" and moment == "cuGraphLaunch:7")
 
     return [case for case in itertools.product(MOMENTS, WAYS, FORMS) if comes(*case)]
 
@@ -212,7 +211,7 @@ def test_a_rank_may_be_killed_at_any_moment(build, cases):
 
     cases([("cuIpcOpenMemHandle:1", "push", "nonblocking"), ("cuGraphLaunch:1", "two shot", "blocking"),
            ("kernel:20", "pull", "persistent"), ("kernel:100", "push", "blocking"), ("kernel:20", "staying", "blocking"),
-           ("kernel:20", "listening", "blocking"), ("kernel:100", "two shot push", "blocking")],
+           ("kernel:100", "two shot push", "blocking")],
           every_moment(), case)
 
 
@@ -222,7 +221,7 @@ def test_a_rank_may_be_stopped_at_any_moment(build, check, cases):
         check(signalled(build, SIGSTOP, moment, way, form, "--expect", "right", "--ms", 500))
 
     cases([("cuMemcpyAsync:3", "push", "nonblocking"), ("kernel:20", "two shot", "blocking"), ("kernel:1", "zero copy", "persistent"),
-           ("kernel:20", "staying", "blocking"), ("kernel:20", "listening", "blocking")],
+           ("kernel:20", "staying", "blocking")],
           every_moment(), case)
 
 

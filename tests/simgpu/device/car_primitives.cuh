@@ -23,13 +23,6 @@
         #name, sizeof(type), [](const void *p) { name##_body(*(const type *) p); });               \
     static void name##_body(const type &argument)
 
-/* Blocks may have so many threads more (simgpu_kernel). */
-#define CAR_KERNEL_WITH(more, name, type, argument)                                                \
-    static void name##_body(const type &argument);                                                 \
-    static const simgpu_kernel name##_kernel(                                                      \
-        #name, sizeof(type), [](const void *p) { name##_body(*(const type *) p); }, more);         \
-    static void name##_body(const type &argument)
-
 #define CAR_SHARED(type, name, length)                                                             \
     static char name##_key;                                                                        \
     type(&name)[length] = *(type(*)[length]) simgpu_shared(&name##_key, sizeof(type[length]))
@@ -45,11 +38,6 @@ CAR_DEVICE uint32_t car_blocks() { return simgpu_self->blocks; }
 
 CAR_DEVICE void car_block_barrier() { (void) simgpu_barrier(true); }
 CAR_DEVICE bool car_block_all(bool predicate) { return simgpu_barrier(predicate); }
-CAR_DEVICE void car_team_barrier(uint32_t threads) { (void) simgpu_team_barrier(threads, true); }
-CAR_DEVICE bool car_team_all(uint32_t threads, bool predicate)
-{
-    return simgpu_team_barrier(threads, predicate);
-}
 CAR_DEVICE void car_pause() { simgpu_pause(); }
 
 CAR_DEVICE uint64_t car_nanoseconds()
@@ -58,8 +46,6 @@ CAR_DEVICE uint64_t car_nanoseconds()
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
 }
-
-CAR_DEVICE uint64_t car_ticks() { return car_nanoseconds(); }
 
 CAR_DEVICE float car_bits_to_float(uint32_t bits)
 {
@@ -185,42 +171,6 @@ CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
 {
     return simgpu_weak ? simgpu_weak_add(address, value)
                        : __atomic_fetch_add(simgpu_at(address), value, __ATOMIC_RELAXED);
-}
-
-/*
- * Shared memory is as strong as the CPU's. What a release and an acquire there order of other
- * memory is what weak memory has to know.
- */
-CAR_DEVICE uint32_t car_load_relaxed_block(const uint32_t *word)
-{
-    return __atomic_load_n(word, __ATOMIC_RELAXED);
-}
-CAR_DEVICE void car_store_relaxed_block(uint32_t *word, uint32_t value)
-{
-    __atomic_store_n(word, value, __ATOMIC_RELAXED);
-}
-
-CAR_DEVICE uint32_t car_load_acquire_block(const uint32_t *word)
-{
-    const uint32_t value = __atomic_load_n(word, __ATOMIC_ACQUIRE);
-    if (__builtin_expect(simgpu_weak, 0)) {
-        simgpu_weak_block_acquire(word);
-    }
-    return value;
-}
-
-CAR_DEVICE void car_store_release_block(uint32_t *word, uint32_t value)
-{
-    if (__builtin_expect(simgpu_weak, 0)) {
-        simgpu_weak_block_release(word);
-    }
-    __atomic_store_n(word, value, __ATOMIC_RELEASE);
-}
-
-CAR_DEVICE bool car_claim_block(uint32_t *word, uint32_t before, uint32_t after)
-{
-    return __atomic_compare_exchange_n(word, &before, after, false, __ATOMIC_RELAXED,
-                                       __ATOMIC_RELAXED);
 }
 
 /*
