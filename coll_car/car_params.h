@@ -96,8 +96,6 @@ typedef struct {
     unsigned int stay_us;    /* microseconds that such a kernel waits for the next call */
     unsigned int stay_total_us; /* microseconds after which it takes no more calls */
     unsigned int stay_max;   /* bytes of the largest call that it takes */
-    /* looks at the completion word before a waiting rank first calls MPI's progress function */
-    unsigned int polls;
     bool timing;            /* count the nanoseconds of the phases of blocking calls */
     /* at which a communicator starts; 1, but for tests of what happens at the last */
     unsigned int first_epoch;

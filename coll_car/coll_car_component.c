@@ -245,10 +245,6 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "Largest message in bytes that such a kernel takes; never more than four blocks of threads "
         "do in one go",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_max);
-    add("polls",
-        "Looks of a waiting rank at the word that a kernel tells its end by, before it calls MPI's "
-        "progress function for the first time: it should not just when a small call ends",
-        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_8, &c->params.polls);
     add_choice(
         "launch",
         "How kernels are launched: graph (a graph of one node with new arguments), plain, or auto: "
@@ -363,7 +359,6 @@ static int register_parameters(void)
          */
         .stay_total_us = 5000,
         .stay_max = 8192,
-        .polls = 1024, /* some 3 us, the least that a kernel took; others have not been measured */
         .first_epoch = 1,
         .warn_after = 30,
     };

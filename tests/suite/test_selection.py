@@ -207,7 +207,7 @@ def test_every_parameter_is_listed_with_a_sentence(build):
                             env=launch.environment_of(build), capture_output=True, text=True, timeout=60, check=True)
     for name in ("priority", "verbose", "algorithm", "links", "launch", "stream_order", "memory", "push_max",
                  "pull_max", "alone_max", "spin_us", "blocks", "threads", "zero_copy_min", "zero_copy_again", "tune_file", "map_max", "map_bytes",
-                 "polls", "first_epoch"):
+                 "first_epoch"):
         helps = [line for line in listed.stdout.splitlines()
                  if line.startswith(f"mca:coll:car:param:coll_car_{name}:help:")]
         assert len(helps) == 1 and len(helps[0].split(":help:")[1]) > 20, listed.stdout
