@@ -8,19 +8,17 @@
  * its rank has written since takes a tenth of a microsecond.
  */
 #define ALL_AT_LEAST(lane, counter, value)                                                         \
-    if ((lane)->come.counter < (value)) {                                                          \
-        uint64_t least = UINT64_MAX;                                                               \
+    uint64_t least = (lane)->come.counter;                                                         \
+    if (least < (value)) {                                                                         \
+        least = UINT64_MAX;                                                                        \
         for (int r = 0; r < (lane)->size; ++r) {                                                   \
             const uint64_t come =                                                                  \
                 atomic_load_explicit(&car_lane_words((lane), r)->counter, memory_order_acquire);   \
-            if (come < (value)) {                                                                  \
-                return false;                                                                      \
-            }                                                                                      \
             least = come < least ? come : least;                                                   \
         }                                                                                          \
         (lane)->come.counter = least;                                                              \
     }                                                                                              \
-    return true
+    return least >= (value)
 
 bool car_lane_all_settled(car_lane_t *lane, uint64_t value)
 {
@@ -29,12 +27,26 @@ bool car_lane_all_settled(car_lane_t *lane, uint64_t value)
 
 bool car_lane_all_staged(car_lane_t *lane, uint64_t value) { ALL_AT_LEAST(lane, staged, value); }
 
-bool car_lane_all_reduced(car_lane_t *lane, uint64_t value)
+bool car_lane_all_done(car_lane_t *lane, uint64_t value) { ALL_AT_LEAST(lane, done, value); }
+
+static bool all_reduced(car_lane_t *lane, uint64_t value)
 {
     ALL_AT_LEAST(lane, reduced, value);
 }
 
-bool car_lane_all_done(car_lane_t *lane, uint64_t value) { ALL_AT_LEAST(lane, done, value); }
+/*
+ * The step behind this one is staged when all are done with the one before, which most are by now:
+ * that is looked at while the lines are here.
+ */
+bool car_lane_all_reduced(car_lane_t *lane, uint64_t value)
+{
+    const bool reduced = all_reduced(lane, value);
+
+    if (reduced) {
+        (void) car_lane_all_done(lane, value - 1);
+    }
+    return reduced;
+}
 
 #define BEHIND(lane, counter, value)                                                               \
     uint32_t behind = 0;                                                                           \
