@@ -74,41 +74,8 @@ CAR_DEVICE void car_end_all(const car_kernel_args_t &a, uint32_t epoch, uint32_t
     }
 }
 
-/* A look that lasts longer, in ticks, was interrupted. */
-#define CAR_LOOK_TICKS 4000
-
 /*
- * Looks at a packet until it is of this ticket, or until the clock says `patience`; what it has
- * seen last. A look at host memory lasts most of a microsecond, and what comes in between is heard
- * of by the next: so two are under way, the second half a look behind the first.
- */
-CAR_DEVICE car_word16_t car_look_for(const car_word16_t *packet, uint32_t ticket, uint64_t patience)
-{
-    car_pause();
-    const uint64_t before = car_ticks();
-    car_word16_t seen = car_load_packet(packet), behind;
-    if (car_is_of(seen, ticket) || car_nanoseconds() >= patience) {
-        return seen;
-    }
-    const uint64_t after = car_ticks(), look = after - before;
-    const uint64_t behind_by = (look < CAR_LOOK_TICKS ? look : CAR_LOOK_TICKS) / 2;
-    seen = car_load_packet(packet);
-    while (car_ticks() - after < behind_by) {
-        car_pause();
-    }
-    do {
-        car_pause();
-        behind = car_load_packet(packet);
-        if (car_is_of(seen, ticket)) {
-            return seen;
-        }
-        seen = car_load_packet(packet);
-    } while (!car_is_of(behind, ticket) && car_nanoseconds() < patience);
-    return behind;
-}
-
-/*
- * Waits for the bell of the call with this ticket. One thread per packet looks, acquires and passes
+ * Waits for the bell of the call with this ticket. One thread per packet polls, acquires and passes
  * on what its packet says; the barrier hands both to the others. Returns, on all threads, whether
  * there is such a call: it may not come in time, or the bell may say to go.
  */
@@ -121,9 +88,11 @@ CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uin
     bool goes_on = true;
 
     if (packet < CAR_BELL_PACKETS) {
-        const car_word16_t bell =
-            car_look_for((const car_word16_t *) s.bell + packet, ticket, patience);
-        car_fence_acquire_sys();
+        car_word16_t bell;
+        do {
+            car_pause();
+            bell = car_load_packet_acquire((const car_word16_t *) s.bell + packet);
+        } while (!car_is_of(bell, ticket) && car_nanoseconds() < patience);
         /* What came at the last moment counts only if all packets did: the barrier decides. */
         goes_on = car_is_of(bell, ticket)
                   && !(CAR_BELL_EPOCH == packet && 0 != (bell.w[2] & CAR_BELL_GO));

@@ -70,17 +70,6 @@ CAR_DEVICE uint64_t car_nanoseconds()
     return now;
 }
 
-/*
- * A clock of the multiprocessor that ticks every few tenths of a nanosecond: for differences within
- * a block.
- */
-CAR_DEVICE uint64_t car_ticks()
-{
-    uint64_t now;
-    asm volatile("mov.u64 %0, %%clock64;" : "=l"(now));
-    return now;
-}
-
 /* --- floating point --------------------------------------------------------------------------- */
 
 CAR_DEVICE float car_bits_to_float(uint32_t bits) { return __uint_as_float(bits); }
@@ -142,20 +131,6 @@ CAR_DEVICE void car_store_relaxed_sys64(uint64_t *address, uint64_t value)
 CAR_DEVICE void car_fence_gpu() { asm volatile("fence.acq_rel.gpu;" : : : "memory"); }
 CAR_DEVICE void car_fence_sys() { asm volatile("fence.acq_rel.sys;" : : : "memory"); }
 
-/*
- * Orders what the thread does afterwards behind what came before the stores that it has read: with
- * a relaxed load before, an acquire. On sm_90 it waits for nothing, but empties the cache next to
- * the thread.
- */
-CAR_DEVICE void car_fence_acquire_sys()
-{
-#if __CUDACC_VER_MAJOR__ >= 13
-    asm volatile("fence.acquire.sys;" : : : "memory");
-#else
-    car_fence_sys();
-#endif
-}
-
 /* Adds within this GPU; returns the value before. Relaxed: fences around it give the order. */
 CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
 {
@@ -186,6 +161,17 @@ CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
 {
     unsigned long long low, high;
     asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];"
+                 : "=l"(low), "=l"(high)
+                 : "l"(address)
+                 : "memory");
+    return car_packet_of(low, high);
+}
+
+/* Orders what the reading thread does afterwards behind what came before the packet's store. */
+CAR_DEVICE car_word16_t car_load_packet_acquire(const car_word16_t *address)
+{
+    unsigned long long low, high;
+    asm volatile("ld.acquire.sys.global.v2.u64 {%0, %1}, [%2];"
                  : "=l"(low), "=l"(high)
                  : "l"(address)
                  : "memory");

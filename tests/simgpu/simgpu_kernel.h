@@ -52,7 +52,6 @@ enum simgpu_order { SIMGPU_PLAIN, SIMGPU_RELAXED, SIMGPU_ACQUIRE, SIMGPU_RELEASE
 void simgpu_weak_load(const void *address, void *value, unsigned bytes, simgpu_order order);
 void simgpu_weak_store(void *address, const void *value, unsigned bytes, simgpu_order order);
 void simgpu_weak_fence(bool system);
-void simgpu_weak_fence_acquire(); /* at system scope */
 uint32_t simgpu_weak_add(uint32_t *address, uint32_t value);
 
 /* Lets the other threads of the device run. */

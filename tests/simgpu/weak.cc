@@ -376,15 +376,9 @@ void simgpu_weak_load(const void *address, void *value, unsigned bytes, simgpu_o
         lay_own_stores_over(place, (unsigned char *) value, bytes);
     }
     if (SIMGPU_ACQUIRE == order) {
-        simgpu_weak_fence_acquire();
+        view &v = own_view();
+        v.sees[GPU] = v.sees[SYSTEM] = clock_now();
     }
-}
-
-void simgpu_weak_fence_acquire()
-{
-    view &v = own_view();
-
-    v.sees[GPU] = v.sees[SYSTEM] = clock_now();
 }
 
 void simgpu_weak_fence(bool system)

@@ -32,7 +32,7 @@ WAYS = {
     "car_store_release_sys": {"relaxed": "car_store_relaxed_sys({})",
                               "gpu scope": "(car_fence_gpu(), car_store_relaxed_sys({}))"},
     "car_load_acquire_sys": {"relaxed": "car_load_relaxed_sys({})", "gpu scope": "mutant_load_acquire_gpu({})"},
-    "car_fence_acquire_sys": {"removed": "((void) 0)"},
+    "car_load_packet_acquire": {"relaxed": "car_load_packet({})"},
     "car_fence_gpu": {"removed": "((void) 0)"},
     "car_fence_sys": {"removed": "((void) 0)", "gpu scope": "car_fence_gpu()"},
     # One use of these, in an algorithm: a release, or an acquire, at that place only.

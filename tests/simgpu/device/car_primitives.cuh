@@ -47,8 +47,6 @@ CAR_DEVICE uint64_t car_nanoseconds()
     return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
 }
 
-CAR_DEVICE uint64_t car_ticks() { return car_nanoseconds(); }
-
 CAR_DEVICE float car_bits_to_float(uint32_t bits)
 {
     float f;
@@ -169,14 +167,6 @@ CAR_DEVICE void car_store_relaxed_sys64(uint64_t *address, uint64_t value)
 CAR_DEVICE void car_fence_gpu() { simgpu_fence(false); }
 CAR_DEVICE void car_fence_sys() { simgpu_fence(true); }
 
-CAR_DEVICE void car_fence_acquire_sys()
-{
-    if (__builtin_expect(simgpu_weak, 0)) {
-        simgpu_weak_fence_acquire();
-    }
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-}
-
 CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
 {
     return simgpu_weak ? simgpu_weak_add(address, value)
@@ -201,6 +191,11 @@ static inline car_word16_t simgpu_load_packet(const car_word16_t *address, simgp
 CAR_DEVICE car_word16_t car_load_packet(const car_word16_t *address)
 {
     return simgpu_load_packet(address, SIMGPU_RELAXED);
+}
+
+CAR_DEVICE car_word16_t car_load_packet_acquire(const car_word16_t *address)
+{
+    return simgpu_load_packet(address, SIMGPU_ACQUIRE);
 }
 
 CAR_DEVICE void car_store_packet(car_word16_t *address, car_word16_t p)
