@@ -129,18 +129,25 @@ CAR_DEVICE void car_fence_for_host(bool remote)
 CAR_DEVICE void car_tell_host(uint32_t *ended, uint64_t *word, uint32_t words, uint32_t ticket,
                               uint32_t left, bool remote)
 {
-    car_fence_for_host(remote);
     if (car_blocks() <= words) {
+        car_fence_for_host(remote);
         car_store_relaxed_sys64(word + car_block(), (uint64_t) ticket << 32 | left);
         return;
     }
     uint32_t done = left << 16 | 1;
-    done += car_atomic_add_gpu(ended, done);
+    if (remote) {
+        car_fence_sys();
+        done += car_atomic_add_gpu(ended, done);
+    } else {
+        done += car_atomic_add_ordered_gpu(ended, done);
+    }
     if ((done & 0xffff) != car_blocks()) {
         return;
     }
-    /* Pairs with the fences of the other blocks: their output, too, is before the word. */
-    car_fence_for_host(remote);
+    /* The other blocks' output, too, is before the word. */
+    if (remote) {
+        car_fence_sys();
+    }
     car_store_relaxed_sys64(word, (uint64_t) ticket << 32 | done >> 16);
     car_store(ended, 0u); /* for the next launch, which begins when this grid has ended */
 }

@@ -140,6 +140,15 @@ CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
     return before;
 }
 
+/* The same with a fence at gpu scope on either side, in one: the second waits for nothing. */
+CAR_DEVICE uint32_t car_atomic_add_ordered_gpu(uint32_t *address, uint32_t value)
+{
+    uint32_t before;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
+                 : "=r"(before) : "l"(address), "r"(value) : "memory");
+    return before;
+}
+
 /* --- packets: single 16-byte accesses, of which the model promises that each 8-byte half arrives
  * whole  */
 

@@ -35,6 +35,7 @@ WAYS = {
     "car_load_packet_acquire": {"relaxed": "car_load_packet({})"},
     "car_fence_gpu": {"removed": "((void) 0)"},
     "car_fence_sys": {"removed": "((void) 0)", "gpu scope": "car_fence_gpu()"},
+    "car_atomic_add_ordered_gpu": {"relaxed": "car_atomic_add_gpu({})"},
     # One use of these, in an algorithm: a release, or an acquire, at that place only.
     "car_signal": {"relaxed": "mutant_signal({})"},
     "car_wait": {"relaxed": "mutant_wait({})"},
@@ -161,6 +162,7 @@ class Job:
     devices: int = 3
     kinds: str = "device"
     blocks: int = 0
+    threads: int = 0
     spin_us: int = 300
 
     def run(self, build, library, seed, weak=True):
@@ -174,7 +176,7 @@ class Job:
                 "--cases", 100]
 
     def parameters(self):
-        return {"algorithm": self.algorithm, "blocks": self.blocks, "spin_us": self.spin_us}
+        return {"algorithm": self.algorithm, "blocks": self.blocks, "threads": self.threads, "spin_us": self.spin_us}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +200,10 @@ def jobs_for(mutation):
     if mutation.file in ("car_packets.cuh", "one_shot_push.cuh", "two_shot_push.cu"):
         algorithm = "two_shot_push" if mutation.file == "two_shot_push.cu" else "one_shot_push"
         return [Job(algorithm, spin_us=1), Job(algorithm, devices=1, spin_us=1)]
+    if mutation.function == "car_tell_host":
+        # More blocks than the host has words for.
+        kinds = "managed" if mutation.call == "car_fence_sys" else "device"
+        return [Job(algorithm, kinds=kinds, blocks=32, threads=32) for algorithm in ("one_shot_push", "one_shot_pull", "two_shot")]
     if mutation.function in ("car_end", "car_fence_for_host"):
         kinds = "managed" if mutation.call == "car_fence_sys" else "device"
         return [Job(algorithm, kinds=kinds, blocks=4) for algorithm in ("one_shot_pull", "two_shot", "one_shot_push")]

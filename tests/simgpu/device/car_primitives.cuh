@@ -173,6 +173,14 @@ CAR_DEVICE uint32_t car_atomic_add_gpu(uint32_t *address, uint32_t value)
                        : __atomic_fetch_add(simgpu_at(address), value, __ATOMIC_RELAXED);
 }
 
+CAR_DEVICE uint32_t car_atomic_add_ordered_gpu(uint32_t *address, uint32_t value)
+{
+    car_fence_gpu();
+    const uint32_t before = car_atomic_add_gpu(address, value);
+    car_fence_gpu();
+    return before;
+}
+
 /*
  * Two accesses of 8 bytes: exactly what the model promises of a 16-byte vector access, and no more.
  */
