@@ -13,6 +13,9 @@
 #define CAR_LOOK_POLLS 64
 #define CAR_LOOK_NS 1000000
 
+/* Polls of a call that is waited for between two calls of the progress function. */
+#define CAR_PROGRESS_POLLS 16
+
 void car_lane_init(car_lane_t *lane, int index, bool records, car_control_t *control, int rank,
                    int size, car_comm_t *comm)
 {
@@ -297,6 +300,18 @@ bool car_lane_poll(car_lane_t *lane)
 
     car_lane_leave(lane);
     return moved;
+}
+
+void car_lane_finish(car_lane_t *lane, const car_call_t *op, void (*progress)(void))
+{
+    for (unsigned int polls = 1; !op->ended; ++polls) {
+        (void) move(lane);
+        if (!op->ended && 0 == polls % CAR_PROGRESS_POLLS) {
+            car_lane_leave(lane);
+            progress();
+        }
+    }
+    car_lane_leave(lane);
 }
 
 void car_lane_close(car_lane_t *lane, bool alive)

@@ -211,6 +211,12 @@ void car_lane_enter(car_lane_t *lane, car_call_t *op);
 bool car_lane_poll(car_lane_t *lane);
 
 /*
+ * Moves on until a call has ended, and calls progress() now and then meanwhile. In the caller's
+ * CUDA state for all that he can see of it.
+ */
+void car_lane_finish(car_lane_t *lane, const car_call_t *op, void (*progress)(void));
+
+/*
  * Takes the first call out, as ended: for who does the calls of a lane without a control segment
  * himself.
  */

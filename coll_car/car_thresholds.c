@@ -108,7 +108,8 @@ static void from_table(int generation, car_sharing_t sharing, int ranks, car_thr
         const entry_t *entry = &table[i];
         if (nearest == entry->generation && sharing == entry->sharing) {
             look_at(&around, ranks, entry->ranks, entry->bytes[which]);
-            from = ranks == entry->ranks && generation == nearest && CAR_ALONE_MAX != which
+            from = ranks == entry->ranks && generation == nearest
+                           && (CAR_ALONE_MAX != which || CAR_ONE_GPU == sharing)
                        ? (uint8_t) entry->basis
                        : from;
         }

@@ -321,9 +321,6 @@ static bool for_lane(mca_coll_car_module_t *module, const call_t *call)
     return true;
 }
 
-/* Polls of a lane between two calls of opal_progress(). */
-#define LANE_POLLS 16
-
 /* Does the call in the lane, or finds with all ranks that it is not for that: CAR_PATH_NONE. */
 static car_path_t lane_allreduce(mca_coll_car_module_t *module, const call_t *call, bool *failed)
 {
@@ -342,12 +339,7 @@ static car_path_t lane_allreduce(mca_coll_car_module_t *module, const call_t *ca
         return CAR_PATH_STAGED;
     }
     car_lane_enter(lane, &op);
-    for (unsigned int polls = 1; !op.ended; ++polls) {
-        (void) car_lane_poll(lane);
-        if (!op.ended && 0 == polls % LANE_POLLS) {
-            coll_car_progress();
-        }
-    }
+    car_lane_finish(lane, &op, coll_car_progress);
     lane->ended = NULL;
     *failed = op.failed;
     coll_car_count(&op);
