@@ -70,6 +70,17 @@ CAR_DEVICE uint64_t car_nanoseconds()
     return now;
 }
 
+/*
+ * A clock of the multiprocessor that ticks every half of a nanosecond or so: for differences within
+ * a block. It wraps.
+ */
+CAR_DEVICE uint32_t car_ticks()
+{
+    uint32_t now;
+    asm volatile("mov.u32 %0, %%clock;" : "=r"(now));
+    return now;
+}
+
 /* --- floating point --------------------------------------------------------------------------- */
 
 CAR_DEVICE float car_bits_to_float(uint32_t bits) { return __uint_as_float(bits); }

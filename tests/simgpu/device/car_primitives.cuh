@@ -47,6 +47,8 @@ CAR_DEVICE uint64_t car_nanoseconds()
     return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
 }
 
+CAR_DEVICE uint32_t car_ticks() { return (uint32_t) car_nanoseconds(); }
+
 CAR_DEVICE float car_bits_to_float(uint32_t bits)
 {
     float f;
