@@ -316,15 +316,16 @@ def test_make_bench_check_passes_and_fails_rightly(one, tmp_path):
 
 
 # What the model was fitted to: the tables of docs/performance.md below these lines, and single figures from its text.
-TWO, ONE = cost_model.Machine(2, 2, 5.72, 356, 2959), cost_model.Machine(2, 1, 5.83, 0, 2957)
+TWO = cost_model.Machine(2, 2, 5.72, 356, 2959)
+ONE = {ranks: cost_model.Machine(ranks, 1, floor, 0, copy) for ranks, floor, copy in ((2, 4.95, 4216), (4, 6.06, 4201), (8, 7.35, 4176))}
 TABLES = {"Floor 5.72, link 356 GB/s each way, copy 2959": TWO, "Same machine, same day; 2 and 4 ranks on each GPU":
-          cost_model.Machine(4, 2, 5.98, 356, 2959), "### 2 ranks: floor 5.83, copy 2957": ONE,
-          "### 4 ranks: floor 6.49, copy 2976": cost_model.Machine(4, 1, 6.49, 0, 2976),
-          "### 8 ranks: floor 8.06, copy 2975": cost_model.Machine(8, 1, 8.06, 0, 2975)}
+          cost_model.Machine(4, 2, 5.98, 356, 2959),
+          **{f"### One H200, {m.ranks} ranks under MPS: floor {m.floor}, copy {m.copy}": m for m in ONE.values()}}
 EIGHT_ON_TWO = cost_model.Machine(8, 2, 7.0, 356, 2959)
 FIGURES_IN_TEXT = [(EIGHT_ON_TWO, 8, "one_shot_push", 11.9), (EIGHT_ON_TWO, 64 << 10, "one_shot_push", 17.8),
                    (EIGHT_ON_TWO, 1 << 20, "zero_copy", 27.5), (EIGHT_ON_TWO, 64 << 20, "zero_copy", 812),
-                   (ONE, 4 << 20, "one_shot_pull", 22.2), (ONE, 64 << 20, "one_shot_pull", 200.6),
+                   *((ONE[ranks], size << 20, "one_shot_pull", us) for ranks, size, us in (
+                       (2, 4, 20.0), (2, 64, 148.7), (4, 4, 28.6), (4, 64, 292.3), (8, 4, 58.9), (8, 64, 759.2))),
                    (TWO, 4 << 20, "one_shot_pull", 31.4), (TWO, 64 << 20, "one_shot_pull", 293.8)]
 
 
@@ -343,9 +344,11 @@ def fitted():
 def test_the_model_meets_what_it_was_fitted_to():
     figures = [*fitted(), *FIGURES_IN_TEXT]
     assert len(figures) > 90 and {machine for machine, *_ in figures} == {*TABLES.values(), EIGHT_ON_TWO}
-    off = {figure: abs(cost_model.predict(figure[2], figure[0], figure[1]) / figure[3] - 1) for figure in figures}
+    # Those of ranks that share an H200 are of calls that follow each other.
+    off = {figure: abs((cost_model.predict_blocking if figure[0].gpus == 1 else cost_model.predict)(figure[2], figure[0], figure[1])
+                       / figure[3] - 1) for figure in figures}
     assert max(off.values()) < 0.17, [figure for figure in off if off[figure] > 0.17]
-    assert sum(off.values()) / len(off) < 0.04, off
+    assert sum(off.values()) / len(off) < 0.05, off
 
 
 @pytest.mark.parametrize("size, us", [(8, 19.5), (1 << 20, 27.9), (4 << 20, 47.8), (64 << 20, 269.3), (1 << 30, 3329.1)])
@@ -353,7 +356,7 @@ def test_the_model_of_nccl_is_rough(size, us):
     assert cost_model.predict("nccl", TWO, size) == pytest.approx(us, rel=0.28)
 
 
-@pytest.mark.parametrize("ranks, gpus, times", [(2, 1, (4.89, 4.21, 5.91)), (4, 1, (4.81, 5.02, 6.54)), (8, 1, (5.23, 6.20, 8.36)),
+@pytest.mark.parametrize("ranks, gpus, times", [(2, 1, (3.99, 3.97, 5.16)), (4, 1, (4.31, 4.65, 6.24)), (8, 1, (5.29, 6.26, 8.43)),
                                                 (2, 2, (4.42, 4.92, 5.87))])
 def test_the_model_meets_calls_that_need_no_launch(ranks, gpus, times):
     """Of docs/performance.md, H200: 8 B, 4 KB, 8 KB."""
