@@ -43,12 +43,12 @@ void car_agree_tell_settled(car_lane_t *lane);
 
 /*
  * Copies everybody's record, and looks at the copies: they are what is used. Of buffers that are a
- * set which the lane remembers it does not read what mapping them takes. False: broken.
+ * set which the lane remembers it does not read the handles that mapping them takes. False: broken.
  */
 bool car_agree_hear(car_lane_t *lane, const car_call_t *op);
 
-/* Reads that, too, of the call that has been heard. */
-void car_agree_hear_exports(car_lane_t *lane);
+/* Reads those, too, of the call that has been heard. */
+void car_agree_hear_handles(car_lane_t *lane);
 
 /* What rank r has said cannot be: breaks the communicator. Returns false. */
 bool car_agree_damaged(car_lane_t *lane, int r, const char *what);

@@ -215,19 +215,27 @@ bool car_agree_damaged(car_lane_t *lane, int r, const char *what)
     return car_control_damaged(lane->control, r, what);
 }
 
-void car_agree_hear_exports(car_lane_t *lane)
+void car_agree_hear_handles(car_lane_t *lane)
 {
     for (int r = 0; r < lane->size; ++r) {
         car_said_t *said = &lane->said[r];
         const record_t *theirs = record_at(lane, lane->heard, r);
         if (said->exported) {
-            said->in.bytes = theirs->in_bytes;
             said->in.handle = theirs->in_handle;
-            said->out.bytes = theirs->out_bytes;
             said->out.handle = theirs->out_handle;
         }
     }
-    lane->exports_heard = true;
+    lane->handles_heard = true;
+}
+
+static void hear_bytes(car_lane_t *lane)
+{
+    for (int r = 0; r < lane->size; ++r) {
+        car_said_t *said = &lane->said[r];
+        const record_t *theirs = record_at(lane, lane->heard, r);
+        said->in.bytes = said->exported ? theirs->in_bytes : 0;
+        said->out.bytes = said->exported ? theirs->out_bytes : 0;
+    }
 }
 
 static void hear_one(car_lane_t *lane, const car_call_t *op, int r)
@@ -266,9 +274,10 @@ bool car_agree_hear(car_lane_t *lane, const car_call_t *op)
         hear_one(lane, op, r);
     }
     lane->heard = op->number;
-    lane->exports_heard = false;
+    lane->handles_heard = false;
     if (!car_sets_recall(lane)) {
-        car_agree_hear_exports(lane);
+        hear_bytes(lane);
+        car_agree_hear_handles(lane);
     }
     for (int r = 0; r < lane->size; ++r) {
         const car_said_t *said = &lane->said[r];

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define CAR_CONTROL_MAGIC                                                                          \
-    UINT64_C(0x636f6c6c63617236) /* the last digit is the version of this layout */
+    UINT64_C(0x636f6c6c63617237) /* the last digit is the version of this layout */
 #define CAR_CONTROL_SLOTS 2
 
 /* Where shm_open has its names, too. */

@@ -114,7 +114,7 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes)
     car_pending_reclaim();
     mine.bytes = car_grow_offered(comm, comm->piece_offset, bytes);
     car_devices_unlock();
-    /* Whoever is here has ended his earlier calls: from now on nobody touches the old pieces. */
+    /* Whoever is here has ended his earlier calls: from now on no peer touches the old pieces. */
     if (!together(comm, &mine, all)) {
         return false;
     }
@@ -145,14 +145,17 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes)
         return false;
     }
     use_piece(comm, all);
-    /* The first piece holds what lanes use, too, which goes on meanwhile. */
-    if (old_offset != comm->home_offset) {
-        give_back(comm, old_offset);
-    }
     const CUresult result = car_comm_clear(comm);
     if (CUDA_SUCCESS != result) {
         car_comm_broken(comm, "clearing device memory", result);
         return false;
+    }
+    /*
+     * The stream is idle now: the last kernel, too, has set its count of blocks back. The first
+     * piece holds what lanes use, too, which goes on meanwhile.
+     */
+    if (old_offset != comm->home_offset) {
+        give_back(comm, old_offset);
     }
     return together(comm, &mine, all);
 }

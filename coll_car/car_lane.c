@@ -141,8 +141,8 @@ void car_lane_leave(car_lane_t *lane)
 /* While a kernel is under way and there is nothing else to do: what the next launch will need. */
 static void prepare(car_lane_t *lane)
 {
-    if (car_launch_wants_preparing(&lane->foreseen) && !car_lane_reached(lane, lane->ticket)
-        && car_lane_driver(lane)) {
+    if (car_launch_wants_preparing(&lane->foreseen) && car_lane_driver(lane)
+        && !car_lane_reached(lane, lane->ticket)) {
         car_launch_prepare(lane->comm->device->cuda, &lane->foreseen);
     }
 }
@@ -250,12 +250,12 @@ static void watch(car_lane_t *lane)
 }
 
 /*
- * The application may have reset the device since the last poll: then the word that the kernels of
- * calls under way tell their end in is gone. (In a blocking call it has not.)
+ * The application may have reset the device since the last poll: then the word that kernels tell
+ * their end in is gone. (Not while it waits in a blocking call, which asks once: car_lane_finish.)
  */
 static void look_for_device(car_lane_t *lane)
 {
-    if (CAR_LANE_CALL != lane->index && NULL != lane->first && NULL != lane->stream && !lane->broken
+    if (NULL != lane->first && NULL != lane->stream && !lane->broken
         && car_device_lost(lane->comm->device)) {
         (void) car_lane_broken(lane, "the CUDA context was destroyed or reset",
                                CUDA_ERROR_CONTEXT_IS_DESTROYED);
@@ -266,8 +266,9 @@ static bool move(car_lane_t *lane)
 {
     bool moved = false, again;
 
-    look_for_device(lane);
-
+    if (CAR_LANE_CALL != lane->index) {
+        look_for_device(lane);
+    }
     do {
         if (lane->broken || car_control_broken(lane->control) >= 0) {
             again = NULL != lane->first && drained(lane);
@@ -304,6 +305,7 @@ bool car_lane_poll(car_lane_t *lane)
 
 void car_lane_finish(car_lane_t *lane, const car_call_t *op, void (*progress)(void))
 {
+    look_for_device(lane);
     for (unsigned int polls = 1; !op->ended; ++polls) {
         (void) move(lane);
         if (!op->ended && 0 == polls % CAR_PROGRESS_POLLS) {
@@ -329,6 +331,7 @@ void car_lane_close(car_lane_t *lane, bool alive)
             for (int k = 0; k < CAR_KERNELS; ++k) {
                 car_graph_destroy(cuda, &lane->graphs[k]);
             }
+            lane->foreseen.graph = NULL;
             stuck = !car_cuda_drain(cuda, lane->stream);
             (void) cuda->StreamDestroy(lane->stream);
             car_cuda_leave(cuda, &guard);

@@ -152,7 +152,7 @@ typedef struct car_lane {
     uint64_t gone_heard;
     uint64_t settled;    /* as told */
     uint64_t heard;      /* call of which the records have been heard */
-    bool exports_heard;  /* all of them; else but for what mapping its buffers takes */
+    bool handles_heard;  /* all of them; else but for what mapping its buffers takes */
     car_said_t said[CAR_MAX_RANKS];
     car_posted_t posted[CAR_CONTROL_WINDOW];
     car_come_t come;
@@ -173,7 +173,8 @@ typedef struct car_lane {
     car_graph_t graphs[CAR_KERNELS];
     car_foreseen_t foreseen; /* of their launches */
 
-    bool inside; /* the device's context is current, until the poll ends */
+    /* the device's context is current, until the poll ends, or, of a call waited for, it progresses */
+    bool inside;
     car_cuda_guard_t guard;
     /* device memory will not be shared: the ranks' later calls are left to the saved module */
     bool off;

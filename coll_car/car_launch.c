@@ -25,6 +25,14 @@ static CUresult make_graph(const car_cuda_t *cuda, car_graph_t *g,
     return result;
 }
 
+/* What is foreseen fits, and has no padding, whose bytes would be anything. */
+#define CAR_FORESEEABLE(type, bytes)                                                               \
+    _Static_assert(sizeof(type) == (bytes) && (bytes) <= CAR_FORESEEN_BYTES, #type)
+
+CAR_FORESEEABLE(car_elements_t, 16);
+CAR_FORESEEABLE(car_kernel_args_t, 16 + 8 * (3 + CAR_MAX_RANKS + 2) + 4 * 12 + 8);
+CAR_FORESEEABLE(car_fold_args_t, 16 + 8 * (2 * CAR_MAX_RANKS + 2) + 16);
+
 static bool is_foreseen(const car_foreseen_t *foreseen, const car_graph_t *graph,
                         const car_launch_t *launch)
 {

@@ -49,7 +49,7 @@ typedef struct {
 CUresult car_launch(const car_cuda_t *cuda, car_launch_how_t how, car_graph_t *graph,
                     const car_launch_t *launch, car_foreseen_t *foreseen, CUstream stream);
 
-/* What comes next, behind car_launch() of that graph. */
+/* What comes next, behind car_launch() of that graph; its argument is copied. */
 void car_launch_foresee(car_foreseen_t *foreseen, car_graph_t *graph, const car_launch_t *next);
 
 /*

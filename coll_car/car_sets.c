@@ -127,8 +127,8 @@ bool car_sets_map(car_lane_t *lane, car_set_t *set)
     if (!car_lane_driver(lane)) {
         return false;
     }
-    if (!lane->exports_heard) {
-        car_agree_hear_exports(lane);
+    if (!lane->handles_heard) {
+        car_agree_hear_handles(lane);
     }
     for (int i = 0; i < 2 * lane->size && mapped; ++i) {
         const int r = i / 2;

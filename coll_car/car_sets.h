@@ -1,7 +1,8 @@
 /*
  * The sets of buffers that a lane remembers, so that zero copy with buffers that come again needs
  * no second round: docs/protocol.md. All ranks keep the same ones, as they read the same records.
- * Under the lock of car_pending.h but for car_sets_drop_gone.
+ * Under the lock of car_pending.h but for car_sets_drop_gone, and car_sets_recall, which reads what
+ * no other thread writes.
  */
 #ifndef CAR_SETS_H
 #define CAR_SETS_H

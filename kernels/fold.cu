@@ -96,7 +96,8 @@ template <class R> CAR_DEVICE void car_fold_many(const car_fold_args_t &a, uint6
 /*
  * The usual case: aligned arrays of whole packs, so that what a thread does is loads, the fold, and
  * stores, and little of it. A small message takes hardly longer than its first packs, and those
- * wait for code that is not in the cache as well as for data.
+ * wait for code that is not in the cache as well as for data: 0.7 us less than by car_fold_few
+ * (256 KB, 2 ranks, one H200, with the count's reset behind the host's word).
  */
 template <class R, int Sources, int Together>
 CAR_DEVICE void car_fold_whole(const car_fold_args_t &a, uint64_t packs)

@@ -84,7 +84,7 @@ CAR_DEVICE void car_end_all(const car_kernel_args_t &a, uint32_t epoch, uint32_t
 
 /*
  * Looks at a packet until it is of this ticket, or until the clock says `patience`; what it has
- * seen last. A look at host memory lasts most of a microsecond, and what is rung in between is
+ * seen last. A look at host memory lasts a microsecond, and what is rung in between is
  * heard of by the next one. Calls of a loop come at much the same time after the end of the one
  * before: so the first look waits for that time, which it finds by being a little earlier after
  * each call that it heard of, and clearly later after each that the second or third look did. Where
@@ -97,7 +97,7 @@ CAR_DEVICE car_word16_t car_look_for(const car_word16_t *packet, uint32_t ticket
     uint32_t looks = 0;
     car_word16_t seen;
 
-    while (car_ticks() - start < delay) {
+    while (car_ticks() - start < delay && car_nanoseconds() < patience) {
         car_pause();
     }
     do {
@@ -108,7 +108,7 @@ CAR_DEVICE car_word16_t car_look_for(const car_word16_t *packet, uint32_t ticket
     if (1 == looks) {
         delay -= delay < CAR_EARLIER ? delay : CAR_EARLIER;
     } else if (looks <= 3) {
-        delay = delay < CAR_LATEST ? delay + CAR_LATER : delay;
+        delay += delay + CAR_LATER <= CAR_LATEST ? CAR_LATER : 0;
     }
     return seen;
 }
@@ -124,9 +124,9 @@ CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uin
     const uint64_t now = car_nanoseconds();
     const uint64_t patience = now + s.stay_ns < until ? now + s.stay_ns : until;
     const uint32_t packet = car_thread();
-    bool goes_on = true;
+    bool goes_on = now < until;
 
-    if (packet < CAR_BELL_PACKETS) {
+    if (goes_on && packet < CAR_BELL_PACKETS) {
         const car_word16_t bell =
             car_look_for((const car_word16_t *) s.bell + packet, ticket, patience, delay);
         /* What came at the last moment counts only if all packets did: the barrier decides. */

@@ -8,6 +8,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "checked.h"
 
@@ -15,9 +16,10 @@
 
 int main(int argc, char **argv)
 {
+    static char on_host[BYTES];
     MPI_Comm used, fresh, unused;
 
-    test_options(argc, argv, "who");
+    test_options(argc, argv, "who then");
     test_begin(&argc, &argv, "reset");
     test_use_gpu();
     const bool mine = 0 == strcmp(test_option("who", "one"), "all") || 1 == test.rank;
@@ -25,7 +27,9 @@ int main(int argc, char **argv)
     MPI_Comm_dup(MPI_COMM_WORLD, &unused);
     MPI_Comm_set_errhandler(used, MPI_ERRORS_RETURN);
     checked_space_t space = checked_allocate(GPU_DEVICE, BYTES);
-    checked_allreduce_by(CHECKED_BY_KERNELS, used, &space, BYTES, 1, "before the reset");
+    for (int call = 0; call < 6; ++call) {
+        checked_allreduce_by(CHECKED_BY_KERNELS, used, &space, BYTES, 1, "before the reset");
+    }
     MPI_Barrier(MPI_COMM_WORLD);
     if (mine) {
         GPU_OK(gpu.DevicePrimaryCtxReset(gpu_in_use()));
@@ -33,9 +37,15 @@ int main(int argc, char **argv)
         space = checked_allocate(GPU_DEVICE, BYTES);
     }
     MPI_Barrier(MPI_COMM_WORLD);
+    /* Who brings host memory then waits for the others without asking the driver for anything. */
+    const bool host = 0 == strcmp(test_option("then", "device"), "host");
+    if (host && !mine) {
+        usleep(300000);
+    }
     for (int call = 0; call < 3; ++call) {
+        void *buffer = host && mine ? on_host : space.buffer.address;
         const int error =
-            MPI_Allreduce(MPI_IN_PLACE, space.buffer.address, BYTES / 4, MPI_FLOAT, MPI_SUM, used);
+            MPI_Allreduce(MPI_IN_PLACE, buffer, BYTES / 4, MPI_FLOAT, MPI_SUM, used);
         CHECK(MPI_SUCCESS != error, "call %d after the reset gives no error", call);
     }
     MPI_Comm_dup(MPI_COMM_WORLD, &fresh);

@@ -53,6 +53,10 @@ def test_a_device_that_is_reset_gives_all_an_error_and_serves_again(build, check
     check(run(build, "reset", "--who", who, ranks=3, pml=pml, gpus=simulated(build, devices), timeout=40))
 
 
+def test_who_has_reset_his_device_waits_with_host_memory_for_a_late_rank(build, check):
+    check(run(build, "reset", "--then", "host", ranks=2, gpus=simulated(build), car={"zero_copy_min": 4096, "zero_copy_again": 4096}, timeout=40))
+
+
 FORMS = ("blocking", "nonblocking", "persistent")
 
 

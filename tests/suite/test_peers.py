@@ -1,5 +1,6 @@
 """The engine with peers that say anything: tests/fuzz/fuzz_peers.c, for a bounded time."""
 import os
+import re
 import subprocess
 
 import pytest
@@ -13,3 +14,5 @@ def test_whatever_peers_say_nothing_is_touched_that_is_not_there(tmp_path, full)
     if made.returncode == 77:
         pytest.skip(made.stdout.strip())
     assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-6000:]
+    agreed = re.search(r"calls that were agreed on: (\d+)", made.stderr)
+    assert agreed and int(agreed[1]) > 100, made.stderr[-3000:]

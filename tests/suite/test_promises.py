@@ -1,5 +1,6 @@
 """What coll/car promises, one by one, on each Open MPI."""
 import itertools
+import re
 
 import pytest
 
@@ -179,3 +180,20 @@ ALTERNATIVES = {"staging": ([], {"push_max": 0, "pull_max": 65536, "zero_copy_mi
 def test_calls_of_different_algorithms_follow_each_other_at_once(build, check, ranks, memory):
     options, car = ALTERNATIVES[memory]
     check(run(build, "alternate", "--rounds", 60, *options, ranks=ranks, gpus=simulated(build), car=car))
+
+
+@pytest.mark.by_turns
+@pytest.mark.parametrize("car", [{"zero_copy_min": 0}, {"zero_copy_min": 64, "zero_copy_again": 64}], ids=["packets", "zero copy"])
+def test_parameters_of_a_launch_that_comes_again_are_set_ahead(build, check, car):
+    """Between looking at a call's buffers and launching it there is nothing to set."""
+    result = check(run(build, "stay", "--case", "between", "--rounds", 300, "--gap", 0, ranks=2, gpus=simulated(build), env={"SIMGPU_FROM": "mca_coll_car"},
+                       rank_env={0: {"SIMGPU_LOG": "1"}}, car={"stay": "off", **car}, timeout=60))
+    looked = ahead = False
+    launches = 0
+    for name in re.findall(r"simgpu: (cu\w+?)(?:_v\d)?$", result.output, re.MULTILINE):
+        looked = looked or name == "cuPointerGetAttribute"
+        ahead = name == "cuPointerGetAttribute" or (ahead and name != "cuGraphExecKernelNodeSetParams")
+        if name == "cuGraphLaunch":
+            launches += looked and ahead
+            looked = ahead = False
+    assert launches > 100, (launches, result)
