@@ -173,7 +173,7 @@ typedef struct car_lane {
     car_graph_t graphs[CAR_KERNELS];
     car_foreseen_t foreseen; /* of their launches */
 
-    /* the device's context is current, until the poll ends, or, of a call waited for, it progresses */
+    /* the device's context is current, until the poll ends; in car_lane_finish, until progress */
     bool inside;
     car_cuda_guard_t guard;
     /* device memory will not be shared: the ranks' later calls are left to the saved module */
