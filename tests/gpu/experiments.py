@@ -195,6 +195,10 @@ def sections():
     staying = {"stay": "always", "stay_us": 200000, "stay_total_us": 1000000}
     found.append(Section("compute-sanitizer, 2 GPUs", 2, False, gpus_needed=2, tool="compute-sanitizer", jobs=checked[:len(ALGORITHMS)] + [
         Job("stay", ("--rounds", 60, "--served", 10), car=staying, timeout=90, under=tool) for tool in tools]))
+    # On one GPU those take turns with each other, which is slow: each waits for the other's slice.
+    in_turns = {**staying, "two_phase": "never", "spin_us": 1000000}
+    found.append(Section("compute-sanitizer, kernels that stay", 2, False, one_gpu=True, tool="compute-sanitizer", jobs=[
+        Job("stay", ("--rounds", 30, "--served", 3), car=in_turns, timeout=90, under=tool) for tool in tools]))
     return found
 
 
