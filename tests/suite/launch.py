@@ -156,6 +156,11 @@ def execute(command, environment, timeout):
                   time.monotonic() - start)
 
 
+def moved_libraries(build):
+    """Where the libraries of a build tree are that is not where it was made: its programs name the folders of then."""
+    return [f"{build.moved_to}/lib", f"{build.path}/lib/.libs"] if build.moved_to else []
+
+
 def environment_of(build, folder=None):
     """Root may run jobs; the component of the build tree, or of another folder, is found behind Open MPI's own."""
     environment = {name: value for name, value in os.environ.items()
@@ -171,7 +176,7 @@ def environment_of(build, folder=None):
     })
     if build.moved_to:
         environment.update({name: build.moved_to for name in ("OPAL_PREFIX", "PMIX_PREFIX", "PRTE_PREFIX")})
-        environment["LD_LIBRARY_PATH"] = build.moved_to + "/lib:" + environment.get("LD_LIBRARY_PATH", "")
+        environment["LD_LIBRARY_PATH"] = ":".join([*moved_libraries(build), environment.get("LD_LIBRARY_PATH", "")])
     return environment
 
 
@@ -226,7 +231,7 @@ def run(build, program, *arguments, ranks=2, pml="ob1", car=None, options=(), en
 
 def simulated(build, devices=1, topology="nvlink", **more):
     """The environment of simulated GPUs; `more` sets SIMGPU_<NAME>."""
-    libraries = [os.path.join(build.path, "tests/simgpu/lib"), *([build.moved_to + "/lib"] if build.moved_to else [])]
+    libraries = [os.path.join(build.path, "tests/simgpu/lib"), *moved_libraries(build)]
     environment = {"LD_LIBRARY_PATH": ":".join(libraries),
                    "SIMGPU_DEVICES": str(devices), "SIMGPU_TOPOLOGY": topology,
                    # Their times mean nothing, so none decides which way kernels are launched.

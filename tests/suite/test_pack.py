@@ -31,9 +31,10 @@ def test_a_pack_runs_where_it_is_put(build, check, tmp_path, monkeypatch):
     packed = launch.build_at(tmp_path / "pack/build")
     assert packed.mpirun == f"{tmp_path}/pack/openmpi/bin/mpirun"
     check(run(packed, "allreduce", "--cases", 20, "--max-bytes", 20000, ranks=2, gpus=simulated(packed, 2)))
-    libraries = subprocess.run(["ldd", os.path.join(packed.path, "tests/mpi/allreduce")],
-                               env={**launch.environment_of(packed), **simulated(packed)}, capture_output=True, text=True, check=True)
-    assert f"{tmp_path}/pack/openmpi/lib/libmpi.so" in libraries.stdout, libraries
+    for environment in (launch.environment_of(packed), {**launch.environment_of(packed), **simulated(packed)}):
+        libraries = subprocess.run(["ldd", os.path.join(packed.path, "tests/mpi/ops")], env=environment, capture_output=True, text=True, check=True)
+        for library in ("openmpi/lib/libmpi.so", "build/lib/.libs/libcar.so"):
+            assert f"{tmp_path}/pack/{library}" in libraries.stdout, libraries
     weighs = sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(tmp_path / "pack") for name in names)
     assert weighs < 60 << 20, weighs
 
