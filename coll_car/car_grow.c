@@ -147,6 +147,9 @@ bool car_comm_grow(car_comm_t *comm, size_t bytes)
     use_piece(comm, all);
     const CUresult result = car_comm_clear(comm);
     if (CUDA_SUCCESS != result) {
+        if (old_offset != comm->home_offset) {
+            keep(comm, old_offset);
+        }
         car_comm_broken(comm, "clearing device memory", result);
         return false;
     }
