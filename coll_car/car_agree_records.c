@@ -12,11 +12,10 @@
 
 /* What a rank says of itself and its buffers. */
 enum {
-    SAID_DEVICE = 1,   /* they are not host memory */
-    SAID_CONTEXT = 2,  /* it has a CUDA context */
-    SAID_EXPORTED = 4, /* peers can use the buffers */
-    SAID_QUICK = 8,    /* car_said_t.quick */
-    SAID_GONE = 16     /* allocations are gone */
+    SAID_DEVICE = 1,  /* they are not host memory */
+    SAID_CONTEXT = 2, /* it has a CUDA context */
+    SAID_QUICK = 4,   /* car_said_t.quick */
+    SAID_GONE = 8     /* allocations are gone */
 };
 
 /*
@@ -28,11 +27,11 @@ typedef struct {
     _Alignas(64) _Atomic uint64_t number; /* the call whose record this is: stored last */
     car_what_t what;
     uint32_t flags, unused;
-    uint64_t in, in_offset, out, out_offset; /* as in car_export_t */
+    uint64_t in, in_offset, out, out_offset; /* id and offset as in car_export_t; or both ids 0 */
 
     uint64_t room;                   /* of a call that may grow */
     uint64_t gone[CAR_GONE_AT_ONCE]; /* SAID_GONE */
-    uint64_t in_bytes, out_bytes;    /* SAID_EXPORTED */
+    uint64_t in_bytes, out_bytes;    /* and the rest of these, where there are ids */
     CUipcMemHandle in_handle, out_handle;
 
     /* The second part: */
@@ -56,7 +55,10 @@ static record_t *record_of(const car_lane_t *lane, const car_call_t *op, int r)
 
 /* --- posting ---------------------------------------------------------------------------------- */
 
-/* Says how peers may use the buffers, where they may, and what of this rank's memory is gone. */
+/*
+ * Says how peers may use the buffers, where they may, and what of this rank's memory is gone;
+ * SAID_GONE or nothing.
+ */
 static uint32_t tell_buffers(car_lane_t *lane, car_call_t *op, record_t *record)
 {
     car_comm_t *comm = lane->comm;
@@ -98,7 +100,7 @@ static uint32_t tell_buffers(car_lane_t *lane, car_call_t *op, record_t *record)
         posted->in = in.id;
         posted->out = out.id;
     }
-    return gone_flag | SAID_EXPORTED;
+    return gone_flag;
 }
 
 static bool quick(const car_lane_t *lane, const car_call_t *op)
@@ -117,6 +119,7 @@ static void post(car_lane_t *lane, car_call_t *op)
 
     record->what = lane->what[op->number % CAR_CONTROL_WINDOW] =
         car_what_of(op->count, &op->reduction);
+    record->in = record->out = 0;
     op->gone = 0;
     op->read = false;
     if (op->device && car_agree_may_be_zero_copy(lane)) {
@@ -220,7 +223,7 @@ void car_agree_hear_handles(car_lane_t *lane)
     for (int r = 0; r < lane->size; ++r) {
         car_said_t *said = &lane->said[r];
         const record_t *theirs = record_at(lane, lane->heard, r);
-        if (said->exported) {
+        if (0 != said->in.id) {
             said->in.handle = theirs->in_handle;
             said->out.handle = theirs->out_handle;
         }
@@ -233,8 +236,10 @@ static void hear_bytes(car_lane_t *lane)
     for (int r = 0; r < lane->size; ++r) {
         car_said_t *said = &lane->said[r];
         const record_t *theirs = record_at(lane, lane->heard, r);
-        said->in.bytes = said->exported ? theirs->in_bytes : 0;
-        said->out.bytes = said->exported ? theirs->out_bytes : 0;
+        if (0 != said->in.id) {
+            said->in.bytes = theirs->in_bytes;
+            said->out.bytes = theirs->out_bytes;
+        }
     }
 }
 
@@ -247,14 +252,11 @@ static void hear_one(car_lane_t *lane, const car_call_t *op, int r)
     said->device = 0 != (flags & SAID_DEVICE);
     said->context = 0 != (flags & SAID_CONTEXT);
     said->quick = 0 != (flags & SAID_QUICK);
-    said->in.id = said->out.id = said->gone[0] = 0;
-    if (0 != (flags & SAID_EXPORTED)) {
-        said->in.id = theirs->in;
-        said->in.offset = theirs->in_offset;
-        said->out.id = theirs->out;
-        said->out.offset = theirs->out_offset;
-    }
-    said->exported = 0 != said->in.id && 0 != said->out.id;
+    said->in.id = theirs->in;
+    said->in.offset = theirs->in_offset;
+    said->out.id = theirs->out;
+    said->out.offset = theirs->out_offset;
+    said->gone[0] = 0;
     if (0 != (flags & SAID_GONE)) {
         memcpy(said->gone, theirs->gone, sizeof(said->gone));
     }

@@ -138,11 +138,11 @@ void car_lane_leave(car_lane_t *lane)
     }
 }
 
-/* While a kernel is under way and there is nothing else to do: what the next launch will need. */
+/* While a call waits, for its kernel or for others: what the next launch will need. */
 static void prepare(car_lane_t *lane)
 {
-    if (car_launch_wants_preparing(&lane->foreseen) && car_lane_driver(lane)
-        && !car_lane_reached(lane, lane->ticket)) {
+    if (NULL != lane->first && car_launch_wants_preparing(&lane->foreseen)
+        && car_lane_driver(lane)) {
         car_launch_prepare(lane->comm->device->cuda, &lane->foreseen);
     }
 }

@@ -91,13 +91,12 @@ typedef struct {
 /* What a rank says of a call in the first part of its record. */
 typedef struct {
     bool device, context; /* of the rank's buffers, of the rank */
-    bool exported;        /* peers can use the buffers: in and out say how */
     /* the rank has a kernel that stays for such calls, or would begin one (car_stay.h) */
     bool quick;
     uint64_t gone[CAR_GONE_AT_ONCE];
     /* bytes of device memory that the rank could take for the queue, where the call may want it */
     uint64_t room;
-    car_export_t in, out;
+    car_export_t in, out; /* how peers can use the buffers, if they can */
 } car_said_t;
 
 /* What stands in a place of this rank's records behind the first line. */

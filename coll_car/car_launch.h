@@ -52,14 +52,16 @@ CUresult car_launch(const car_cuda_t *cuda, car_launch_how_t how, car_graph_t *g
 /* What comes next, behind car_launch() of that graph; its argument is copied. */
 void car_launch_foresee(car_foreseen_t *foreseen, car_graph_t *graph, const car_launch_t *next);
 
-/*
- * For who has nothing to do until a kernel ends: sets what is foreseen, if that is worth it. Where
- * the driver refuses, the launch will say so.
- */
+/* Whether preparing is worth it. */
 static inline bool car_launch_wants_preparing(const car_foreseen_t *foreseen)
 {
     return NULL != foreseen->graph && foreseen->again && !foreseen->set;
 }
+
+/*
+ * For who has nothing to do until a kernel ends: sets what is foreseen, if that is worth it. Where
+ * the driver refuses, the launch will say so.
+ */
 void car_launch_prepare(const car_cuda_t *cuda, car_foreseen_t *foreseen);
 
 /*

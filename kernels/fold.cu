@@ -145,19 +145,20 @@ template <class R> CAR_DEVICE uint64_t car_fold_whole(const car_fold_args_t &a)
     switch (a.sources) {
     case 1:
         car_fold_few<R, car_whole_packs, 1, 4>(a, 0, packs);
-        return packs;
+        break;
     case 2:
         car_fold_few<R, car_whole_packs, 2, 2>(a, 0, packs);
-        return packs;
+        break;
     case 4:
         car_fold_few<R, car_whole_packs, 4, 1>(a, 0, packs);
-        return packs;
+        break;
     case 8:
         car_fold_few<R, car_whole_packs, 8, 1>(a, 0, packs);
-        return packs;
+        break;
     default:
         return 0;
     }
+    return packs;
 }
 
 /* All others: what is not aligned, and the last pack, if it is not whole. */

@@ -54,5 +54,12 @@ tests_simgpu_selftest_SOURCES = tests/simgpu/selftest.c
 tests_simgpu_selftest_CPPFLAGS = -I$(srcdir)/coll_car -I$(srcdir)/tests/simgpu -I$(srcdir)/tests/kernels $(CMOCKA_CFLAGS)
 tests_simgpu_selftest_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
 tests_simgpu_selftest_LDADD = tests/simgpu/libcuda.la $(CMOCKA_LIBS)
+# A kernel of ours by itself.
+check_PROGRAMS += tests/unit/test_stay_kernel
+TESTS += tests/unit/test_stay_kernel
+tests_unit_test_stay_kernel_SOURCES = tests/unit/test_stay_kernel.c
+tests_unit_test_stay_kernel_CPPFLAGS = -I$(srcdir)/coll_car -I$(srcdir)/kernels $(CMOCKA_CFLAGS)
+tests_unit_test_stay_kernel_CFLAGS = -std=gnu11 $(CAR_WARNINGS)
+tests_unit_test_stay_kernel_LDADD = tests/simgpu/libcuda.la $(CMOCKA_LIBS)
 endif
 endif
