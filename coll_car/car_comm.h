@@ -84,6 +84,7 @@ typedef struct car_comm {
     int word;      /* index of the completion word */
     car_graph_t graphs[CAR_ALGORITHMS][CAR_KERNELS];
     car_foreseen_t foreseen; /* of these graphs' launches */
+    uint32_t stay_max; /* bytes, times peers, that a call for a kernel which stays has at most */
     car_stay_t stay; /* blocking calls' kernel that stays for the next one */
 
     car_retired_t retired[CAR_LANES];
@@ -208,6 +209,12 @@ car_elements_t car_elements_of(const car_reduction_t *reduction, uint64_t count)
 bool car_comm_allreduce(car_comm_t *comm, uint64_t call, const car_buffer_t *input,
                         const car_buffer_t *output, uint64_t count,
                         const car_reduction_t *reduction);
+
+/* Whether calls of so many bytes are small: what kernels that stay are for. */
+static inline bool car_comm_is_small(const car_comm_t *comm, uint64_t bytes)
+{
+    return bytes * (uint64_t) (comm->size - 1) <= comm->stay_max;
+}
 
 /*
  * Whether the communicator's call with that number, if it is not done in another way, will be one

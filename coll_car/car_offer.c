@@ -124,6 +124,7 @@ void car_offer_make(car_comm_t *comm, CUdeviceptr buffer, int node_processes, ca
     offer->side_by_side = comm->device->side_by_side;
     offer->two_phase = comm->params->two_phase;
     offer->map_max = comm->params->map_max;
+    offer->stay_max = comm->params->stay_max;
     offer->generation = comm->device->generation;
     for (int s = 0; s < CAR_SHARINGS; ++s) {
         car_thresholds_find(comm->params, offer->generation, (car_sharing_t) s, comm->size,
@@ -257,6 +258,7 @@ void car_offers_agree(car_comm_t *comm, const car_offer_t *offers)
                                   .threads = threads};
     agree_on_thresholds(comm, offers);
     comm->map_max = offers[0].map_max;
+    comm->stay_max = offers[0].stay_max;
     comm->piece_bytes = CAR_PIECE_MIN;
     comm->epoch = offers[0].first_epoch;
     car_layout_make(comm->piece_bytes, comm->size, &comm->limits.layout);

@@ -33,6 +33,7 @@ typedef struct {
     int side_by_side; /* kernels of processes that share this rank's GPU run at the same time */
     int two_phase;
     uint32_t map_max;
+    uint32_t stay_max;
 } car_offer_t;
 
 typedef struct {

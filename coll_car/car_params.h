@@ -95,7 +95,9 @@ typedef struct {
     int stay;                /* car_stay_when_t */
     unsigned int stay_us;    /* microseconds that such a kernel waits for the next call */
     unsigned int stay_total_us; /* microseconds after which it takes no more calls */
-    unsigned int stay_max;   /* bytes of the largest call that it takes */
+    /* bytes of the largest call that it takes, times the peers */
+    unsigned int stay_max;
+    unsigned int stay_blocks; /* of such a kernel, at most */
     bool timing;            /* count the nanoseconds of the phases of blocking calls */
     /* at which a communicator starts; 1, but for tests of what happens at the last */
     unsigned int first_epoch;

@@ -6,9 +6,9 @@
 
 bool car_run_is_small(const car_comm_t *comm, const car_data_t *data, const car_plan_t *plan)
 {
-    return CAR_ONE_SHOT_PUSH == plan->algorithm && plan->blocks <= CAR_STAY_BLOCKS
-           && 1 == plan->rounds && data->count * data->reduction->element <= comm->params->stay_max
-           && comm->epoch < UINT32_MAX && !data->stage_input && !data->stage_output
+    return CAR_ONE_SHOT_PUSH == plan->algorithm && 1 == plan->rounds
+           && car_stay_fits(comm, plan)
+           && car_comm_is_small(comm, data->count * data->reduction->element) && comm->epoch < UINT32_MAX && !data->stage_input && !data->stage_output
            && data->input->plain && data->output->plain && car_buffer_settled(data->input)
            && car_buffer_settled(data->output);
 }
@@ -32,7 +32,7 @@ static car_end_t ring(car_wait_for_t *w, const car_data_t *data, const car_plan_
                                     .vector_output = car_run_aligned(data->output->address)};
 
     car_stay_ring(comm, plan, &args);
-    const car_end_t end = car_run_wait(w, args.ticket, plan->blocks, true, left);
+    const car_end_t end = car_run_wait(w, args.ticket, car_stay_shared(comm, plan), true, left);
     if (CAR_MISSED == end) {
         car_stay_missed(comm);
         return end;
@@ -77,10 +77,28 @@ bool car_run_small(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
     return done;
 }
 
+/*
+ * The plan of a call with the piece that it will find: one of several rounds begins by exchanging
+ * the piece, if it is time to try.
+ */
+static car_plan_t plan_of(const car_comm_t *comm, uint64_t count, const car_reduction_t *reduction)
+{
+    const car_plan_t plan =
+        car_plan_make(&comm->limits, count, reduction->element, reduction->unit);
+
+    if (1 == plan.rounds || comm->piece_bytes >= CAR_PIECE_MAX || 0 != comm->grow_wait) {
+        return plan;
+    }
+    car_limits_t limits = comm->limits;
+    car_layout_make(car_plan_piece(&limits, count, reduction->element, reduction->unit),
+                    comm->size, &limits.layout);
+    return car_plan_make(&limits, count, reduction->element, reduction->unit);
+}
+
 bool car_comm_quick(car_comm_t *comm, uint64_t number, const car_buffer_t *input,
                     const car_buffer_t *output, uint64_t count, const car_reduction_t *reduction)
 {
-    if (!car_stay_allowed(comm) || count * reduction->element > comm->params->stay_max) {
+    if (!car_stay_allowed(comm) || !car_comm_is_small(comm, count * reduction->element)) {
         return false;
     }
     car_stay_begin(comm, number, reduction, car_now());
@@ -88,7 +106,6 @@ bool car_comm_quick(car_comm_t *comm, uint64_t number, const car_buffer_t *input
         return false; /* nothing more is worth looking at: the others wait to hear of this call */
     }
     const car_data_t data = car_run_data(comm, input, output, count, reduction);
-    const car_plan_t plan =
-        car_plan_make(&comm->limits, count, reduction->element, reduction->unit);
+    const car_plan_t plan = plan_of(comm, count, reduction);
     return car_run_is_small(comm, &data, &plan) && car_stay_ready(comm, &plan, reduction);
 }

@@ -8,6 +8,11 @@
 #include "car_comm.h"
 #include "car_pending.h"
 
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
 /* --- whether there may be one ----------------------------------------------------------------- */
 
 /* Something else looks at every kernel, and would show or wait for one that stays. */
@@ -54,6 +59,41 @@ bool car_stay_allowed(car_comm_t *comm)
                     && comm->device->sees_writes_of_others && !launches_block() && !watched();
     }
     return stay->may;
+}
+
+/* --- its grid --------------------------------------------------------------------------------- */
+
+/*
+ * What a call wants. A block for each of its own as far as there are words for their ends; for a
+ * call of one block one is enough, and hears of it sooner.
+ */
+static car_stay_grid_t wanted_grid(const car_comm_t *comm, const car_plan_t *plan)
+{
+    const uint32_t limit = smaller(smaller(comm->params->stay_blocks, comm->limits.blocks),
+                                   CAR_DONE_WORDS);
+
+    return (car_stay_grid_t) {smaller(plan->blocks, limit), plan->threads};
+}
+
+bool car_stay_fits(const car_comm_t *comm, const car_plan_t *plan)
+{
+    return plan->blocks <= CAR_STAY_BLOCKS * wanted_grid(comm, plan).blocks;
+}
+
+static bool covers(car_stay_grid_t grid, car_stay_grid_t wanted)
+{
+    return grid.blocks >= wanted.blocks && grid.threads >= wanted.threads;
+}
+
+static car_stay_grid_t larger_of(car_stay_grid_t a, car_stay_grid_t b)
+{
+    return (car_stay_grid_t) {a.blocks > b.blocks ? a.blocks : b.blocks,
+                              a.threads > b.threads ? a.threads : b.threads};
+}
+
+uint32_t car_stay_shared(const car_comm_t *comm, const car_plan_t *plan)
+{
+    return wanted_grid(comm, plan).blocks;
 }
 
 /* --- words of host memory --------------------------------------------------------------------- */
@@ -122,8 +162,9 @@ bool car_stay_here(car_comm_t *comm, const car_plan_t *plan, const car_reduction
         gone(comm);
         return false;
     }
-    stay->largest = plan->threads > stay->largest ? plan->threads : stay->largest;
-    if (!same_reduction(reduction, &stay->reduction) || plan->threads > stay->threads) {
+    const car_stay_grid_t wanted = wanted_grid(comm, plan);
+    stay->largest = larger_of(stay->largest, wanted);
+    if (!same_reduction(reduction, &stay->reduction) || !covers(stay->grid, wanted)) {
         car_stay_send_away(comm);
         return false;
     }
@@ -147,7 +188,8 @@ bool car_stay_ready(const car_comm_t *comm, const car_plan_t *plan,
     car_device_t *device = comm->device;
 
     if (stay->here) {
-        return same_reduction(reduction, &stay->reduction) && plan->threads <= stay->threads;
+        return same_reduction(reduction, &stay->reduction)
+               && covers(stay->grid, wanted_grid(comm, plan));
     }
     return (stay->like || CAR_STAY_ALWAYS == comm->params->stay)
            && has_gone(device, atomic_load(&device->staying));
@@ -166,7 +208,8 @@ void car_stay_ring(car_comm_t *comm, const car_plan_t *plan, const car_kernel_ar
         [2 * CAR_BELL_EPOCH] = args->epoch,
         [2 * CAR_BELL_EPOCH + 1] = (args->vector_input ? CAR_BELL_VECTOR_INPUT : 0u)
                                    | (args->vector_output ? CAR_BELL_VECTOR_OUTPUT : 0u)
-                                   | plan->blocks << CAR_BELL_BLOCKS_SHIFT};
+                                   | plan->blocks << CAR_BELL_BLOCKS_SHIFT
+                                   | car_stay_shared(comm, plan) << CAR_BELL_SHARED_SHIFT};
 
     write_bell(comm, args->ticket, word);
 }
@@ -189,7 +232,7 @@ void car_stay_served(car_comm_t *comm)
 
 void car_stay_left(car_comm_t *comm)
 {
-    gone(comm);
+    car_stay_send_away(comm);
 }
 
 /* --- when the program calls ------------------------------------------------------------------- */
@@ -277,17 +320,19 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
         .number = stay->number,
         .stay_ns = comm->params->stay_us * 1000,
         .total_ns = comm->params->stay_total_us * 1000,
-        .blocks = plan->blocks};
+        .blocks = plan->blocks,
+        .shared = car_stay_shared(comm, plan)};
 
     /*
      * Nobody looks at the bell now. Whatever ticket it had, it has not the one that the kernel will
      * wait for.
      */
     write_bell(comm, args->ticket, nothing);
-    stay->threads = plan->threads > stay->largest ? plan->threads : stay->largest;
-    stay->largest = plan->threads;
-    const car_launch_t launch = {device->functions[CAR_STAY][reduction->kernel], 1, stay->threads,
-                                 &all, sizeof(all)};
+    const car_stay_grid_t wanted = wanted_grid(comm, plan);
+    stay->grid = larger_of(wanted, stay->largest);
+    stay->largest = wanted;
+    const car_launch_t launch = {device->functions[CAR_STAY][reduction->kernel], stay->grid.blocks,
+                                 stay->grid.threads, &all, sizeof(all)};
     const CUresult result = car_launch(device->cuda, comm->launch, &stay->graphs[reduction->kernel],
                                        &launch, NULL, comm->stream);
     if (CUDA_SUCCESS != result) {

@@ -31,6 +31,12 @@
 
 struct car_comm;
 
+/* A kernel that stays, or what a call wants of one. */
+typedef struct {
+    uint32_t blocks;
+    uint32_t threads; /* of a block */
+} car_stay_grid_t;
+
 /* All 0 but for `bell`, -1, before the first use; nothing is allocated before the first stay. */
 typedef struct {
     bool asked;   /* whether this process may have such kernels at all: `may` is the answer */
@@ -40,9 +46,8 @@ typedef struct {
     bool like;    /* it is of the same reduction as the small call before it */
     int bell;     /* index of the host's word; -1: none */
     uint32_t number;  /* of the stay, among those of the device */
-    uint32_t threads; /* of its block */
-    /* threads of the largest call since it was launched: what the next one gets */
-    uint32_t largest;
+    car_stay_grid_t grid;
+    car_stay_grid_t largest; /* of what calls since it was launched want: what the next one gets */
     car_reduction_t reduction; /* that it does */
     car_reduction_t last;      /* of the present small call, or the last one */
     car_graph_t graphs[CAR_KERNELS];
@@ -56,6 +61,12 @@ typedef struct {
 bool car_stay_allowed(struct car_comm *comm);
 
 /*
+ * Whether one could do a call with this plan, of one_shot_push and one round: it has few enough
+ * blocks.
+ */
+bool car_stay_fits(const struct car_comm *comm, const car_plan_t *plan);
+
+/*
  * A small call, `number` of all calls of the communicator, begins (said again, that is nothing
  * new); it returns. Times in nanoseconds. At its end the kernel is sent away if it has turned out
  * that a stay does not pay, or it is time to see whether it still does.
@@ -65,8 +76,8 @@ void car_stay_begin(struct car_comm *comm, uint64_t number, const car_reduction_
 void car_stay_end(struct car_comm *comm, uint64_t now);
 
 /*
- * Whether a kernel stays that can take a call with this plan, of CAR_STAY_BLOCKS blocks at most and
- * one round, and reduction. One that cannot is sent away.
+ * Whether a kernel stays that can take a call with this plan, which fits, and reduction. One that
+ * cannot is sent away.
  */
 bool car_stay_here(struct car_comm *comm, const car_plan_t *plan, const car_reduction_t *reduction);
 
@@ -78,6 +89,9 @@ bool car_stay_here(struct car_comm *comm, const car_plan_t *plan, const car_redu
 bool car_stay_likely(struct car_comm *comm);
 bool car_stay_ready(const struct car_comm *comm, const car_plan_t *plan,
                     const car_reduction_t *reduction);
+
+/* Blocks of the kernel that stays which have a share in such a call, and tell their end. */
+uint32_t car_stay_shared(const struct car_comm *comm, const car_plan_t *plan);
 
 /*
  * Rings for the call: buffers, count, tile, epoch, alignment and ticket of `args`. The ticket is
@@ -97,7 +111,7 @@ void car_stay_missed(struct car_comm *comm);
 /* It has finished a call that it was rung for. */
 void car_stay_served(struct car_comm *comm);
 
-/* It has left a call because of a late peer, and so has gone. */
+/* Blocks of it have left a call because of a late peer: what is left of it is to go, too. */
 void car_stay_left(struct car_comm *comm);
 
 /*

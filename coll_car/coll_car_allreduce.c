@@ -279,12 +279,11 @@ static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
 #define STRANGERS_PAUSE 256
 
 /*
- * After a call for which all ranks had kernels that stay, so many small ones of so few bytes do not
- * ask whether they still have: who has not launches one. What asking costs (about 1 us) is a
+ * After a call for which all ranks had kernels that stay, so many small ones do not ask whether
+ * they still have: who has not launches one. What asking costs (about 1 us) is a
  * quarter of such a call.
  */
 #define QUICK 31
-#define QUICK_BYTES 8192
 
 /*
  * Whether a call goes to the lane first: it may be zero copy, or kernels may not wait for each
@@ -309,7 +308,7 @@ static bool for_lane(mca_coll_car_module_t *module, const call_t *call)
          */
         module->quick = 0;
     }
-    if (bytes <= QUICK_BYTES && module->quick > 0) {
+    if (module->quick > 0 && car_comm_is_small(engine, bytes)) {
         --module->quick;
         return false;
     }

@@ -242,9 +242,13 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
     add("stay_total_us", "Microseconds after which such a kernel leaves even if calls keep coming",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_total_us);
     add("stay_max",
-        "Largest message in bytes that such a kernel takes; never more than four blocks of threads "
-        "do in one go",
+        "Largest message in bytes that such a kernel takes, with two ranks; with more so much less "
+        "that a rank sends no more to all others together",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_max);
+    add("stay_blocks",
+        "Blocks of such a kernel, at most; larger messages have more of them. Each does four of the "
+        "blocks that are launched otherwise at most",
+        MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_blocks);
     add_choice(
         "launch",
         "How kernels are launched: graph (a graph of one node with new arguments), plain, or auto: "
@@ -302,6 +306,7 @@ static void correct_parameters(mca_coll_car_component_t *c)
     p->spin_us = (unsigned int) in_range("spin_us", p->spin_us, 1, MOST_SPIN_US);
     p->stay_us = (unsigned int) in_range("stay_us", p->stay_us, 1, MOST_SPIN_US);
     p->stay_total_us = (unsigned int) in_range("stay_total_us", p->stay_total_us, 1, MOST_SPIN_US);
+    p->stay_blocks = (unsigned int) in_range("stay_blocks", p->stay_blocks, 1, CAR_DONE_WORDS);
     p->blocks = (unsigned int) in_range("blocks", p->blocks, 0, CAR_MAX_BLOCKS);
     p->threads = (unsigned int) in_range("threads", p->threads, 0, CAR_MAX_THREADS);
     if (0 != p->threads % CAR_WARP) {
@@ -358,7 +363,8 @@ static int register_parameters(void)
          * was 4.6 (H200).
          */
         .stay_total_us = 5000,
-        .stay_max = 8192,
+        .stay_max = 256 * 1024,
+        .stay_blocks = 16,
         .first_epoch = 1,
         .warn_after = 30,
     };

@@ -21,7 +21,7 @@
 /* Threads of a warp; the largest block is of whole ones. */
 #define CAR_WARP 32
 
-/* A kernel that stays does calls of so many blocks, with its one. */
+/* Of a call's blocks each block of a kernel that stays does so many at most. */
 #define CAR_STAY_BLOCKS 4
 
 /*
@@ -83,11 +83,23 @@ typedef struct {
     uint32_t staged;
 } car_progress_t;
 
+/*
+ * A kernel that stays: what its first block hands on to the others. Packets of {word, number of
+ * the hand-over, word, number}; which one says what: as those of the bell, and then CAR_HAND_TICKET.
+ */
+enum {
+    CAR_HAND_TICKET = 4, /* of the call, 0 */
+    CAR_HAND_PACKETS
+};
+
 /* A rank's own words in device memory that no peer touches. */
 typedef struct {
     car_progress_t progress[CAR_MAX_BLOCKS];
     /* low half: blocks that have ended; high half: those of them that left unfinished */
     uint32_t blocks_done;
+    uint32_t blocks_gone; /* of a kernel that stays; 0 between launches */
+    uint32_t unused[2];
+    uint32_t hand[CAR_HAND_PACKETS][4]; /* 0 between launches */
 } car_own_words_t;
 
 /* What elements are, and how many: all that arithmetic and the walk over them need to know. */
@@ -144,7 +156,10 @@ enum {
     CAR_BELL_INPUT,    /* car_kernel_args_t.input, low word first */
     CAR_BELL_OUTPUT,   /* the same of output */
     CAR_BELL_ELEMENTS, /* what.count, tile */
-    /* epoch of its one exchange; CAR_BELL_ flags, and above them the number of blocks */
+    /*
+     * epoch of its one exchange; CAR_BELL_ flags, above them the call's blocks, above those how many
+     * blocks of the kernel share them
+     */
     CAR_BELL_EPOCH,
     CAR_BELL_PACKETS
 };
@@ -153,6 +168,8 @@ enum {
 #define CAR_BELL_VECTOR_OUTPUT 2
 #define CAR_BELL_GO 4 /* no call: the kernel is to go */
 #define CAR_BELL_BLOCKS_SHIFT 8
+#define CAR_BELL_BLOCKS_MASK 0xfff
+#define CAR_BELL_SHARED_SHIFT 20
 
 /* One launch of a kernel that stays: its first call, and where it hears of the next ones. */
 typedef struct {
@@ -163,6 +180,7 @@ typedef struct {
     uint32_t stay_ns;  /* how long it waits for the next call */
     uint32_t total_ns; /* how long it takes calls */
     uint32_t blocks;   /* of the first call */
+    uint32_t shared;   /* blocks of this kernel that share them */
 } car_stay_args_t;
 
 /*

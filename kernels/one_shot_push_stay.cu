@@ -1,18 +1,25 @@
 /*
- * one_shot_push_stay: one block that does the exchange of a small call, then waits a while for the
+ * one_shot_push_stay: a kernel that does the exchange of a small call, then waits a while for the
  * next one, and does that. The host rings a bell in mapped host memory instead of launching
- * (docs/protocol.md, "The kernel that stays"). Where peers launch a few blocks for a call, it does
- * what all of them do, as their packets have places of their own.
+ * (docs/protocol.md, "The kernel that stays"). It has one block, or a few: the first hears the bell
+ * and hands on to the others what they have a share in. Where peers launch more blocks for a call,
+ * those of this kernel do what all of them do, as their packets have places of their own.
  */
 #include "one_shot_push.cuh"
 
-/* What changes from call to call, as the bell's packets have it: two words of each. */
+/* A call, as threads of a block hear of it: two words of each packet. */
 struct car_turn {
-    uint32_t word[CAR_BELL_PACKETS][2];
+    uint32_t word[CAR_HAND_PACKETS][2];
 };
 
-/* The next call, and its number of blocks; all else is as it was. */
-CAR_DEVICE uint32_t car_take(const car_turn &turn, car_operands &o)
+/* What changes from call to call, besides what car_operands has; all else is as it was. */
+struct car_stay_call {
+    uint32_t ticket;
+    uint32_t blocks; /* of the call, as it is launched elsewhere */
+    uint32_t shared; /* blocks of this kernel that share them: the first so many */
+};
+
+CAR_DEVICE void car_take(const car_turn &turn, car_operands &o, car_stay_call &call)
 {
     const uint32_t flags = turn.word[CAR_BELL_EPOCH][1];
 
@@ -25,52 +32,73 @@ CAR_DEVICE uint32_t car_take(const car_turn &turn, car_operands &o)
     o.epoch = turn.word[CAR_BELL_EPOCH][0];
     o.vector_input = 0 != (flags & CAR_BELL_VECTOR_INPUT);
     o.vector_output = 0 != (flags & CAR_BELL_VECTOR_OUTPUT);
-    return flags >> CAR_BELL_BLOCKS_SHIFT;
+    call.ticket = turn.word[CAR_HAND_TICKET][0];
+    call.blocks = flags >> CAR_BELL_BLOCKS_SHIFT & CAR_BELL_BLOCKS_MASK;
+    call.shared = flags >> CAR_BELL_SHARED_SHIFT;
 }
 
-/* A call's exchange, of all its blocks; how many of them have finished. */
-template <class R>
-CAR_DEVICE uint32_t car_push_all(const car_kernel_args_t &a, const car_operands &o, uint32_t blocks,
-                                 car_words<R::unit_bytes> *units)
+/* This block's share of a call: every so many-th of its blocks, from the one of its own number. */
+CAR_DEVICE uint32_t car_share(const car_stay_call &call)
 {
+    return (call.blocks - car_block() + call.shared - 1) / call.shared;
+}
+
+CAR_DEVICE uint32_t car_share_block(const car_stay_call &call, uint32_t i)
+{
+    return car_block() + i * call.shared;
+}
+
+/* The exchange of all blocks of the share; how many of them have finished. */
+template <class R> CAR_DEVICE uint32_t car_push_share(const car_kernel_args_t &a,
+                                                      const car_operands &o,
+                                                      const car_stay_call &call,
+                                                      car_words<R::unit_bytes> *units)
+{
+    const uint32_t share = car_share(call);
     uint32_t finished = 0;
 
     /* All of it is on its way before any is waited for. Each thread keeps its own units. */
 #pragma unroll 1
-    for (uint32_t b = 0; b < blocks; ++b) {
-        units[b * car_threads_per_block() + car_thread()] =
-            car_push_publish<R>(a, o, o.epoch, car_push_unit_of<R>(o, o.epoch, b, blocks), false);
+    for (uint32_t i = 0; i < share; ++i) {
+        units[i * car_threads_per_block() + car_thread()] = car_push_publish<R>(
+            a, o, o.epoch,
+            car_push_unit_of<R>(o, o.epoch, car_share_block(call, i), call.blocks), false);
     }
 #pragma unroll 1
-    while (finished < blocks
-           && car_push_fold<R>(a, o, o.epoch, car_push_unit_of<R>(o, o.epoch, finished, blocks),
-                               units[finished * car_threads_per_block() + car_thread()])) {
+    while (finished < share
+           && car_push_fold<R>(
+               a, o, o.epoch,
+               car_push_unit_of<R>(o, o.epoch, car_share_block(call, finished), call.blocks),
+               units[finished * car_threads_per_block() + car_thread()])) {
         ++finished;
     }
     return finished;
 }
 
 /*
- * Tells the host the end of the call, as its blocks would; those that have not finished go on when
- * they are launched.
+ * Tells the host the end of this block's share. Those that have not finished go on when they are
+ * launched, with all others of the call: a launch behind this kernel finds how far each has come.
  */
-CAR_DEVICE void car_end_all(const car_kernel_args_t &a, uint32_t epoch, uint32_t ticket,
-                            uint32_t blocks, uint32_t finished)
+CAR_DEVICE void car_end_share(const car_kernel_args_t &a, uint32_t epoch,
+                              const car_stay_call &call, uint32_t finished)
 {
+    const uint32_t share = car_share(call);
+
     car_block_barrier();
     if (0 != car_thread()) {
         return;
     }
-    for (uint32_t b = 0; finished < blocks && b < blocks; ++b) {
+    car_fence_for_host(a.output_is_remote);
+    car_store_relaxed_sys64(a.done + car_block(), (uint64_t) call.ticket << 32 | (share - finished));
+    if (1 == call.shared && finished == share) {
+        return; /* nothing of it is launched again */
+    }
+    for (uint32_t i = 0; i < share; ++i) {
         car_word16_t w;
         w.w[0] = epoch + 1;
-        w.w[1] = w.w[2] = epoch + (b < finished ? 1 : 0);
+        w.w[1] = w.w[2] = epoch + (i < finished ? 1 : 0);
         w.w[3] = 0;
-        car_store((car_word16_t *) &a.own->progress[b], w);
-    }
-    car_fence_for_host(a.output_is_remote);
-    for (uint32_t b = 0; b < blocks; ++b) {
-        car_store_relaxed_sys64(a.done + b, (uint64_t) ticket << 32 | (b < finished ? 0 : 1));
+        car_store((car_word16_t *) &a.own->progress[car_share_block(call, i)], w);
     }
 }
 
@@ -134,8 +162,79 @@ CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uin
                   && !(CAR_BELL_EPOCH == packet && 0 != (bell.w[2] & CAR_BELL_GO));
         next.word[packet][0] = bell.w[0];
         next.word[packet][1] = bell.w[2];
+    } else if (CAR_HAND_TICKET == packet) {
+        next.word[packet][0] = ticket;
+        next.word[packet][1] = 0;
     }
     return car_block_all(goes_on);
+}
+
+/*
+ * The first block hands on a call, or that they are to go. What its threads know of, the user's
+ * data above all, comes before the packets: they have met since one has heard the bell.
+ */
+CAR_DEVICE void car_hand_on(const car_kernel_args_t &a, uint32_t number, const car_turn &turn)
+{
+    const uint32_t packet = car_thread();
+
+    if (packet < CAR_HAND_PACKETS) {
+        car_word16_t w;
+        w.w[0] = turn.word[packet][0];
+        w.w[2] = turn.word[packet][1];
+        w.w[1] = w.w[3] = number;
+        car_fence_gpu();
+        car_store_packet((car_word16_t *) a.own->hand[packet], w);
+    }
+}
+
+/*
+ * Another block waits for that; false, on all threads, if it is to go. The first does not leave
+ * without a word, so there is no end to this wait but that.
+ */
+CAR_DEVICE bool car_wait_for_hand(const car_kernel_args_t &a, uint32_t number, car_turn &next)
+{
+    const uint32_t packet = car_thread();
+    bool goes_on = true;
+
+    if (packet < CAR_HAND_PACKETS) {
+        const car_word16_t *hand = (const car_word16_t *) a.own->hand[packet];
+        car_word16_t seen = car_load_packet_acquire(hand);
+        while (!car_is_of(seen, number)) {
+            car_pause();
+            seen = car_load_packet_acquire(hand);
+        }
+        goes_on = CAR_BELL_EPOCH != packet || 0 == (seen.w[2] & CAR_BELL_GO);
+        next.word[packet][0] = seen.w[0];
+        next.word[packet][1] = seen.w[2];
+    }
+    return car_block_all(goes_on);
+}
+
+/* A block ends. The last one says that the kernel has gone. */
+CAR_DEVICE void car_go(const car_stay_args_t &s)
+{
+    const car_kernel_args_t &a = s.call;
+
+    car_block_barrier();
+    if (0 != car_thread()) {
+        return;
+    }
+    if (1 != car_blocks()) {
+        /* The ends of calls that this block has told are before its going. */
+        car_fence_sys();
+        if (car_atomic_add_gpu(&a.own->blocks_gone, 1) + 1 != car_blocks()) {
+            return;
+        }
+        /* For the next launch, which begins when this grid has ended. */
+        car_store(&a.own->blocks_gone, 0u);
+        for (uint32_t packet = 0; packet < CAR_HAND_PACKETS; ++packet) {
+            car_word16_t nothing = {};
+            car_store_packet((car_word16_t *) a.own->hand[packet], nothing);
+        }
+    }
+    /* Whoever reads that it has gone finds the end of every call that it took. */
+    car_fence_sys();
+    car_store_relaxed_sys64(s.gone, s.number);
 }
 
 template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t &s)
@@ -145,23 +244,39 @@ template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t 
     CAR_SHARED(car_words<R::unit_bytes>, units, CAR_STAY_BLOCKS * CAR_MAX_THREADS);
     const car_kernel_args_t &a = s.call;
     const uint64_t until = car_nanoseconds() + s.total_ns;
+    const bool first = 0 == car_block();
     car_operands o = car_operands_of(a);
-    uint32_t blocks = s.blocks, delay = 0;
+    car_stay_call call = {a.ticket, s.blocks, s.shared};
+    uint32_t delay = 0, handed = 0;
 
-    for (uint32_t ticket = a.ticket;; ++ticket) {
-        const uint32_t finished = car_push_all<R>(a, o, blocks, units);
-        car_end_all(a, o.epoch, ticket, blocks, finished);
-        car_turn &next = turns[ticket % 2];
-        if (finished < blocks || !car_wait_for_bell(s, ticket + 1, until, next, delay)) {
+    for (uint32_t turn = 0;; turn = 1 - turn) {
+        car_turn &next = turns[turn];
+        if (car_block() < call.shared) {
+            const uint32_t finished = car_push_share<R>(a, o, call, units);
+            car_end_share(a, o.epoch, call, finished);
+            if (finished < car_share(call)) {
+                break;
+            }
+        }
+        if (first ? !car_wait_for_bell(s, call.ticket + 1, until, next, delay)
+                  : !car_wait_for_hand(a, ++handed, next)) {
             break;
         }
-        blocks = car_take(next, o);
+        car_take(next, o, call);
+        if (first && 1 != call.shared) {
+            car_hand_on(a, ++handed, next);
+        }
     }
-    if (0 == car_thread()) {
-        /* Whoever reads that it has gone finds the end of every call that it took. */
-        car_fence_sys();
-        car_store_relaxed_sys64(s.gone, s.number);
+    if (first && 1 != car_blocks()) {
+        car_turn &last = turns[0];
+        car_block_barrier();
+        if (car_thread() < CAR_HAND_PACKETS) {
+            last.word[car_thread()][0] = 0;
+            last.word[car_thread()][1] = CAR_BELL_EPOCH == car_thread() ? CAR_BELL_GO : 0;
+        }
+        car_hand_on(a, handed + 1, last);
     }
+    car_go(s);
 }
 
 #define CAR_ALGORITHM one_shot_push_stay
