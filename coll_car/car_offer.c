@@ -122,7 +122,7 @@ void car_offer_make(car_comm_t *comm, CUdeviceptr buffer, int node_processes, ca
     offer->threads_wanted = comm->params->threads;
     offer->first_epoch = comm->params->first_epoch;
     offer->side_by_side = comm->device->side_by_side;
-    offer->two_phase = comm->params->two_phase;
+    offer->two_phase = (int16_t) comm->params->two_phase;
     offer->map_max = comm->params->map_max;
     offer->stay_max = comm->params->stay_max;
     offer->generation = comm->device->generation;

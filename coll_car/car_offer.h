@@ -30,8 +30,9 @@ typedef struct {
     /* for both: who shares a GPU is known when all offers are */
     car_thresholds_t thresholds[CAR_SHARINGS];
     uint32_t blocks_wanted, threads_wanted, first_epoch;
-    int side_by_side; /* kernels of processes that share this rank's GPU run at the same time */
-    int two_phase;
+    /* kernels of processes that share this rank's GPU run at the same time */
+    int16_t side_by_side;
+    int16_t two_phase;
     uint32_t map_max;
     uint32_t stay_max;
 } car_offer_t;

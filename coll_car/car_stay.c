@@ -64,13 +64,20 @@ bool car_stay_allowed(car_comm_t *comm)
 /* --- its grid --------------------------------------------------------------------------------- */
 
 /*
- * What a call wants. A block for each of its own as far as there are words for their ends; for a
- * call of one block one is enough, and hears of it sooner.
+ * To hand on a call from block to block takes as long as so many packets more of each thread: then
+ * one block does it alone.
+ */
+#define ALONE 2
+
+/*
+ * What a call wants: a block for each of its own, as far as there are words for their ends, or one
+ * for all.
  */
 static car_stay_grid_t wanted_grid(const car_comm_t *comm, const car_plan_t *plan)
 {
-    const uint32_t limit = smaller(smaller(comm->params->stay_blocks, comm->limits.blocks),
-                                   CAR_DONE_WORDS);
+    const uint32_t most = smaller(smaller(comm->params->stay_blocks, comm->limits.blocks),
+                                  CAR_DONE_WORDS);
+    const uint32_t limit = plan->blocks * (uint32_t) (comm->size - 1) <= ALONE ? 1 : most;
 
     return (car_stay_grid_t) {smaller(plan->blocks, limit), plan->threads};
 }

@@ -363,8 +363,8 @@ static int register_parameters(void)
          * was 4.6 (H200).
          */
         .stay_total_us = 5000,
-        .stay_max = 256 * 1024,
-        .stay_blocks = 16,
+        .stay_max = 384 * 1024,
+        .stay_blocks = 32,
         .first_epoch = 1,
         .warn_after = 30,
     };

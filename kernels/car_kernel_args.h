@@ -28,7 +28,7 @@
  * Words of the host's line that blocks tell their end by; a larger grid tells it by one of them,
  * and counts.
  */
-#define CAR_DONE_WORDS 16
+#define CAR_DONE_WORDS 32
 
 /*
  * Exchanges use their two slots in turn: epoch & 1. one_shot_pull uses the halves of each in turn,
@@ -98,7 +98,8 @@ typedef struct {
     /* low half: blocks that have ended; high half: those of them that left unfinished */
     uint32_t blocks_done;
     uint32_t blocks_gone; /* of a kernel that stays; 0 between launches */
-    uint32_t unused[2];
+    uint32_t look_delay;  /* when such a kernel looks for the next call, as the last one had found */
+    uint32_t unused;
     uint32_t hand[CAR_HAND_PACKETS][4]; /* 0 between launches */
 } car_own_words_t;
 

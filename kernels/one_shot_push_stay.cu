@@ -48,28 +48,59 @@ CAR_DEVICE uint32_t car_share_block(const car_stay_call &call, uint32_t i)
     return car_block() + i * call.shared;
 }
 
+template <class R> CAR_DEVICE car_push_unit car_share_unit(const car_operands &o,
+                                                           const car_stay_call &call, uint32_t i)
+{
+    return car_push_unit_of<R>(o, o.epoch, car_share_block(call, i), call.blocks);
+}
+
+/* A thread's unit of the i-th block of the share, as it keeps it. */
+template <class Unit> CAR_DEVICE Unit &car_kept(Unit *units, uint32_t i)
+{
+    return units[i * car_threads_per_block() + car_thread()];
+}
+
+/* Reads all units of the share, and only then sends them: no read waits for another. */
+template <class R> CAR_DEVICE void car_push_share(const car_kernel_args_t &a, const car_operands &o,
+                                                  const car_stay_call &call, uint32_t share,
+                                                  car_words<R::unit_bytes> *units)
+{
+    car_words<R::unit_bytes> mine[CAR_STAY_BLOCKS] = {};
+
+#pragma unroll
+    for (uint32_t i = 0; i < CAR_STAY_BLOCKS; ++i) {
+        const car_push_unit u = car_share_unit<R>(o, call, i);
+        if (i < share && u.to_do) {
+            mine[i] = R::template read<R::unit_bytes>(o.what, o.input, u.index, o.vector_input);
+        }
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < CAR_STAY_BLOCKS; ++i) {
+        car_kept(units, i) = mine[i];
+    }
+#pragma unroll 1
+    for (uint32_t i = 0; i < share; ++i) {
+        const car_push_unit u = car_share_unit<R>(o, call, i);
+        if (u.to_do) {
+            car_send(a, o.epoch, u.place, car_kept(units, i));
+        }
+    }
+}
+
 /* The exchange of all blocks of the share; how many of them have finished. */
-template <class R> CAR_DEVICE uint32_t car_push_share(const car_kernel_args_t &a,
-                                                      const car_operands &o,
-                                                      const car_stay_call &call,
-                                                      car_words<R::unit_bytes> *units)
+template <class R> CAR_DEVICE uint32_t car_exchange_share(const car_kernel_args_t &a,
+                                                          const car_operands &o,
+                                                          const car_stay_call &call,
+                                                          car_words<R::unit_bytes> *units)
 {
     const uint32_t share = car_share(call);
     uint32_t finished = 0;
 
-    /* All of it is on its way before any is waited for. Each thread keeps its own units. */
-#pragma unroll 1
-    for (uint32_t i = 0; i < share; ++i) {
-        units[i * car_threads_per_block() + car_thread()] = car_push_publish<R>(
-            a, o, o.epoch,
-            car_push_unit_of<R>(o, o.epoch, car_share_block(call, i), call.blocks), false);
-    }
+    car_push_share<R>(a, o, call, share, units);
 #pragma unroll 1
     while (finished < share
-           && car_push_fold<R>(
-               a, o, o.epoch,
-               car_push_unit_of<R>(o, o.epoch, car_share_block(call, finished), call.blocks),
-               units[finished * car_threads_per_block() + car_thread()])) {
+           && car_push_fold<R>(a, o, o.epoch, car_share_unit<R>(o, call, finished),
+                               car_kept(units, finished))) {
         ++finished;
     }
     return finished;
@@ -103,20 +134,21 @@ CAR_DEVICE void car_end_share(const car_kernel_args_t &a, uint32_t epoch,
 }
 
 /*
- * Of car_ticks(): how much later the first look becomes after one that came too early, how much
+ * Of car_ticks(): how much later the first look becomes for each that came too early, how much
  * earlier after one that did not, and how late it becomes at most.
  */
 #define CAR_LATER 300
 #define CAR_EARLIER 10
-#define CAR_LATEST 4000
+#define CAR_LATEST 10000
+#define CAR_LOOKS 6 /* that a call of a loop takes at most */
 
 /*
  * Looks at a packet until it is of this ticket, or until the clock says `patience`; what it has
  * seen last. A look at host memory lasts a microsecond, and what is rung in between is
  * heard of by the next one. Calls of a loop come at much the same time after the end of the one
  * before: so the first look waits for that time, which it finds by being a little earlier after
- * each call that it heard of, and clearly later after each that the second or third look did. Where
- * calls come much later it stays as it is.
+ * each call that it heard of, and clearly later after each that one of the next few looks did.
+ * Where calls come much later it stays as it is.
  */
 CAR_DEVICE car_word16_t car_look_for(const car_word16_t *packet, uint32_t ticket, uint64_t patience,
                                      uint32_t &delay)
@@ -135,8 +167,9 @@ CAR_DEVICE car_word16_t car_look_for(const car_word16_t *packet, uint32_t ticket
     } while (!car_is_of(seen, ticket) && car_nanoseconds() < patience);
     if (1 == looks) {
         delay -= delay < CAR_EARLIER ? delay : CAR_EARLIER;
-    } else if (looks <= 3) {
-        delay += delay + CAR_LATER <= CAR_LATEST ? CAR_LATER : 0;
+    } else if (looks <= CAR_LOOKS) {
+        delay += (looks - 1) * CAR_LATER;
+        delay = delay < CAR_LATEST ? delay : CAR_LATEST;
     }
     return seen;
 }
@@ -247,12 +280,12 @@ template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t 
     const bool first = 0 == car_block();
     car_operands o = car_operands_of(a);
     car_stay_call call = {a.ticket, s.blocks, s.shared};
-    uint32_t delay = 0, handed = 0;
+    uint32_t delay = car_load(&a.own->look_delay), handed = 0;
 
     for (uint32_t turn = 0;; turn = 1 - turn) {
         car_turn &next = turns[turn];
         if (car_block() < call.shared) {
-            const uint32_t finished = car_push_share<R>(a, o, call, units);
+            const uint32_t finished = car_exchange_share<R>(a, o, call, units);
             car_end_share(a, o.epoch, call, finished);
             if (finished < car_share(call)) {
                 break;
@@ -266,6 +299,9 @@ template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t 
         if (first && 1 != call.shared) {
             car_hand_on(a, ++handed, next);
         }
+    }
+    if (first && CAR_BELL_EPOCH == car_thread()) {
+        car_store(&a.own->look_delay, delay);
     }
     if (first && 1 != car_blocks()) {
         car_turn &last = turns[0];
