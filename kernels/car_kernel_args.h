@@ -158,8 +158,8 @@ enum {
     CAR_BELL_OUTPUT,   /* the same of output */
     CAR_BELL_ELEMENTS, /* what.count, tile */
     /*
-     * epoch of its one exchange; CAR_BELL_ flags, above them the call's blocks, above those how many
-     * blocks of the kernel share them
+     * epoch of its one exchange; CAR_BELL_ flags, above them the call's blocks, above those how
+     * many blocks of the kernel share them
      */
     CAR_BELL_EPOCH,
     CAR_BELL_PACKETS

@@ -120,7 +120,8 @@ CAR_DEVICE void car_end_share(const car_kernel_args_t &a, uint32_t epoch,
         return;
     }
     car_fence_for_host(a.output_is_remote);
-    car_store_relaxed_sys64(a.done + car_block(), (uint64_t) call.ticket << 32 | (share - finished));
+    car_store_relaxed_sys64(a.done + car_block(),
+                            (uint64_t) call.ticket << 32 | (share - finished));
     if (1 == call.shared && finished == share) {
         return; /* nothing of it is launched again */
     }
@@ -134,21 +135,23 @@ CAR_DEVICE void car_end_share(const car_kernel_args_t &a, uint32_t epoch,
 }
 
 /*
- * Of car_ticks(): how much later the first look becomes for each that came too early, how much
- * earlier after one that did not, and how late it becomes at most.
+ * When a kernel first looks for the next call, in car_ticks() after the end of the one before: so
+ * much later after a look that came too early, so much earlier after one that did not, this late at
+ * most, and at the very first time.
  */
-#define CAR_LATER 300
-#define CAR_EARLIER 10
+#define CAR_LATER 100
+#define CAR_EARLIER 20
 #define CAR_LATEST 10000
-#define CAR_LOOKS 6 /* that a call of a loop takes at most */
+#define CAR_FIRST_LOOK 3000
+#define CAR_LOOKS 3 /* at which a call of a loop is heard of, at the latest */
 
 /*
  * Looks at a packet until it is of this ticket, or until the clock says `patience`; what it has
  * seen last. A look at host memory lasts a microsecond, and what is rung in between is
  * heard of by the next one. Calls of a loop come at much the same time after the end of the one
- * before: so the first look waits for that time, which it finds by being a little earlier after
- * each call that it heard of, and clearly later after each that one of the next few looks did.
- * Where calls come much later it stays as it is.
+ * before: so the first look waits for that time. It is found by steps, a small one earlier after
+ * each call that the first look heard of, a larger one later after each that one of the next did,
+ * so that about one in six comes too early. Where calls come much later it stays as it is.
  */
 CAR_DEVICE car_word16_t car_look_for(const car_word16_t *packet, uint32_t ticket, uint64_t patience,
                                      uint32_t &delay)
@@ -168,8 +171,7 @@ CAR_DEVICE car_word16_t car_look_for(const car_word16_t *packet, uint32_t ticket
     if (1 == looks) {
         delay -= delay < CAR_EARLIER ? delay : CAR_EARLIER;
     } else if (looks <= CAR_LOOKS) {
-        delay += (looks - 1) * CAR_LATER;
-        delay = delay < CAR_LATEST ? delay : CAR_LATEST;
+        delay += delay + CAR_LATER <= CAR_LATEST ? CAR_LATER : 0;
     }
     return seen;
 }
@@ -203,8 +205,10 @@ CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uin
 }
 
 /*
- * The first block hands on a call, or that they are to go. What its threads know of, the user's
- * data above all, comes before the packets: they have met since one has heard the bell.
+ * The first block hands on a call, or that they are to go. There is no fence here: what the others
+ * are to find are no stores of this block's. The user's data was in this GPU's memory before the
+ * bell was rung, and whoever acquires the packet reads it there (docs/protocol.md, "What it may
+ * read").
  */
 CAR_DEVICE void car_hand_on(const car_kernel_args_t &a, uint32_t number, const car_turn &turn)
 {
@@ -215,7 +219,6 @@ CAR_DEVICE void car_hand_on(const car_kernel_args_t &a, uint32_t number, const c
         w.w[0] = turn.word[packet][0];
         w.w[2] = turn.word[packet][1];
         w.w[1] = w.w[3] = number;
-        car_fence_gpu();
         car_store_packet((car_word16_t *) a.own->hand[packet], w);
     }
 }
@@ -280,7 +283,8 @@ template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t 
     const bool first = 0 == car_block();
     car_operands o = car_operands_of(a);
     car_stay_call call = {a.ticket, s.blocks, s.shared};
-    uint32_t delay = car_load(&a.own->look_delay), handed = 0;
+    const uint32_t found = car_load(&a.own->look_delay);
+    uint32_t delay = 0 == found ? CAR_FIRST_LOOK : found, handed = 0;
 
     for (uint32_t turn = 0;; turn = 1 - turn) {
         car_turn &next = turns[turn];

@@ -114,7 +114,8 @@ static void stay(uint32_t stay_ns, uint32_t total_ns, uint32_t more_flags)
     ring(CAR_BELL_INPUT, 2, (uint32_t) input, (uint32_t) (input >> 32));
     ring(CAR_BELL_OUTPUT, 2, (uint32_t) output, (uint32_t) (output >> 32));
     ring(CAR_BELL_ELEMENTS, 2, 2, 2);
-    ring(CAR_BELL_EPOCH, 2, 2, more_flags | 1 << CAR_BELL_BLOCKS_SHIFT | 1 << CAR_BELL_SHARED_SHIFT);
+    ring(CAR_BELL_EPOCH, 2, 2,
+         more_flags | 1 << CAR_BELL_BLOCKS_SHIFT | 1 << CAR_BELL_SHARED_SHIFT);
     OK(cuLaunchKernel(gpu.kernel, 1, 1, 1, 32, 1, 1, 0, NULL, parameters, NULL));
     OK(cuCtxSynchronize());
     assert_int_equal(NUMBER, gpu.words->gone);
