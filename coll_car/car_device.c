@@ -61,7 +61,7 @@ static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
 
     for (int pass = 0; pass < 2; ++pass) {
         for (int a = 0; a < CAR_FILES; ++a) {
-            /* One block of a kernel that stays is enough, whatever shared memory it takes. */
+            /* A kernel that stays has few blocks: its shared memory does not count. */
             for (int k = 0; k < CAR_KERNELS && !(1 == pass && CAR_STAY == a); ++k) {
                 int most = 0;
                 CUfunction f = d->functions[a][k];

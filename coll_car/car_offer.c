@@ -255,7 +255,9 @@ void car_offers_agree(car_comm_t *comm, const car_offer_t *offers)
                                   .algorithm = offers[0].algorithm,
                                   .two_shot_push_max = (uint64_t) offers[0].two_shot_push_max,
                                   .blocks = blocks,
-                                  .threads = threads};
+                                  .threads = threads,
+                                  .fixed_grid = 0 != offers[0].blocks_wanted
+                                                || 0 != offers[0].threads_wanted};
     agree_on_thresholds(comm, offers);
     comm->map_max = offers[0].map_max;
     comm->stay_max = offers[0].stay_max;

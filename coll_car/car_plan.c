@@ -105,6 +105,31 @@ static void cut(car_plan_t *plan, const car_limits_t *limits, uint64_t count, ui
     plan->rounds = divide_up(count, plan->round);
 }
 
+static void cut_pull(car_plan_t *plan, const car_limits_t *limits, uint64_t count, size_t element)
+{
+    cut(plan, limits, count, CAR_PACK_BYTES / element, 1,
+        limits->layout.staging_slot / CAR_PULL_HALVES / CAR_PACK_BYTES, 64);
+}
+
+/*
+ * Twice as many blocks of half the size find room wherever these do. While one waits for its equals
+ * or signals, the other one on its multiprocessor works. That pays where there are many exchanges:
+ * two H200 on NVLink, 64 MB staged, 251 us instead of 276; 1 MB 15.6 instead of 15.1.
+ */
+static bool pull_in_halves(const car_plan_t *plan, const car_limits_t *limits)
+{
+    return plan->rounds > CAR_SLOTS && !limits->fixed_grid && 0 == limits->threads % (2 * CAR_WARP);
+}
+
+static car_limits_t in_halves(const car_limits_t *limits)
+{
+    car_limits_t halves = *limits;
+
+    halves.threads = limits->threads / 2;
+    halves.blocks = (uint32_t) smaller(2 * (uint64_t) limits->blocks, CAR_MAX_BLOCKS);
+    return halves;
+}
+
 car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t element, size_t unit)
 {
     const car_layout_t *layout = &limits->layout;
@@ -120,8 +145,11 @@ car_plan_t car_plan_make(const car_limits_t *limits, uint64_t count, size_t elem
             layout->push_slot / 2 / (CAR_PACK_BYTES * unit / CAR_PACKET_PAYLOAD), 1);
         break;
     case CAR_ONE_SHOT_PULL:
-        cut(&plan, limits, count, CAR_PACK_BYTES / element, 1,
-            layout->staging_slot / CAR_PULL_HALVES / CAR_PACK_BYTES, 64);
+        cut_pull(&plan, limits, count, element);
+        if (pull_in_halves(&plan, limits)) {
+            const car_limits_t halves = in_halves(limits);
+            cut_pull(&plan, &halves, count, element);
+        }
         break;
     default:
         cut(&plan, limits, count, CAR_PACK_BYTES / element, (uint64_t) limits->ranks,

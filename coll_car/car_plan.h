@@ -53,6 +53,7 @@ typedef struct {
     /* at most this many, so that the grids of all processes on a GPU are resident together */
     uint32_t blocks;
     uint32_t threads; /* per block, at most */
+    bool fixed_grid;  /* the user has set one of these */
     car_layout_t layout;
 } car_limits_t;
 

@@ -6,9 +6,9 @@
 
 bool car_run_is_small(const car_comm_t *comm, const car_data_t *data, const car_plan_t *plan)
 {
-    return CAR_ONE_SHOT_PUSH == plan->algorithm && 1 == plan->rounds
-           && car_stay_fits(comm, plan)
-           && car_comm_is_small(comm, data->count * data->reduction->element) && comm->epoch < UINT32_MAX && !data->stage_input && !data->stage_output
+    return CAR_ONE_SHOT_PUSH == plan->algorithm && 1 == plan->rounds && car_stay_fits(comm, plan)
+           && car_comm_is_small(comm, data->count * data->reduction->element)
+           && comm->epoch < UINT32_MAX && !data->stage_input && !data->stage_output
            && data->input->plain && data->output->plain && car_buffer_settled(data->input)
            && car_buffer_settled(data->output);
 }

@@ -246,8 +246,8 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
         "that a rank sends no more to all others together",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_max);
     add("stay_blocks",
-        "Blocks of such a kernel, at most; larger messages have more of them. Each does four of the "
-        "blocks that are launched otherwise at most",
+        "Blocks of such a kernel, at most; larger messages have more of them. Each does four of "
+        "the blocks that are launched otherwise at most",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_blocks);
     add_choice(
         "launch",

@@ -85,10 +85,10 @@ typedef struct {
 
 /*
  * A kernel that stays: what its first block hands on to the others. Packets of {word, number of
- * the hand-over, word, number}; which one says what: as those of the bell, and then CAR_HAND_TICKET.
+ * the hand-over, word, number}; which one says what: as those of the bell (below), and one more.
  */
 enum {
-    CAR_HAND_TICKET = 4, /* of the call, 0 */
+    CAR_HAND_TICKET = 4, /* of the call; 0 */
     CAR_HAND_PACKETS
 };
 
@@ -98,7 +98,7 @@ typedef struct {
     /* low half: blocks that have ended; high half: those of them that left unfinished */
     uint32_t blocks_done;
     uint32_t blocks_gone; /* of a kernel that stays; 0 between launches */
-    uint32_t look_delay;  /* when such a kernel looks for the next call, as the last one had found */
+    uint32_t look_delay;  /* when such a kernel looks for a call, as the last one had found it */
     uint32_t unused;
     uint32_t hand[CAR_HAND_PACKETS][4]; /* 0 between launches */
 } car_own_words_t;

@@ -7,6 +7,8 @@
  */
 #include "one_shot_push.cuh"
 
+static_assert((int) CAR_HAND_TICKET == (int) CAR_BELL_PACKETS, "the bell's packets, and one more");
+
 /* A call, as threads of a block hear of it: two words of each packet. */
 struct car_turn {
     uint32_t word[CAR_HAND_PACKETS][2];

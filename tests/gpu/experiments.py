@@ -192,7 +192,7 @@ def sections():
     found.append(Section("compute-sanitizer", 2, False, checked, one_gpu=True, tool="compute-sanitizer"))
     # Over a link: peers' memory, and kernels that stay, as they do where ranks' kernels run beside each other. They wait longer for a
     # call than it takes here.
-    staying = {"stay": "always", "stay_us": 200000, "stay_total_us": 1000000}
+    staying = {"stay": "always", "stay_us": 1000000, "stay_total_us": 1000000}
     found.append(Section("compute-sanitizer, 2 GPUs", 2, False, gpus_needed=2, tool="compute-sanitizer", jobs=checked[:len(ALGORITHMS)] + [
         Job("stay", ("--rounds", 60, "--served", 10), car=staying, timeout=90, under=tool) for tool in tools]))
     # On one GPU those take turns with each other, which is slow: each waits for the other's slice.

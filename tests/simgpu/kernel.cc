@@ -263,10 +263,18 @@ static void catch_faults()
 
 /* --- the scheduler --------------------------------------------------------------------------------------------------- */
 
+unsigned simgpu_resident_blocks(unsigned threads)
+{
+    const unsigned largest = (unsigned) simgpu_env("SIMGPU_BLOCK", 64);
+
+    return 2 * (threads < largest ? largest / threads : 1);
+}
+
 bool simgpu_run(const simgpu_launch &launch)
 {
     /* As many blocks as the device would hold: a waiting grid that is larger than that deadlocks here as it does there. */
-    const unsigned resident = (unsigned) (2 * simgpu_env("SIMGPU_SMS", 2));
+    const unsigned resident =
+        (unsigned) simgpu_env("SIMGPU_SMS", 2) * simgpu_resident_blocks(launch.block);
     static thread_local machine m;
     std::vector<block *> blocks;
     unsigned next = 0;

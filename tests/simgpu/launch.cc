@@ -55,10 +55,10 @@ SIMGPU_API cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunc
     return CUDA_SUCCESS;
 }
 
-SIMGPU_API cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction, int, size_t)
+SIMGPU_API cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction, int threads, size_t)
 {
     SIMGPU_ENTER(true);
-    *blocks = 2;
+    *blocks = (int) simgpu_resident_blocks((unsigned) threads);
     return CUDA_SUCCESS;
 }
 

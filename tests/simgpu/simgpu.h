@@ -192,6 +192,9 @@ struct simgpu_launch {
     CUctx_st *context;
 };
 
+/* Blocks of so many threads that a multiprocessor holds: two of the largest. */
+unsigned simgpu_resident_blocks(unsigned threads);
+
 /*
  * Runs all blocks; false if the kernel touched memory that is not there. Called by streams'
  * threads.

@@ -93,8 +93,11 @@ static void check_plan(const car_limits_t *limits, uint64_t count, size_t elemen
 {
     const car_plan_t plan = car_plan_make(limits, count, element, unit);
 
-    assert_true(plan.blocks >= 1 && plan.blocks <= limits->blocks && plan.blocks <= CAR_MAX_BLOCKS);
+    assert_true(plan.blocks >= 1 && plan.blocks <= CAR_MAX_BLOCKS);
     assert_true(plan.threads >= 1 && plan.threads <= limits->threads);
+    /* What is resident together: so many blocks of that size, or twice as many of half the size. */
+    assert_true(plan.blocks <= limits->blocks
+                || (plan.blocks <= 2 * limits->blocks && plan.threads <= limits->threads / 2));
     assert_true(plan.tile >= 1 && plan.rounds >= 1);
     /*
      * Every element lies in exactly one tile: tiles follow each other without gaps, and the last
@@ -194,6 +197,22 @@ static void messages_of_powers_of_two_fill_pieces(void **state)
     }
 }
 
+static void long_pulls_have_twice_the_blocks_of_half_the_size(void **state)
+{
+    (void) state;
+    car_limits_t limits = limits_of(2, CAR_ONE_SHOT_PULL, CAR_PIECE_MAX, 128, 512);
+    car_plan_t plan = car_plan_make(&limits, 4 << 18, 4, 8);
+    assert_true(128 == plan.blocks && 512 == plan.threads && 2 == plan.rounds);
+    plan = car_plan_make(&limits, 64 << 18, 4, 8);
+    assert_true(256 == plan.blocks && 256 == plan.threads && 32 == plan.rounds);
+    limits.fixed_grid = true;
+    plan = car_plan_make(&limits, 64 << 18, 4, 8);
+    assert_true(128 == plan.blocks && 512 == plan.threads && 32 == plan.rounds);
+    limits = limits_of(2, CAR_ONE_SHOT_PULL, CAR_PIECE_MAX, 128, 96);
+    plan = car_plan_make(&limits, 64 << 18, 4, 8);
+    assert_true(128 == plan.blocks && 96 == plan.threads); /* half of that is no whole warps */
+}
+
 /*
  * What "at full speed" means for one of many communicators: no more rounds than with the largest
  * piece.
@@ -218,6 +237,7 @@ int main(void)
         cmocka_unit_test(plans_cover_every_element_and_fit),
         cmocka_unit_test(a_forced_algorithm_is_taken_and_thresholds_move_the_choice),
         cmocka_unit_test(messages_of_powers_of_two_fill_pieces),
+        cmocka_unit_test(long_pulls_have_twice_the_blocks_of_half_the_size),
         cmocka_unit_test(the_first_piece_is_enough_for_8_KB_of_8_ranks),
         cmocka_unit_test(a_piece_grows_only_as_far_as_it_saves_rounds),
     };
