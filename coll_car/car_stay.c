@@ -100,7 +100,7 @@ static car_stay_grid_t larger_of(car_stay_grid_t a, car_stay_grid_t b)
 
 uint32_t car_stay_shared(const car_comm_t *comm, const car_plan_t *plan)
 {
-    return wanted_grid(comm, plan).blocks;
+    return 1 == wanted_grid(comm, plan).blocks ? 1 : comm->stay.grid.blocks;
 }
 
 /* --- words of host memory --------------------------------------------------------------------- */
@@ -215,8 +215,8 @@ void car_stay_ring(car_comm_t *comm, const car_plan_t *plan, const car_kernel_ar
         [2 * CAR_BELL_EPOCH] = args->epoch,
         [2 * CAR_BELL_EPOCH + 1] = (args->vector_input ? CAR_BELL_VECTOR_INPUT : 0u)
                                    | (args->vector_output ? CAR_BELL_VECTOR_OUTPUT : 0u)
-                                   | plan->blocks << CAR_BELL_BLOCKS_SHIFT
-                                   | car_stay_shared(comm, plan) << CAR_BELL_SHARED_SHIFT};
+                                   | (car_stay_shared(comm, plan) > 1 ? CAR_BELL_SHARED : 0u)
+                                   | plan->blocks << CAR_BELL_BLOCKS_SHIFT};
 
     write_bell(comm, args->ticket, word);
 }
@@ -320,6 +320,10 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
     car_stay_t *stay = &comm->stay;
     car_device_t *device = comm->device;
     const CUdeviceptr words = device->host_words_on_device;
+    const car_stay_grid_t wanted = wanted_grid(comm, plan);
+
+    stay->grid = larger_of(wanted, stay->largest);
+    stay->largest = wanted;
     car_stay_args_t all = {
         .call = *args,
         .bell = (const void *) (uintptr_t) (words + (size_t) stay->bell * sizeof(car_host_word_t)),
@@ -335,9 +339,6 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
      * wait for.
      */
     write_bell(comm, args->ticket, nothing);
-    const car_stay_grid_t wanted = wanted_grid(comm, plan);
-    stay->grid = larger_of(wanted, stay->largest);
-    stay->largest = wanted;
     const car_launch_t launch = {device->functions[CAR_STAY][reduction->kernel], stay->grid.blocks,
                                  stay->grid.threads, &all, sizeof(all)};
     const CUresult result = car_launch(device->cuda, comm->launch, &stay->graphs[reduction->kernel],

@@ -90,7 +90,9 @@ bool car_stay_likely(struct car_comm *comm);
 bool car_stay_ready(const struct car_comm *comm, const car_plan_t *plan,
                     const car_reduction_t *reduction);
 
-/* Blocks of the kernel that stays which have a share in such a call, and tell their end. */
+/*
+ * Blocks of the kernel that stays which share such a call, and tell their end: the first, or all.
+ */
 uint32_t car_stay_shared(const struct car_comm *comm, const car_plan_t *plan);
 
 /*

@@ -157,10 +157,7 @@ enum {
     CAR_BELL_INPUT,    /* car_kernel_args_t.input, low word first */
     CAR_BELL_OUTPUT,   /* the same of output */
     CAR_BELL_ELEMENTS, /* what.count, tile */
-    /*
-     * epoch of its one exchange; CAR_BELL_ flags, above them the call's blocks, above those how
-     * many blocks of the kernel share them
-     */
+    /* epoch of its one exchange; CAR_BELL_ flags, and above them the call's blocks */
     CAR_BELL_EPOCH,
     CAR_BELL_PACKETS
 };
@@ -168,9 +165,8 @@ enum {
 #define CAR_BELL_VECTOR_INPUT 1
 #define CAR_BELL_VECTOR_OUTPUT 2
 #define CAR_BELL_GO 4 /* no call: the kernel is to go */
+#define CAR_BELL_SHARED 8 /* all blocks of the kernel share the call's, not the first alone */
 #define CAR_BELL_BLOCKS_SHIFT 8
-#define CAR_BELL_BLOCKS_MASK 0xfff
-#define CAR_BELL_SHARED_SHIFT 20
 
 /* One launch of a kernel that stays: its first call, and where it hears of the next ones. */
 typedef struct {
@@ -181,7 +177,7 @@ typedef struct {
     uint32_t stay_ns;  /* how long it waits for the next call */
     uint32_t total_ns; /* how long it takes calls */
     uint32_t blocks;   /* of the first call */
-    uint32_t shared;   /* blocks of this kernel that share them */
+    uint32_t shared;   /* blocks of this kernel that share them: 1, or all */
 } car_stay_args_t;
 
 /*

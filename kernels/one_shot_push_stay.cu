@@ -18,7 +18,7 @@ struct car_turn {
 struct car_stay_call {
     uint32_t ticket;
     uint32_t blocks; /* of the call, as it is launched elsewhere */
-    uint32_t shared; /* blocks of this kernel that share them: the first so many */
+    uint32_t shared; /* blocks of this kernel that share them: the first, or all */
 };
 
 CAR_DEVICE void car_take(const car_turn &turn, car_operands &o, car_stay_call &call)
@@ -35,14 +35,15 @@ CAR_DEVICE void car_take(const car_turn &turn, car_operands &o, car_stay_call &c
     o.vector_input = 0 != (flags & CAR_BELL_VECTOR_INPUT);
     o.vector_output = 0 != (flags & CAR_BELL_VECTOR_OUTPUT);
     call.ticket = turn.word[CAR_HAND_TICKET][0];
-    call.blocks = flags >> CAR_BELL_BLOCKS_SHIFT & CAR_BELL_BLOCKS_MASK;
-    call.shared = flags >> CAR_BELL_SHARED_SHIFT;
+    call.blocks = flags >> CAR_BELL_BLOCKS_SHIFT;
+    call.shared = 0 != (flags & CAR_BELL_SHARED) ? car_blocks() : 1;
 }
 
 /* This block's share of a call: every so many-th of its blocks, from the one of its own number. */
 CAR_DEVICE uint32_t car_share(const car_stay_call &call)
 {
-    return (call.blocks - car_block() + call.shared - 1) / call.shared;
+    return car_block() < call.blocks ? (call.blocks - car_block() + call.shared - 1) / call.shared
+                                     : 0;
 }
 
 CAR_DEVICE uint32_t car_share_block(const car_stay_call &call, uint32_t i)
@@ -207,22 +208,19 @@ CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uin
 }
 
 /*
- * The first block hands on a call, or that they are to go. There is no fence here: what the others
- * are to find are no stores of this block's. The user's data was in this GPU's memory before the
- * bell was rung, and whoever acquires the packet reads it there (docs/protocol.md, "What it may
- * read").
+ * The first block hands on a packet of a call, or of that they are to go. There is no fence here:
+ * what the others are to find are no stores of this block's. The user's data was in this GPU's
+ * memory before the bell was rung, and whoever acquires the packet reads it there
+ * (docs/protocol.md, "What it may read").
  */
-CAR_DEVICE void car_hand_on(const car_kernel_args_t &a, uint32_t number, const car_turn &turn)
+CAR_DEVICE void car_hand_on(const car_kernel_args_t &a, uint32_t number, uint32_t packet,
+                            uint32_t first, uint32_t second)
 {
-    const uint32_t packet = car_thread();
-
-    if (packet < CAR_HAND_PACKETS) {
-        car_word16_t w;
-        w.w[0] = turn.word[packet][0];
-        w.w[2] = turn.word[packet][1];
-        w.w[1] = w.w[3] = number;
-        car_store_packet((car_word16_t *) a.own->hand[packet], w);
-    }
+    car_word16_t w;
+    w.w[0] = first;
+    w.w[2] = second;
+    w.w[1] = w.w[3] = number;
+    car_store_packet((car_word16_t *) a.own->hand[packet], w);
 }
 
 /*
@@ -236,11 +234,11 @@ CAR_DEVICE bool car_wait_for_hand(const car_kernel_args_t &a, uint32_t number, c
 
     if (packet < CAR_HAND_PACKETS) {
         const car_word16_t *hand = (const car_word16_t *) a.own->hand[packet];
-        car_word16_t seen = car_load_packet_acquire(hand);
-        while (!car_is_of(seen, number)) {
+        car_word16_t seen;
+        do {
             car_pause();
             seen = car_load_packet_acquire(hand);
-        }
+        } while (!car_is_of(seen, number));
         goes_on = CAR_BELL_EPOCH != packet || 0 == (seen.w[2] & CAR_BELL_GO);
         next.word[packet][0] = seen.w[0];
         next.word[packet][1] = seen.w[2];
@@ -248,19 +246,23 @@ CAR_DEVICE bool car_wait_for_hand(const car_kernel_args_t &a, uint32_t number, c
     return car_block_all(goes_on);
 }
 
-/* A block ends. The last one says that the kernel has gone. */
-CAR_DEVICE void car_go(const car_stay_args_t &s)
+/*
+ * A block ends, after so many hand-overs; the first one tells the others. The last one says that
+ * the kernel has gone. By the thread that has told the host of the block's share.
+ */
+CAR_DEVICE void car_go(const car_stay_args_t &s, uint32_t handed)
 {
     const car_kernel_args_t &a = s.call;
 
-    car_block_barrier();
     if (0 != car_thread()) {
         return;
     }
     if (1 != car_blocks()) {
-        /* The ends of calls that this block has told are before its going. */
-        car_fence_sys();
-        if (car_atomic_add_gpu(&a.own->blocks_gone, 1) + 1 != car_blocks()) {
+        for (uint32_t packet = 0; 0 == car_block() && packet < CAR_HAND_PACKETS; ++packet) {
+            car_hand_on(a, handed + 1, packet, 0, CAR_BELL_EPOCH == packet ? CAR_BELL_GO : 0);
+        }
+        /* What this block has told, the host or the others, comes before what the last one does. */
+        if (car_atomic_add_ordered_gpu(&a.own->blocks_gone, 1) + 1 != car_blocks()) {
             return;
         }
         /* For the next launch, which begins when this grid has ended. */
@@ -283,6 +285,7 @@ template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t 
     const car_kernel_args_t &a = s.call;
     const uint64_t until = car_nanoseconds() + s.total_ns;
     const bool first = 0 == car_block();
+    const uint32_t packet = car_thread(); /* that this thread hears or hands on, if there is one */
     car_operands o = car_operands_of(a);
     car_stay_call call = {a.ticket, s.blocks, s.shared};
     const uint32_t found = car_load(&a.own->look_delay);
@@ -303,22 +306,16 @@ template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t 
         }
         car_take(next, o, call);
         if (first && 1 != call.shared) {
-            car_hand_on(a, ++handed, next);
+            ++handed;
+            if (packet < CAR_HAND_PACKETS) {
+                car_hand_on(a, handed, packet, next.word[packet][0], next.word[packet][1]);
+            }
         }
     }
-    if (first && CAR_BELL_EPOCH == car_thread()) {
+    if (first && CAR_BELL_EPOCH == packet) {
         car_store(&a.own->look_delay, delay);
     }
-    if (first && 1 != car_blocks()) {
-        car_turn &last = turns[0];
-        car_block_barrier();
-        if (car_thread() < CAR_HAND_PACKETS) {
-            last.word[car_thread()][0] = 0;
-            last.word[car_thread()][1] = CAR_BELL_EPOCH == car_thread() ? CAR_BELL_GO : 0;
-        }
-        car_hand_on(a, handed + 1, last);
-    }
-    car_go(s);
+    car_go(s, handed);
 }
 
 #define CAR_ALGORITHM one_shot_push_stay

@@ -1,26 +1,56 @@
 /*
  * The kernel that stays: N communicators of one process, each with a thread of its own that makes CALLS calls in turn, on one GPU.
+ * The kernel has one block, or with BLOCKS=2 a first that hears the bell and another that it hands calls on to.
  *
- * What is shown is that each call is done exactly once, with its own arguments, by a kernel that knows the present piece; that
- * there is one kernel that stays at most; and that nobody hangs. Peers play no part: what an exchange is, kernels.pml shows.
+ * What is shown is that each share of each call is done exactly once, with the call's own arguments, by a kernel that knows the
+ * present piece; that there is one kernel that stays at most, which has gone only when all its blocks have ended and told their
+ * ends; and that nobody hangs. Peers play no part but that with LEAVE=1 any may be late, and a block then leaves its share: what
+ * an exchange is, kernels.pml shows.
  */
 #include "common.pml"
 
 #ifndef CALLS
 #define CALLS 3
 #endif
+#ifndef BLOCKS
+#define BLOCKS 1
+#endif
+#ifndef LEAVE
+#define LEAVE 0
+#endif
 
-#define WORDS 2 /* of a bell: as many as it takes to see one before the other */
-#define GO 100  /* the arguments that send a kernel away */
+#define WORDS 2 /* of a bell, and of what is handed on: as many as it takes to see one before the other */
+
+/* The arguments of a call: its number, and who does it. */
+#define KIND 32
+#define ALONE 0         /* the first block both shares, and the other hears of nothing */
+#define PASSED KIND     /* the other has no share, but hears of it: one of more blocks than share the call. The first does both */
+#define SHARED (2 * KIND)
+#define GO (3 * KIND)   /* no call: what sends a kernel away */
+#define CALL_OF(a) ((a) % KIND)
+#define KIND_OF(a) ((a) - CALL_OF(a))
 
 byte bell[N * WORDS];  /* tickets */
-byte says[N * WORDS];  /* and what comes with them: the call's arguments, which are its ticket once more, or GO */
-byte done[N];          /* tickets, written by kernels */
+byte says[N * WORDS];  /* and what comes with them: arguments */
+byte hand[N * WORDS];  /* the number of what is handed on, in this stay */
+byte tells[N * WORDS]; /* and what comes with it: arguments; the ticket */
+byte taken[N];         /* of what was handed on in this stay: as many as the other block has read */
+byte done[N * 2];      /* tickets, written by kernels; for each block */
+bit left[N * 2];       /* and whether it has left its share */
+byte finished[N * 2];  /* calls, in the rank's own memory: for who is launched to go on; for each share */
+byte ended[N];         /* blocks of a stay, as they count themselves */
 byte gone;             /* number of a stay */
 byte staying;          /* the number that was given last */
-byte did[N];           /* calls that kernels have done */
 byte piece[N];         /* which one the communicator has */
+
+/* What nobody looks at, but to see whether all is right. */
+byte call[N];          /* the present one */
+byte asked[N];         /* the ticket that it has now */
+byte did[N * 2];       /* calls that kernels have done; for each share */
+byte owed[N];          /* done words of calls that a kernel has taken */
 byte resident;         /* kernels that stay */
+/* And for the stream: what is launched comes behind all blocks of what was launched before. */
+byte alive[N];
 
 #define B(c, w) ((c) * WORDS + (w))
 #ifdef MUTATION_shared_bell
@@ -28,87 +58,231 @@ byte resident;         /* kernels that stay */
 #else
 #define BELL(w) B(c, w)
 #endif
+#define SHARE(b) ((c) * 2 + (b))
 
-/* A kernel does the call: once, and as it is. */
-inline does(t, arguments, with_piece)
+/* A kernel does a share of the call: once, and as it is. */
+inline does(b, which, with_piece)
 {
-    assert(did[c] == t - 1);
-    assert(arguments == t);
+    assert(did[SHARE(b)] == which - 1);
+    assert(which == call[c]);
     assert(with_piece == piece[c]);
-    did[c] = t
+    did[SHARE(b)] = which
 }
 
-proctype stays(byte c; byte number; byte ticket; byte with_piece)
+/* All that a block has to do of a call: its own share, or both. */
+inline does_all(b, a, t)
+{
+    assert(t == asked[c]);
+    does(b, CALL_OF(a), with_piece);
+    if
+    :: b == 0 && KIND_OF(a) != SHARED -> does(1, CALL_OF(a), with_piece)
+    :: else
+    fi
+}
+
+inline tell_done(b, t, l)
+{
+    owed[c]--;
+    left[SHARE(b)] = l;
+    done[SHARE(b)] = t
+}
+
+/* How far it has come, behind that: what is launched to go on comes behind the whole kernel. */
+inline keep(b, a, which)
+{
+    d_step {
+        finished[SHARE(b)] = which;
+        if
+        :: b == 0 && KIND_OF(a) != SHARED -> finished[SHARE(1)] = which
+        :: else
+        fi
+    }
+}
+
+/* A block does what it has to do, and tells the host; or leaves it, for a late peer, and says that. */
+inline do_share(b, a, t)
+{
+    if
+    :: d_step { does_all(b, a, t); tell_done(b, t, 0) }
+#if LEAVE
+       if
+       :: KIND_OF(a) != ALONE -> keep(b, a, CALL_OF(a))
+       :: else
+       fi
+    :: d_step { assert(t == asked[c] && CALL_OF(a) == call[c]); tell_done(b, t, 1) }
+       keep(b, a, CALL_OF(a) - 1);
+       goto leaves
+#endif
+    fi
+}
+
+/* A block ends; the last one says that the kernel has gone. */
+inline end(b)
+{
+    d_step {
+#ifdef MUTATION_gone_by_first
+        if
+        :: b == 0 -> gone = number
+        :: else
+        fi;
+#endif
+        ended[c]++;
+        if
+        :: ended[c] == BLOCKS ->
+#ifndef MUTATION_count_not_cleared
+            ended[c] = 0;
+#endif
+#ifndef MUTATION_hand_not_cleared
+            hand[B(c, 0)] = 0; hand[B(c, 1)] = 0; tells[B(c, 0)] = 0; tells[B(c, 1)] = 0;
+#endif
+            taken[c] = 0;
+            assert(owed[c] == 0);
+            resident--;
+#ifndef MUTATION_gone_by_first
+            gone = number
+#endif
+        :: else
+        fi;
+        alive[c]--
+    }
+}
+
+/* Words reach the other block in any order. It is to have read those before: nobody else keeps them. */
+inline hand_on(a)
+{
+#ifndef MUTATION_hands_on_early
+    taken[c] == handed;
+#endif
+    handed++;
+    if
+    :: d_step { hand[B(c, 0)] = handed; tells[B(c, 0)] = a }
+       d_step { hand[B(c, 1)] = handed; tells[B(c, 1)] = ticket }
+    :: d_step { hand[B(c, 1)] = handed; tells[B(c, 1)] = ticket }
+       d_step { hand[B(c, 0)] = handed; tells[B(c, 0)] = a }
+    fi
+}
+
+/* The first block. Its first call is the one that it was launched with. */
+proctype stays(byte c; byte number; byte ticket; byte a; byte with_piece)
 {
     bit seen[WORDS];
     byte arguments[WORDS];
     byte w;
+    byte handed;
 
-    d_step { does(ticket, ticket, with_piece); done[c] = ticket }
     do
     :: true ->
-        /* One thread for each word, that looks when it likes; a word that does not come in time is one that is not seen. */
-        for (w : 0 .. WORDS - 1) {
-            d_step {
-                seen[w] = (bell[BELL(w)] == ticket + 1);
-                arguments[w] = says[BELL(w)]
+        do_share(0, a, ticket);
+        do
+        :: true ->
+            /* One thread for each word, that looks when it likes; a word that does not come in time is one that is not seen. */
+            for (w : 0 .. WORDS - 1) {
+                d_step {
+                    seen[w] = (bell[BELL(w)] == ticket + 1);
+                    arguments[w] = says[BELL(w)]
+                }
             }
-        }
-        if
+            if
 #ifdef MUTATION_one_word
-        :: seen[0] ->
+            :: seen[0] -> break
 #else
-        :: seen[0] && seen[1] ->
+            :: seen[0] && seen[1] -> break
 #endif
-            if
-            :: arguments[WORDS - 1] == GO -> break
-            :: else
+            :: !seen[0] || !seen[1] /* waits on */
+            :: !seen[0] || !seen[1] -> goto leaves /* has waited too long */
             fi;
-            ticket++;
-            d_step { assert(arguments[0] == arguments[1]); does(ticket, arguments[0], with_piece) }
-#ifdef MUTATION_gone_before_done
-            if
-            :: d_step { resident--; gone = number }
-               done[c] = ticket;
-               goto end
-            :: done[c] = ticket
-            fi
-#else
-            done[c] = ticket
-#endif
-        :: !seen[0] || !seen[1] /* waits on */
-        :: !seen[0] || !seen[1] -> break /* has waited too long */
+            d_step { seen[0] = 0; seen[1] = 0; arguments[0] = 0; arguments[1] = 0; w = 0 }
+        od;
+        if
+        :: arguments[WORDS - 1] == GO -> goto leaves
+        :: else
         fi;
-        d_step { seen[0] = 0; seen[1] = 0; arguments[0] = 0; arguments[1] = 0; w = 0 }
+        d_step {
+            assert(arguments[0] == arguments[1]);
+            ticket++;
+            a = arguments[0];
+            owed[c] = owed[c] + (KIND_OF(a) == SHARED -> 2 : 1);
+            seen[0] = 0; seen[1] = 0; arguments[0] = 0; arguments[1] = 0; w = 0
+        }
+#ifdef MUTATION_gone_before_done
+        if
+        :: d_step { does_all(0, a, ticket); resident--; gone = number }
+           d_step { tell_done(0, ticket, 0); alive[c] = 0 }
+           goto over
+        :: true
+        fi;
+#endif
+        if
+        :: KIND_OF(a) != ALONE -> hand_on(a)
+        :: else
+        fi
     od;
-#ifdef MUTATION_looks_once_more
+leaves:
     skip;
-    d_step { resident--; gone = number }
+    d_step { seen[0] = 0; seen[1] = 0; arguments[0] = 0; arguments[1] = 0; w = 0 }
+#ifdef MUTATION_looks_once_more
+    d_step { resident--; gone = number; alive[c] = 0 }
     if
     :: bell[BELL(0)] == ticket + 1 && bell[BELL(1)] == ticket + 1 && says[BELL(0)] != GO && says[BELL(1)] != GO ->
-        d_step { does(ticket + 1, ticket + 1, with_piece); done[c] = ticket + 1 }
+        d_step { does_all(0, says[BELL(0)], ticket + 1); done[SHARE(0)] = ticket + 1 }
     :: else
     fi;
-    goto end;
+    goto over;
 #endif
-left:
-    skip;
-    d_step {
-        resident--;
-        gone = number
-    }
-end:
+#ifndef MUTATION_goes_without_a_word
+    if
+    :: BLOCKS == 2 -> hand_on(GO)
+    :: else
+    fi;
+#endif
+    end(0);
+over:
     skip
 }
 
+#if BLOCKS == 2
+proctype helps(byte c; byte number; byte ticket; byte a; byte with_piece)
+{
+    byte handed;
+
+    do
+    :: true ->
+        if
+        :: KIND_OF(a) == SHARED -> do_share(1, a, ticket)
+        :: else
+        fi;
+        handed++;
+#ifdef MUTATION_hand_no_number
+        a = tells[B(c, 0)];
+        ticket = tells[B(c, 1)];
+#else
+        d_step { hand[B(c, 0)] == handed -> a = tells[B(c, 0)] }
+#ifdef MUTATION_hand_one_word
+        ticket = tells[B(c, 1)];
+#else
+        d_step { hand[B(c, 1)] == handed -> ticket = tells[B(c, 1)] }
+#endif
+#endif
+        taken[c] = handed;
+        if
+        :: a == GO -> break
+        :: else
+        fi
+    od;
+leaves:
+    skip;
+    end(1)
+}
+#endif
+
 /* Words reach the kernel in any order. */
-inline write_bell(t, arguments)
+inline write_bell(t, a)
 {
     if
-    :: d_step { bell[BELL(0)] = t; says[BELL(0)] = arguments }
-       d_step { bell[BELL(1)] = t; says[BELL(1)] = arguments }
-    :: d_step { bell[BELL(1)] = t; says[BELL(1)] = arguments }
-       d_step { bell[BELL(0)] = t; says[BELL(0)] = arguments }
+    :: d_step { bell[BELL(0)] = t; says[BELL(0)] = a }
+       d_step { bell[BELL(1)] = t; says[BELL(1)] = a }
+    :: d_step { bell[BELL(1)] = t; says[BELL(1)] = a }
+       d_step { bell[BELL(0)] = t; says[BELL(0)] = a }
     fi
 }
 
@@ -117,6 +291,14 @@ inline write_bell(t, arguments)
 #else
 #define HAS_GONE(n) (gone >= (n))
 #endif
+
+/* The done words of the call: of each block that shares it. */
+#ifdef MUTATION_first_done_only
+#define ENDED(t) (done[SHARE(0)] == (t))
+#else
+#define ENDED(t) (done[SHARE(0)] == (t) && (kind != SHARED || done[SHARE(1)] == (t)))
+#endif
+#define SOME_LEFT (left[SHARE(0)] || kind == SHARED && left[SHARE(1)])
 
 inline send_away()
 {
@@ -128,14 +310,19 @@ inline send_away()
 
 proctype calls(byte c)
 {
-    byte ticket, number, before;
+    byte ticket, number, before, kind;
     bit here; /* a kernel stays, as far as the thread knows */
 
     do
-    :: ticket == CALLS -> break
-    :: ticket < CALLS ->
+    :: call[c] == CALLS -> break
+    :: call[c] < CALLS ->
+        call[c]++;
         if
         :: true /* a small call, that a kernel which stays can take */
+#if BLOCKS == 2
+        :: kind = PASSED
+        :: kind = SHARED
+#endif
         :: true ->
 #ifndef MUTATION_piece_under_stay
             send_away();
@@ -151,12 +338,13 @@ proctype calls(byte c)
         fi;
         if
         :: here ->
-            write_bell(ticket + 1, ticket + 1);
+            asked[c] = ticket + 1;
+            write_bell(ticket + 1, kind + call[c]);
             if
-            :: done[c] == ticket + 1 -> ticket++; goto over
-            :: atomic { HAS_GONE(number) && done[c] != ticket + 1 -> here = false }
+            :: ENDED(ticket + 1) -> ticket++; goto ends
+            :: atomic { HAS_GONE(number) && !ENDED(ticket + 1) -> here = false }
 #ifdef MUTATION_impatient
-            :: done[c] != ticket + 1 -> here = false /* and launches */
+            :: !ENDED(ticket + 1) -> here = false /* and launches */
 #endif
             fi
         :: else
@@ -177,16 +365,59 @@ proctype calls(byte c)
            fi;
 #endif
            assert(resident <= 1);
-           run stays(c, number, ticket, piece[c]);
-           done[c] == ticket;
-           goto over
+           atomic {
+               alive[c] == 0 ->
+               alive[c] = BLOCKS;
+               asked[c] = ticket;
+               owed[c] = (kind == SHARED -> 2 : 1);
+               run stays(c, number, ticket, kind + call[c], piece[c]);
+#if BLOCKS == 2
+               run helps(c, number, ticket, kind + call[c], piece[c])
+#endif
+           }
+           ENDED(ticket);
+           goto ends
         :: true
         fi;
 launches:
         skip;
-        d_step { ticket++; does(ticket, ticket, piece[c]); done[c] = ticket }
+        d_step {
+            alive[c] == 0 ->
+            ticket++;
+            does(0, call[c], piece[c]);
+            does(1, call[c], piece[c]);
+            done[SHARE(0)] = ticket;
+            done[SHARE(1)] = ticket
+        }
+        goto over;
+ends:
+        /* What has been left is launched, behind the kernel that it sends away. */
+        if
+        :: SOME_LEFT ->
+            send_away();
+            d_step {
+#ifndef MUTATION_resume_beside
+                alive[c] == 0 ->
+#endif
+                ticket++;
+                for (before : 0 .. 1) {
+                    if
+                    :: finished[SHARE(before)] < call[c] -> does(before, call[c], piece[c])
+                    :: else
+                    fi;
+                    left[SHARE(before)] = 0;
+                    done[SHARE(before)] = ticket
+                }
+                before = 0
+            }
+        :: else
+        fi;
 over:
-        skip
+        skip;
+        d_step {
+            assert(did[SHARE(0)] == call[c] && did[SHARE(1)] == call[c]);
+            kind = 0
+        }
     od;
     send_away()
 }

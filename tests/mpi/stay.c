@@ -9,6 +9,8 @@
  *                   come and go
  *   --rounds N      (500)
  *   --gap US        (100)
+ *   --most N        elements of the largest of the small calls (1000); one in --large N has more
+ *                   than 30 (8)
  *   --seed N        (1)
  *   --stays N       at most so many kernels may have stayed; --served N: at least so many calls
  *                   were served by them
@@ -20,11 +22,11 @@
 #include "test_kernel_args.h"
 #include "testing.h"
 
-#define MOST 1000 /* elements of a small call: less than 4 KB */
 #define LARGE 100000
 
 static uint64_t seed;
 static long gap;
+static uint32_t most, large;
 static CUstream stream;
 
 static uint32_t pick(uint64_t round, uint32_t what, uint32_t of)
@@ -35,7 +37,7 @@ static uint32_t pick(uint64_t round, uint32_t what, uint32_t of)
 /* Mostly few: a block of a simulated GPU is small. */
 static uint32_t pick_count(uint64_t round)
 {
-    return 1 + pick(round, 800, 0 == pick(round, 801, 8) ? MOST : 30);
+    return 1 + pick(round, 800, 0 == pick(round, 801, large) ? most : 30);
 }
 
 /* Whatever the rank, so that all wait alike, or with it, so that each waits for itself. */
@@ -72,12 +74,13 @@ static bool check(const uint32_t *data, uint64_t round, uint32_t count, int size
 
 static void by_copy(void *to, uint64_t round, uint32_t count)
 {
-    uint32_t data[MOST];
+    uint32_t *data = malloc(count * sizeof(uint32_t));
 
     for (uint32_t i = 0; i < count; ++i) {
         data[i] = element(round, test.rank, i);
     }
     gpu_write(to, data, count * sizeof(uint32_t));
+    free(data);
 }
 
 static void by_kernel(void *to, uint64_t round, uint32_t count)
@@ -114,12 +117,12 @@ static void series(uint64_t rounds)
                                        GPU_MANAGED, GPU_POOL,   GPU_VMM,    GPU_MAPPED, GPU_OTHER};
     enum { KINDS = sizeof(kinds) / sizeof(kinds[0]), SLACK = 4 };
     gpu_buffer_t in[KINDS], out[KINDS];
-    uint32_t data[MOST];
+    uint32_t *data = malloc(most * sizeof(uint32_t));
 
     for (int k = 0; k < KINDS; ++k) {
         const gpu_kind_t kind = gpu_kind_possible(kinds[k]) ? kinds[k] : GPU_DEVICE;
-        in[k] = gpu_allocate(kind, (MOST + SLACK) * sizeof(uint32_t));
-        out[k] = gpu_allocate(kind, (MOST + SLACK) * sizeof(uint32_t));
+        in[k] = gpu_allocate(kind, (most + SLACK) * sizeof(uint32_t));
+        out[k] = gpu_allocate(kind, (most + SLACK) * sizeof(uint32_t));
     }
     for (uint64_t round = 0; round < rounds && 0 == test_failures(); ++round) {
         /* Of ten series of ten calls, nine in memory of this GPU's. */
@@ -150,18 +153,20 @@ static void series(uint64_t rounds)
         gpu_free(&in[k]);
         gpu_free(&out[k]);
     }
+    free(data);
 }
 
 /* --- what happens between two calls ----------------------------------------------------------- */
 
 static void between(uint64_t rounds, const char *what)
 {
-    gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, MOST * sizeof(uint32_t));
+    enum { ELEMENTS = 1000 };
+    gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, ELEMENTS * sizeof(uint32_t));
     const uint32_t count = 10;
-    uint32_t data[MOST], value = 1, wanted = 1;
+    uint32_t data[ELEMENTS], value = 1, wanted = 1;
 
-    GPU_OK(gpu.MemsetD8Async((CUdeviceptr) (uintptr_t) buffer.address, 0, MOST * sizeof(uint32_t),
-                             stream));
+    GPU_OK(gpu.MemsetD8Async((CUdeviceptr) (uintptr_t) buffer.address, 0,
+                             ELEMENTS * sizeof(uint32_t), stream));
     GPU_OK(gpu.StreamSynchronize(stream));
     for (uint32_t i = 0; i < count; ++i) {
         data[i] = value;
@@ -249,12 +254,14 @@ static void changes(uint64_t rounds)
 
 int main(int argc, char **argv)
 {
-    test_options(argc, argv, "case between rounds gap seed stays served");
+    test_options(argc, argv, "case between rounds gap seed most large stays served");
     test_begin(&argc, &argv, "stay");
     test_use_gpu();
     GPU_OK(gpu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     seed = (uint64_t) test_number("seed", 1);
     gap = test_number("gap", 100);
+    most = (uint32_t) test_number("most", 1000);
+    large = (uint32_t) test_number("large", 8);
     const uint64_t rounds = (uint64_t) test_number("rounds", 500);
     const char *what = test_option("case", "series");
     const car_counters_t before = test_counters();
@@ -268,8 +275,8 @@ int main(int argc, char **argv)
         test_skip("there is no such case");
     }
     const car_counters_t since = test_since(&before);
-    const unsigned long long most = (unsigned long long) test_number("stays", 1 << 30);
-    CHECK(since.stays <= most, "%llu kernels stayed, not %llu at most", since.stays, most);
+    const unsigned long long stays = (unsigned long long) test_number("stays", 1 << 30);
+    CHECK(since.stays <= stays, "%llu kernels stayed, not %llu at most", since.stays, stays);
     const unsigned long long least = (unsigned long long) test_number("served", 0);
     CHECK(since.calls_stayed >= least,
           "kernels that had stayed served %llu calls, not %llu at least", since.calls_stayed,

@@ -184,26 +184,28 @@ class StayJob(Job):
     algorithm: str = "one_shot_push_stay"
     stay_us: int = 20000
     gap: int = 0
+    large: int = 8
 
     def program(self):
-        return ["stay", "--rounds", 1000, "--gap", self.gap, "--served", 1]
+        return ["stay", "--rounds", 1000, "--gap", self.gap, "--large", self.large, "--served", 1]
 
     def parameters(self):
-        return {"stay": "always", "stay_us": self.stay_us, "stay_total_us": 1000000}
+        return {"stay": "always", "stay_us": self.stay_us, "stay_total_us": 1000000, "spin_us": self.spin_us}
 
 
 def jobs_for(mutation):
     if mutation.file == "one_shot_push_stay.cu":
         # What goes wrong where it goes takes stays that go at once.
-        short = mutation.call == "car_fence_sys"
-        return [StayJob(stay_us=us, gap=2 * us) for us in (2, 10, 50)] if short else [StayJob(), StayJob(devices=1)]
+        short = mutation.function == "car_go"
+        return [StayJob(stay_us=us, gap=2 * us, large=large, spin_us=spin)
+                for us, large, spin in ((50, 1, 300), (10, 8, 300), (50, 1, 1))] if short else [StayJob(), StayJob(devices=1)]
     if mutation.file in ("car_packets.cuh", "one_shot_push.cuh", "two_shot_push.cu"):
         algorithm = "two_shot_push" if mutation.file == "two_shot_push.cu" else "one_shot_push"
         return [Job(algorithm, spin_us=1), Job(algorithm, devices=1, spin_us=1)]
     if mutation.function == "car_tell_host":
         # More blocks than the host has words for.
         kinds = "managed" if mutation.call == "car_fence_sys" else "device"
-        return [Job(algorithm, kinds=kinds, blocks=32, threads=32) for algorithm in ("one_shot_push", "one_shot_pull", "two_shot")]
+        return [Job(algorithm, kinds=kinds, blocks=64, threads=32) for algorithm in ("one_shot_push", "one_shot_pull", "two_shot")]
     if mutation.function in ("car_end", "car_fence_for_host"):
         kinds = "managed" if mutation.call == "car_fence_sys" else "device"
         return [Job(algorithm, kinds=kinds, blocks=4) for algorithm in ("one_shot_pull", "two_shot", "one_shot_push")]

@@ -66,7 +66,7 @@ QUICK = ["car_signal: car_block_barrier 1: orders nothing", "car_signal: car_sto
          "car_wait: car_load_acquire_sys 1: relaxed", "car_wait: car_block_all 1: orders nothing",
          "car_end: car_block_barrier 1: orders nothing", "car_fence_for_host: car_fence_sys 1: gpu scope",
          "car_fence_for_host: car_fence_gpu 1: removed", "car_look_for: car_load_packet_acquire 1: relaxed",
-         "car_one_shot_push_stay: car_fence_sys 1: removed", "car_tell_host: car_atomic_add_ordered_gpu 1: relaxed"]
+         "car_wait_for_hand: car_load_packet_acquire 1: relaxed", "car_go: car_fence_sys 1: removed", "car_tell_host: car_atomic_add_ordered_gpu 1: relaxed"]
 
 
 def pytest_generate_tests(metafunc):

@@ -1,10 +1,12 @@
 /*
  * The kernel that stays, by itself: of one rank, which has no peers to wait for, on a simulated
  * GPU. The bell of the next call has been rung before the kernel begins, so nothing depends on
- * time.
+ * time. With a grid of more blocks than one the calls have as many, and all of the kernel's share
+ * them.
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -34,8 +36,12 @@ CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, un
 
 #define NUMBER 7 /* of the stay */
 #define PIECE_BYTES (1 << 20)
+#define OWN_OFFSET ((sizeof(car_flags_t) + 127) / 128 * 128)
 
-static const float first[2] = {1, 2}, second[2] = {3, 4};
+/* Operands of two calls. */
+static const float first[4] = {1, 2, 3, 4}, second[4] = {5, 6, 7, 8};
+
+#define ELEMENTS 4
 
 /* What the host and the kernel share. */
 typedef struct {
@@ -79,17 +85,21 @@ static void ring(int packet, uint32_t ticket, uint32_t low, uint32_t high)
     memcpy(gpu.words->bell[packet], words, sizeof(words));
 }
 
-/* A stay whose first call has ticket 1, with that of ticket 2 rung; more_flags of its bell. */
-static void stay(uint32_t stay_ns, uint32_t total_ns, uint32_t more_flags)
+/*
+ * A stay of so many blocks whose first call has ticket 1, with that of ticket 2 rung; more_flags of
+ * its bell.
+ */
+static void stay(uint32_t grid, uint32_t stay_ns, uint32_t total_ns, uint32_t more_flags)
 {
+    const uint32_t shared = 1 == grid ? 0 : CAR_BELL_SHARED;
     const CUdeviceptr input = gpu.input + sizeof(first), output = gpu.output + sizeof(first);
     car_stay_args_t args = {
-        .call = {.what = {.count = 2},
+        .call = {.what = {.count = ELEMENTS},
                  .input = (const void *) (uintptr_t) gpu.input,
                  .output = (void *) (uintptr_t) gpu.output,
-                 .tile = 2,
+                 .tile = ELEMENTS / grid,
                  .piece = {(char *) (uintptr_t) gpu.piece},
-                 .own = (car_own_words_t *) (uintptr_t) (gpu.piece + sizeof(car_flags_t)),
+                 .own = (car_own_words_t *) (uintptr_t) (gpu.piece + OWN_OFFSET),
                  .done = (uint64_t *) (uintptr_t) (gpu.words_on_device + offsetof(words_t, done)),
                  .push_offset = CAR_FLAGS_BYTES,
                  .push_slot = 4096,
@@ -104,8 +114,8 @@ static void stay(uint32_t stay_ns, uint32_t total_ns, uint32_t more_flags)
         .number = NUMBER,
         .stay_ns = stay_ns,
         .total_ns = total_ns,
-        .blocks = 1,
-        .shared = 1};
+        .blocks = grid,
+        .shared = grid};
     void *parameters[] = {&args};
 
     memset(gpu.words, 0, sizeof(*gpu.words));
@@ -113,43 +123,71 @@ static void stay(uint32_t stay_ns, uint32_t total_ns, uint32_t more_flags)
     OK(cuMemsetD32_v2(gpu.output, 0, (sizeof(first) + sizeof(second)) / 4));
     ring(CAR_BELL_INPUT, 2, (uint32_t) input, (uint32_t) (input >> 32));
     ring(CAR_BELL_OUTPUT, 2, (uint32_t) output, (uint32_t) (output >> 32));
-    ring(CAR_BELL_ELEMENTS, 2, 2, 2);
-    ring(CAR_BELL_EPOCH, 2, 2,
-         more_flags | 1 << CAR_BELL_BLOCKS_SHIFT | 1 << CAR_BELL_SHARED_SHIFT);
-    OK(cuLaunchKernel(gpu.kernel, 1, 1, 1, 32, 1, 1, 0, NULL, parameters, NULL));
+    ring(CAR_BELL_ELEMENTS, 2, ELEMENTS, ELEMENTS / grid);
+    ring(CAR_BELL_EPOCH, 2, 2, more_flags | shared | grid << CAR_BELL_BLOCKS_SHIFT);
+    OK(cuLaunchKernel(gpu.kernel, grid, 1, 1, 32, 1, 1, 0, NULL, parameters, NULL));
     OK(cuCtxSynchronize());
     assert_int_equal(NUMBER, gpu.words->gone);
 }
 
-static void ended_with(uint32_t ticket, float third, float fourth)
+/* So ended the last call that was done; of the second, the result or nothing. */
+static void ended_with(uint32_t grid, uint32_t ticket, bool second_done)
 {
-    float result[4];
+    static const float nothing[ELEMENTS];
+    float result[2 * ELEMENTS];
 
-    assert_int_equal((uint64_t) ticket << 32, gpu.words->done[0]);
+    for (uint32_t block = 0; block < CAR_DONE_WORDS; ++block) {
+        assert_int_equal(block < grid ? (uint64_t) ticket << 32 : 0, gpu.words->done[block]);
+    }
     OK(cuMemcpyDtoH_v2(result, gpu.output, sizeof(result)));
     assert_memory_equal(first, result, sizeof(first));
-    assert_true(third == result[2] && fourth == result[3]);
+    assert_memory_equal(second_done ? second : nothing, result + ELEMENTS, sizeof(second));
 }
+
+/* What the next stay takes for granted. */
+static void left_as_it_was(void)
+{
+    static const car_own_words_t cleared;
+    car_own_words_t own;
+
+    OK(cuMemcpyDtoH_v2(&own, gpu.piece + OWN_OFFSET, sizeof(own)));
+    assert_int_equal(0, own.blocks_gone);
+    assert_memory_equal(cleared.hand, own.hand, sizeof(own.hand));
+}
+
+static const uint32_t grids[] = {1, 2};
+
+#define EACH_GRID(grid)                                                                            \
+    for (const uint32_t *grid = grids; grid != grids + sizeof(grids) / sizeof(grids[0]); ++grid)
 
 static void a_call_is_taken_while_there_is_time(void **state)
 {
     (void) state;
-    stay(1000000, 2000000000, 0);
-    ended_with(2, second[0], second[1]);
+    EACH_GRID (grid) {
+        stay(*grid, 1000000, 2000000000, 0);
+        ended_with(*grid, 2, true);
+        left_as_it_was();
+    }
 }
 
 static void no_call_is_taken_when_its_time_is_over(void **state)
 {
     (void) state;
-    stay(2000000000, 0, 0);
-    ended_with(1, 0, 0);
+    EACH_GRID (grid) {
+        stay(*grid, 2000000000, 0, 0);
+        ended_with(*grid, 1, false);
+        left_as_it_was();
+    }
 }
 
 static void sent_away_it_goes(void **state)
 {
     (void) state;
-    stay(2000000000, 2000000000, CAR_BELL_GO);
-    ended_with(1, 0, 0);
+    EACH_GRID (grid) {
+        stay(*grid, 2000000000, 2000000000, CAR_BELL_GO);
+        ended_with(*grid, 1, false);
+        left_as_it_was();
+    }
 }
 
 int main(void)
