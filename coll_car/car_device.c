@@ -57,12 +57,11 @@ static bool load_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
  */
 static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
 {
-    int threads = CAR_MAX_THREADS, fit = 0, least = 0;
+    int threads = CAR_MAX_THREADS, fit = 0, least = 0, to_stay = 0;
 
     for (int pass = 0; pass < 2; ++pass) {
         for (int a = 0; a < CAR_FILES; ++a) {
-            /* A kernel that stays has few blocks: its shared memory does not count. */
-            for (int k = 0; k < CAR_KERNELS && !(1 == pass && CAR_STAY == a); ++k) {
+            for (int k = 0; k < CAR_KERNELS; ++k) {
                 int most = 0;
                 CUfunction f = d->functions[a][k];
                 if (0 == pass) {
@@ -78,13 +77,15 @@ static bool measure_kernels(car_device_t *d, char reason[CAR_REASON_BYTES])
                             "cuOccupancyMaxActiveBlocksPerMultiprocessor", reason)) {
                         return false;
                     }
-                    least = 0 == least || fit < least ? fit : least;
+                    int *which = CAR_STAY == a ? &to_stay : &least;
+                    *which = 0 == *which || fit < *which ? fit : *which;
                 }
             }
         }
     }
     d->threads = (uint32_t) (threads - threads % CAR_WARP);
     d->resident_blocks = (uint32_t) (least * d->multiprocessors);
+    d->resident_to_stay = (uint32_t) ((to_stay < least ? to_stay : least) * d->multiprocessors);
     if (0 == d->threads || 0 == d->resident_blocks) {
         snprintf(reason, CAR_REASON_BYTES, "no block of the kernels fits %s", d->name);
         return false;

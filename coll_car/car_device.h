@@ -78,6 +78,7 @@ typedef struct car_device {
     int generation;           /* its compute capability, 10 x major + minor */
     uint32_t threads;         /* largest block of any kernel here, at most CAR_MAX_THREADS */
     uint32_t resident_blocks; /* blocks of that size that this context can have resident at once */
+    uint32_t resident_to_stay; /* of kernels that stay; no more than these */
     int priority;             /* of the streams: the highest */
     bool launch_chosen;       /* by car_launch_choose: car_device_t.launch is the answer */
     int launch;               /* car_launch_how_t */

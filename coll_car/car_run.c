@@ -198,7 +198,7 @@ static bool run(car_wait_for_t *w, const car_plan_t *plan, car_kernel_t kernel,
         }
         const uint64_t launched = car_timing_now(comm->params);
         car_launch_prepare(comm->device->cuda, &comm->foreseen);
-        const uint32_t blocks = stays ? car_stay_shared(comm, plan) : plan->blocks;
+        const uint32_t blocks = stays ? car_stay_sharers(comm, plan) : plan->blocks;
         if (CAR_ENDED != car_run_wait(w, args->ticket, blocks, false, &left)) {
             return false;
         }

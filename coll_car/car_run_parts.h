@@ -75,9 +75,9 @@ bool car_run_launched(car_wait_for_t *w, const car_data_t *data, car_plan_t *pla
                       bool left);
 
 /*
- * Whether a kernel that stays could do the call: of few blocks and one exchange, on memory that is
- * certainly this GPU's own and that nothing is still being copied to. And the call itself, as
- * car_comm_allreduce.
+ * Whether a kernel that stays could do the call: of one exchange and not too many blocks, on memory
+ * that is certainly this GPU's own and that nothing is still being copied to. And the call itself,
+ * as car_comm_allreduce.
  */
 bool car_run_is_small(const car_comm_t *comm, const car_data_t *data, const car_plan_t *plan);
 bool car_run_small(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan);

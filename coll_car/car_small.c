@@ -32,7 +32,7 @@ static car_end_t ring(car_wait_for_t *w, const car_data_t *data, const car_plan_
                                     .vector_output = car_run_aligned(data->output->address)};
 
     car_stay_ring(comm, plan, &args);
-    const car_end_t end = car_run_wait(w, args.ticket, car_stay_shared(comm, plan), true, left);
+    const car_end_t end = car_run_wait(w, args.ticket, car_stay_sharers(comm, plan), true, left);
     if (CAR_MISSED == end) {
         car_stay_missed(comm);
         return end;

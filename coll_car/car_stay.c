@@ -48,12 +48,24 @@ static bool launches_block(void)
     return NULL != blocking && 0 != strcmp(blocking, "0");
 }
 
+/* Of what all ranks' grids may have, as many as are resident with this kernel's shared memory. */
+static uint32_t most_blocks(const car_comm_t *comm)
+{
+    const car_device_t *device = comm->device;
+    const uint64_t resident =
+        (uint64_t) comm->limits.blocks * device->resident_to_stay / device->resident_blocks;
+
+    return smaller(smaller(comm->params->stay_blocks, CAR_DONE_WORDS),
+                   resident > 1 ? (uint32_t) resident : 1);
+}
+
 bool car_stay_allowed(car_comm_t *comm)
 {
     car_stay_t *stay = &comm->stay;
 
     if (!stay->asked) {
         stay->asked = true;
+        stay->most = most_blocks(comm);
         stay->may = CAR_STAY_OFF != comm->params->stay
                     && CAR_STREAM_ORDER_NONE == comm->params->stream_order
                     && comm->device->sees_writes_of_others && !launches_block() && !watched();
@@ -64,10 +76,10 @@ bool car_stay_allowed(car_comm_t *comm)
 /* --- its grid --------------------------------------------------------------------------------- */
 
 /*
- * To hand on a call from block to block takes as long as so many packets more of each thread: then
- * one block does it alone.
+ * Handing on a call from block to block takes as long as so many packets more of a thread: one
+ * block does such a call.
  */
-#define ALONE 2
+#define FOR_ONE_BLOCK 2
 
 /*
  * What a call wants: a block for each of its own, as far as there are words for their ends, or one
@@ -75,16 +87,15 @@ bool car_stay_allowed(car_comm_t *comm)
  */
 static car_stay_grid_t wanted_grid(const car_comm_t *comm, const car_plan_t *plan)
 {
-    const uint32_t most = smaller(smaller(comm->params->stay_blocks, comm->limits.blocks),
-                                  CAR_DONE_WORDS);
-    const uint32_t limit = plan->blocks * (uint32_t) (comm->size - 1) <= ALONE ? 1 : most;
+    const bool by_one = plan->blocks * (uint32_t) (comm->size - 1) <= FOR_ONE_BLOCK;
+    const uint32_t limit = by_one ? 1 : comm->stay.most;
 
     return (car_stay_grid_t) {smaller(plan->blocks, limit), plan->threads};
 }
 
 bool car_stay_fits(const car_comm_t *comm, const car_plan_t *plan)
 {
-    return plan->blocks <= CAR_STAY_BLOCKS * wanted_grid(comm, plan).blocks;
+    return plan->blocks <= CAR_SHARE_MOST * wanted_grid(comm, plan).blocks;
 }
 
 static bool covers(car_stay_grid_t grid, car_stay_grid_t wanted)
@@ -98,7 +109,7 @@ static car_stay_grid_t larger_of(car_stay_grid_t a, car_stay_grid_t b)
                               a.threads > b.threads ? a.threads : b.threads};
 }
 
-uint32_t car_stay_shared(const car_comm_t *comm, const car_plan_t *plan)
+uint32_t car_stay_sharers(const car_comm_t *comm, const car_plan_t *plan)
 {
     return 1 == wanted_grid(comm, plan).blocks ? 1 : comm->stay.grid.blocks;
 }
@@ -215,7 +226,7 @@ void car_stay_ring(car_comm_t *comm, const car_plan_t *plan, const car_kernel_ar
         [2 * CAR_BELL_EPOCH] = args->epoch,
         [2 * CAR_BELL_EPOCH + 1] = (args->vector_input ? CAR_BELL_VECTOR_INPUT : 0u)
                                    | (args->vector_output ? CAR_BELL_VECTOR_OUTPUT : 0u)
-                                   | (car_stay_shared(comm, plan) > 1 ? CAR_BELL_SHARED : 0u)
+                                   | (car_stay_sharers(comm, plan) > 1 ? CAR_BELL_SHARED : 0u)
                                    | plan->blocks << CAR_BELL_BLOCKS_SHIFT};
 
     write_bell(comm, args->ticket, word);
@@ -332,7 +343,7 @@ bool car_stay_launch(car_comm_t *comm, const car_plan_t *plan, const car_reducti
         .stay_ns = comm->params->stay_us * 1000,
         .total_ns = comm->params->stay_total_us * 1000,
         .blocks = plan->blocks,
-        .shared = car_stay_shared(comm, plan)};
+        .shared = car_stay_sharers(comm, plan)};
 
     /*
      * Nobody looks at the bell now. Whatever ticket it had, it has not the one that the kernel will

@@ -41,6 +41,7 @@ typedef struct {
 typedef struct {
     bool asked;   /* whether this process may have such kernels at all: `may` is the answer */
     bool may;
+    uint32_t most; /* blocks */
     bool here;    /* a kernel stays, as far as this rank has heard */
     bool begun;   /* the pace knows of the present call */
     bool like;    /* it is of the same reduction as the small call before it */
@@ -93,7 +94,7 @@ bool car_stay_ready(const struct car_comm *comm, const car_plan_t *plan,
 /*
  * Blocks of the kernel that stays which share such a call, and tell their end: the first, or all.
  */
-uint32_t car_stay_shared(const struct car_comm *comm, const car_plan_t *plan);
+uint32_t car_stay_sharers(const struct car_comm *comm, const car_plan_t *plan);
 
 /*
  * Rings for the call: buffers, count, tile, epoch, alignment and ticket of `args`. The ticket is

@@ -308,7 +308,7 @@ static bool for_lane(mca_coll_car_module_t *module, const call_t *call)
          */
         module->quick = 0;
     }
-    if (module->quick > 0 && car_comm_is_small(engine, bytes)) {
+    if (module->quick > 0 && car_comm_is_small(engine, bytes) && bytes <= engine->limits.push_max) {
         --module->quick;
         return false;
     }

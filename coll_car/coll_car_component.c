@@ -242,8 +242,7 @@ static void register_tuning_parameters(mca_coll_car_component_t *c)
     add("stay_total_us", "Microseconds after which such a kernel leaves even if calls keep coming",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_total_us);
     add("stay_max",
-        "Largest message in bytes that such a kernel takes, with two ranks; with more so much less "
-        "that a rank sends no more to all others together",
+        "Largest message that such a kernel takes, in bytes, times the number of ranks less one",
         MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, OPAL_INFO_LVL_6, &c->params.stay_max);
     add("stay_blocks",
         "Blocks of such a kernel, at most; larger messages have more of them. Each does four of "

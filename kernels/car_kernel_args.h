@@ -21,8 +21,8 @@
 /* Threads of a warp; the largest block is of whole ones. */
 #define CAR_WARP 32
 
-/* Of a call's blocks each block of a kernel that stays does so many at most. */
-#define CAR_STAY_BLOCKS 4
+/* A block of a kernel that stays does so many of a call's blocks at most. */
+#define CAR_SHARE_MOST 4
 
 /*
  * Words of the host's line that blocks tell their end by; a larger grid tells it by one of them,
@@ -85,10 +85,13 @@ typedef struct {
 
 /*
  * A kernel that stays: what its first block hands on to the others. Packets of {word, number of
- * the hand-over, word, number}; which one says what: as those of the bell (below), and one more.
+ * the hand-over, word, number}; which one says what: as those of the bell (below), and two more.
  */
 enum {
     CAR_HAND_TICKET = 4, /* of the call; 0 */
+    CAR_HAND_CALL_PACKETS,
+    /* there is no hand-over with this number: the kernel goes. No call's packet makes way for it */
+    CAR_HAND_GO = CAR_HAND_CALL_PACKETS,
     CAR_HAND_PACKETS
 };
 
@@ -98,7 +101,7 @@ typedef struct {
     /* low half: blocks that have ended; high half: those of them that left unfinished */
     uint32_t blocks_done;
     uint32_t blocks_gone; /* of a kernel that stays; 0 between launches */
-    uint32_t look_delay;  /* when such a kernel looks for a call, as the last one had found it */
+    uint32_t look_delay;  /* when such a kernel looks for a call, as the last one found; 0: none */
     uint32_t unused;
     uint32_t hand[CAR_HAND_PACKETS][4]; /* 0 between launches */
 } car_own_words_t;

@@ -11,7 +11,7 @@ static_assert((int) CAR_HAND_TICKET == (int) CAR_BELL_PACKETS, "the bell's packe
 
 /* A call, as threads of a block hear of it: two words of each packet. */
 struct car_turn {
-    uint32_t word[CAR_HAND_PACKETS][2];
+    uint32_t word[CAR_HAND_CALL_PACKETS][2];
 };
 
 /* What changes from call to call, besides what car_operands has; all else is as it was. */
@@ -68,17 +68,17 @@ template <class R> CAR_DEVICE void car_push_share(const car_kernel_args_t &a, co
                                                   const car_stay_call &call, uint32_t share,
                                                   car_words<R::unit_bytes> *units)
 {
-    car_words<R::unit_bytes> mine[CAR_STAY_BLOCKS] = {};
+    car_words<R::unit_bytes> mine[CAR_SHARE_MOST] = {};
 
 #pragma unroll
-    for (uint32_t i = 0; i < CAR_STAY_BLOCKS; ++i) {
+    for (uint32_t i = 0; i < CAR_SHARE_MOST; ++i) {
         const car_push_unit u = car_share_unit<R>(o, call, i);
         if (i < share && u.to_do) {
             mine[i] = R::template read<R::unit_bytes>(o.what, o.input, u.index, o.vector_input);
         }
     }
 #pragma unroll
-    for (uint32_t i = 0; i < CAR_STAY_BLOCKS; ++i) {
+    for (uint32_t i = 0; i < CAR_SHARE_MOST; ++i) {
         car_kept(units, i) = mine[i];
     }
 #pragma unroll 1
@@ -112,6 +112,9 @@ template <class R> CAR_DEVICE uint32_t car_exchange_share(const car_kernel_args_
 /*
  * Tells the host the end of this block's share. Those that have not finished go on when they are
  * launched, with all others of the call: a launch behind this kernel finds how far each has come.
+ * That is stored behind the host's word, so it may lag behind the next call's, in which another
+ * block may have that block; who goes on from an earlier exchange only sends what he has sent once
+ * more.
  */
 CAR_DEVICE void car_end_share(const car_kernel_args_t &a, uint32_t epoch,
                               const car_stay_call &call, uint32_t finished)
@@ -208,38 +211,38 @@ CAR_DEVICE bool car_wait_for_bell(const car_stay_args_t &s, uint32_t ticket, uin
 }
 
 /*
- * The first block hands on a packet of a call, or of that they are to go. There is no fence here:
- * what the others are to find are no stores of this block's. The user's data was in this GPU's
- * memory before the bell was rung, and whoever acquires the packet reads it there
- * (docs/protocol.md, "What it may read").
+ * The first block stores a packet of a hand-over. There is no fence here: what the others are to
+ * find are no stores of this block's. The user's data was in this GPU's memory before the bell was
+ * rung, and whoever acquires the packet reads it there (docs/protocol.md, "What it may read").
  */
 CAR_DEVICE void car_hand_on(const car_kernel_args_t &a, uint32_t number, uint32_t packet,
-                            uint32_t first, uint32_t second)
+                            uint32_t low, uint32_t high)
 {
     car_word16_t w;
-    w.w[0] = first;
-    w.w[2] = second;
+    w.w[0] = low;
+    w.w[2] = high;
     w.w[1] = w.w[3] = number;
     car_store_packet((car_word16_t *) a.own->hand[packet], w);
 }
 
 /*
- * Another block waits for that; false, on all threads, if it is to go. The first does not leave
- * without a word, so there is no end to this wait but that.
+ * Another block waits for the hand-over with this number; false, on all threads, if there is none,
+ * as the kernel goes. The first block does not end without a word, so there is no end to this wait
+ * but these.
  */
 CAR_DEVICE bool car_wait_for_hand(const car_kernel_args_t &a, uint32_t number, car_turn &next)
 {
     const uint32_t packet = car_thread();
     bool goes_on = true;
 
-    if (packet < CAR_HAND_PACKETS) {
-        const car_word16_t *hand = (const car_word16_t *) a.own->hand[packet];
+    if (packet < CAR_HAND_CALL_PACKETS) {
+        const car_word16_t *go = (const car_word16_t *) a.own->hand[CAR_HAND_GO];
         car_word16_t seen;
         do {
             car_pause();
-            seen = car_load_packet_acquire(hand);
-        } while (!car_is_of(seen, number));
-        goes_on = CAR_BELL_EPOCH != packet || 0 == (seen.w[2] & CAR_BELL_GO);
+            goes_on = !car_is_of(car_load_packet(go), number);
+            seen = car_load_packet_acquire((const car_word16_t *) a.own->hand[packet]);
+        } while (goes_on && !car_is_of(seen, number));
         next.word[packet][0] = seen.w[0];
         next.word[packet][1] = seen.w[2];
     }
@@ -258,8 +261,8 @@ CAR_DEVICE void car_go(const car_stay_args_t &s, uint32_t handed)
         return;
     }
     if (1 != car_blocks()) {
-        for (uint32_t packet = 0; 0 == car_block() && packet < CAR_HAND_PACKETS; ++packet) {
-            car_hand_on(a, handed + 1, packet, 0, CAR_BELL_EPOCH == packet ? CAR_BELL_GO : 0);
+        if (0 == car_block()) {
+            car_hand_on(a, handed + 1, CAR_HAND_GO, 0, 0);
         }
         /* What this block has told, the host or the others, comes before what the last one does. */
         if (car_atomic_add_ordered_gpu(&a.own->blocks_gone, 1) + 1 != car_blocks()) {
@@ -281,7 +284,7 @@ template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t 
 {
     /* In turns: threads may still read what one call is about when the next one comes. */
     CAR_SHARED(car_turn, turns, 2);
-    CAR_SHARED(car_words<R::unit_bytes>, units, CAR_STAY_BLOCKS * CAR_MAX_THREADS);
+    CAR_SHARED(car_words<R::unit_bytes>, units, CAR_SHARE_MOST * CAR_MAX_THREADS);
     const car_kernel_args_t &a = s.call;
     const uint64_t until = car_nanoseconds() + s.total_ns;
     const bool first = 0 == car_block();
@@ -289,7 +292,7 @@ template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t 
     car_operands o = car_operands_of(a);
     car_stay_call call = {a.ticket, s.blocks, s.shared};
     const uint32_t found = car_load(&a.own->look_delay);
-    uint32_t delay = 0 == found ? CAR_FIRST_LOOK : found, handed = 0;
+    uint32_t delay = 0 == found ? CAR_FIRST_LOOK : found - 1, handed = 0;
 
     for (uint32_t turn = 0;; turn = 1 - turn) {
         car_turn &next = turns[turn];
@@ -307,13 +310,13 @@ template <class R> CAR_DEVICE void car_one_shot_push_stay(const car_stay_args_t 
         car_take(next, o, call);
         if (first && 1 != call.shared) {
             ++handed;
-            if (packet < CAR_HAND_PACKETS) {
+            if (packet < CAR_HAND_CALL_PACKETS) {
                 car_hand_on(a, handed, packet, next.word[packet][0], next.word[packet][1]);
             }
         }
     }
     if (first && CAR_BELL_EPOCH == packet) {
-        car_store(&a.own->look_delay, delay);
+        car_store(&a.own->look_delay, delay + 1);
     }
     car_go(s, handed);
 }

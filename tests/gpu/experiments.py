@@ -87,6 +87,9 @@ def programs(ranks, big_bytes, limit_ms, fuzz_seconds=10, mps=False):
         Job("fuzz", ("--seconds", fuzz_seconds, "--seed", int(time.time()))),
         # Between two calls operands are written, and some are of memory for which nothing stays.
         Job("stay", ("--rounds", 5000, "--served", 500), car={"stay": "always", "stay_us": 1000, "stay_total_us": 20000}),
+        # Calls that several of its blocks share.
+        Job("stay", ("--rounds", 3000, "--most", 30000, "--large", 2, "--served", 300),
+            car={"stay": "always", "stay_us": 1000, "stay_total_us": 20000}),
         Job("stay", ("--case", "changes", "--rounds", 2000, "--gap", 60), car={"stay": "always"}),
         Job("stay", ("--case", "between", "--between", "device", "--rounds", 3000, "--stays", 10), car={"stay": "adaptive"}),
         Job("fuzz", ("--seconds", 4, "--max-bytes", 4096), car={"stay": "always"}),

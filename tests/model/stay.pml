@@ -116,13 +116,33 @@ inline do_share(b, a, t)
     fi
 }
 
+inline clear_hand()
+{
+    hand[B(c, 0)] = 0;
+    hand[B(c, 1)] = 0;
+    tells[B(c, 0)] = 0;
+    tells[B(c, 1)] = 0
+}
+
+inline say_gone()
+{
+    assert(owed[c] == 0);
+    gone = number
+}
+
 /* A block ends; the last one says that the kernel has gone. */
 inline end(b)
 {
     d_step {
 #ifdef MUTATION_gone_by_first
         if
-        :: b == 0 -> gone = number
+        :: b == 0 -> say_gone()
+        :: else
+        fi;
+#endif
+#ifdef MUTATION_first_clears
+        if
+        :: b == 0 -> clear_hand()
         :: else
         fi;
 #endif
@@ -133,13 +153,12 @@ inline end(b)
             ended[c] = 0;
 #endif
 #ifndef MUTATION_hand_not_cleared
-            hand[B(c, 0)] = 0; hand[B(c, 1)] = 0; tells[B(c, 0)] = 0; tells[B(c, 1)] = 0;
+            clear_hand();
 #endif
             taken[c] = 0;
-            assert(owed[c] == 0);
             resident--;
 #ifndef MUTATION_gone_by_first
-            gone = number
+            say_gone()
 #endif
         :: else
         fi;
@@ -253,8 +272,7 @@ proctype helps(byte c; byte number; byte ticket; byte a; byte with_piece)
         fi;
         handed++;
 #ifdef MUTATION_hand_no_number
-        a = tells[B(c, 0)];
-        ticket = tells[B(c, 1)];
+        d_step { hand[B(c, 0)] != 0 && hand[B(c, 1)] != 0 -> a = tells[B(c, 0)]; ticket = tells[B(c, 1)] }
 #else
         d_step { hand[B(c, 0)] == handed -> a = tells[B(c, 0)] }
 #ifdef MUTATION_hand_one_word

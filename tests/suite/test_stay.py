@@ -36,17 +36,48 @@ def test_kernels_that_go_while_they_are_rung_for(build, check, full, stay_us):
 @pytest.mark.parametrize("devices, spin_us", [(1, 300), (3, 300), (1, 3)])
 def test_one_block_does_what_the_peers_blocks_do(build, check, devices, spin_us):
     """Calls of up to four blocks of 128 threads; rank 1 launches them. Patience for peers may end in the middle of one."""
-    car = {**LONG, "threads": 128}
+    car = {**LONG, "threads": 128, "stay_blocks": 1}
     check(run(build, "stay", "--rounds", 600, "--gap", 0, ranks=3, gpus=simulated(build, devices),
               car={**car, "spin_us": spin_us}, rank_env={1: {"OMPI_MCA_coll_car_stay": "off"}}))
     check(run(build, "stay", "--rounds", 600, "--gap", 0, "--served", 50, ranks=3, gpus=simulated(build, devices),
               car={**car, "spin_us": max(spin_us, 30)}))
 
 
+@pytest.mark.parametrize("devices, ranks, stay_blocks, spin_us", [(1, 2, 32, 300), (3, 3, 32, 3), (3, 3, 5, 300), (2, 2, 9, 30)])
+def test_blocks_that_share_a_call(build, check, devices, ranks, stay_blocks, spin_us):
+    """Calls of up to 32 blocks, each block with up to four of them, after and before calls of one; blocks leave, and the others go."""
+    car = {**LONG, "stay_blocks": stay_blocks, "spin_us": spin_us}
+    gpus = simulated(build, devices, sms=16)
+    check(run(build, "stay", "--rounds", 500, "--gap", 0, "--most", 10000, "--large", 2, "--served", 30 if spin_us >= 30 else 0,
+              ranks=ranks, gpus=gpus, car=car))
+    check(run(build, "stay", "--case", "changes", "--rounds", 300, "--gap", 50, "--most", 10000, "--large", 3, ranks=ranks, gpus=gpus,
+              car={**car, "stay_us": 30}))
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_blocks_that_share_a_call_with_weak_memory(build, check, devices):
+    for seed in (1, 2):
+        check(run(build, "stay", "--rounds", 300, "--gap", 0, "--most", 4000, "--large", 2, "--seed", seed, "--served", 30, ranks=2,
+                  gpus=simulated(build, devices, sms=8, weak=seed), car=LONG))
+
+
+def test_some_blocks_find_no_place(build, check):
+    """Twice as many as the GPU holds: those that come late do what was handed on, and hear that the kernel has gone."""
+    check(run(build, "stay", "--rounds", 200, "--gap", 0, "--most", 3000, "--large", 2, ranks=2, gpus=simulated(build, 2),
+              car={**LONG, "blocks": 8, "spin_us": 3000}))
+
+
+def test_a_piece_grows_for_calls_that_would_be_zero_copy(build, check):
+    """Most need a larger one than the first."""
+    check(run(build, "stay", "--rounds", 400, "--gap", 0, "--most", 16000, "--large", 1, "--served", 200, ranks=2,
+              gpus=simulated(build, 2, sms=64), car={**LONG, "zero_copy_again": 1}))
+
+
 def test_units_of_two_packets_in_several_blocks(build, check):
     """Those of the kernels for rare pairs: each operation with each of a few counts, odd ones too, one after the other."""
-    check(run(build, "types", "--reference", "no", "--types", "c_double_complex,double_int,uint8", ranks=3, gpus=simulated(build),
-              car={**LONG, "threads": 32, "spin_us": 10}))
+    for blocks in (1, 4):
+        check(run(build, "types", "--reference", "no", "--types", "c_double_complex,double_int,uint8", ranks=3,
+                  gpus=simulated(build, sms=6), car={**LONG, "threads": 32, "spin_us": 10, "stay_blocks": blocks}))
 
 
 def test_many_ranks_on_a_gpu_agree_that_kernels_stay(build, check):

@@ -38,10 +38,9 @@ CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, un
 #define PIECE_BYTES (1 << 20)
 #define OWN_OFFSET ((sizeof(car_flags_t) + 127) / 128 * 128)
 
-/* Operands of two calls. */
-static const float first[4] = {1, 2, 3, 4}, second[4] = {5, 6, 7, 8};
+#define ELEMENTS 24
 
-#define ELEMENTS 4
+static float first[ELEMENTS], second[ELEMENTS]; /* operands of two calls */
 
 /* What the host and the kernel share. */
 typedef struct {
@@ -63,6 +62,10 @@ static int begin(void **state)
     void *words;
 
     (void) state;
+    for (int i = 0; i < ELEMENTS; ++i) {
+        first[i] = 1 + (float) i;
+        second[i] = 100 + (float) i;
+    }
     OK(cuInit(0));
     OK(cuDevicePrimaryCtxRetain(&context, 0));
     OK(cuCtxSetCurrent(context));
@@ -86,10 +89,11 @@ static void ring(int packet, uint32_t ticket, uint32_t low, uint32_t high)
 }
 
 /*
- * A stay of so many blocks whose first call has ticket 1, with that of ticket 2 rung; more_flags of
- * its bell.
+ * A stay of so many blocks whose first call has ticket 1, and is one for so many, with that of
+ * ticket 2 rung; more_flags of its bell.
  */
-static void stay(uint32_t grid, uint32_t stay_ns, uint32_t total_ns, uint32_t more_flags)
+static void stay(uint32_t grid, uint32_t sharers, uint32_t stay_ns, uint32_t total_ns,
+                 uint32_t more_flags)
 {
     const uint32_t shared = 1 == grid ? 0 : CAR_BELL_SHARED;
     const CUdeviceptr input = gpu.input + sizeof(first), output = gpu.output + sizeof(first);
@@ -97,7 +101,7 @@ static void stay(uint32_t grid, uint32_t stay_ns, uint32_t total_ns, uint32_t mo
         .call = {.what = {.count = ELEMENTS},
                  .input = (const void *) (uintptr_t) gpu.input,
                  .output = (void *) (uintptr_t) gpu.output,
-                 .tile = ELEMENTS / grid,
+                 .tile = ELEMENTS / sharers,
                  .piece = {(char *) (uintptr_t) gpu.piece},
                  .own = (car_own_words_t *) (uintptr_t) (gpu.piece + OWN_OFFSET),
                  .done = (uint64_t *) (uintptr_t) (gpu.words_on_device + offsetof(words_t, done)),
@@ -114,8 +118,8 @@ static void stay(uint32_t grid, uint32_t stay_ns, uint32_t total_ns, uint32_t mo
         .number = NUMBER,
         .stay_ns = stay_ns,
         .total_ns = total_ns,
-        .blocks = grid,
-        .shared = grid};
+        .blocks = sharers,
+        .shared = sharers};
     void *parameters[] = {&args};
 
     memset(gpu.words, 0, sizeof(*gpu.words));
@@ -164,7 +168,7 @@ static void a_call_is_taken_while_there_is_time(void **state)
 {
     (void) state;
     EACH_GRID (grid) {
-        stay(*grid, 1000000, 2000000000, 0);
+        stay(*grid, *grid, 1000000, 2000000000, 0);
         ended_with(*grid, 2, true);
         left_as_it_was();
     }
@@ -174,7 +178,7 @@ static void no_call_is_taken_when_its_time_is_over(void **state)
 {
     (void) state;
     EACH_GRID (grid) {
-        stay(*grid, 2000000000, 0, 0);
+        stay(*grid, *grid, 2000000000, 0, 0);
         ended_with(*grid, 1, false);
         left_as_it_was();
     }
@@ -184,10 +188,27 @@ static void sent_away_it_goes(void **state)
 {
     (void) state;
     EACH_GRID (grid) {
-        stay(*grid, 2000000000, 2000000000, CAR_BELL_GO);
+        stay(*grid, *grid, 2000000000, 2000000000, CAR_BELL_GO);
         ended_with(*grid, 1, false);
         left_as_it_was();
     }
+}
+
+/*
+ * More blocks than the GPU holds: those that find no place have not read what was handed on when
+ * the first block goes.
+ */
+static void blocks_that_come_late_do_their_share(void **state)
+{
+    const uint32_t grid = 12;
+
+    (void) state;
+    stay(grid, 1, 1000000, 2000000000, 0);
+    ended_with(grid, 2, true);
+    left_as_it_was();
+    stay(grid, 1, 2000000000, 2000000000, CAR_BELL_GO);
+    ended_with(1, 1, false);
+    left_as_it_was();
 }
 
 int main(void)
@@ -196,6 +217,7 @@ int main(void)
         cmocka_unit_test(a_call_is_taken_while_there_is_time),
         cmocka_unit_test(no_call_is_taken_when_its_time_is_over),
         cmocka_unit_test(sent_away_it_goes),
+        cmocka_unit_test(blocks_that_come_late_do_their_share),
     };
     return cmocka_run_group_tests_name("a kernel that stays", tests, begin, NULL);
 }
