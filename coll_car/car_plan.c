@@ -5,6 +5,9 @@
 /* Of the smallest piece: 2 slots of 8 ranks with 8 KB each, which are 16 KB of packets. */
 #define CAR_PUSH_MIN (256 * 1024)
 
+/* Blocks that fill a Hopper link. */
+#define FILLS_A_LINK 64
+
 /* For the queue's lane: operands and results of two steps of 8 KB, and a word for each lane. */
 #define CAR_QUEUE_BYTES (36 * 1024)
 #define CAR_QUEUE_WORDS (CAR_LANES_MAX * sizeof(uint32_t))
@@ -113,12 +116,15 @@ static void cut_pull(car_plan_t *plan, const car_limits_t *limits, uint64_t coun
 
 /*
  * Twice as many blocks of half the size find room wherever these do. While one waits for its equals
- * or signals, the other one on its multiprocessor works. That pays where there are many exchanges:
- * two H200 on NVLink, 64 MB staged, 251 us instead of 276; 1 MB 15.6 instead of 15.1.
+ * or signals, the other one on its multiprocessor works. That pays where there are many exchanges,
+ * and grids that could fill a link: 64 MB staged took 251 us instead of 276 with 2 ranks on two
+ * H200, on one 143 instead of 151 with 2 ranks and 271 instead of 299 with 4; but 853 instead of
+ * 769 with 8, of 33 blocks each. 1 MB on two took 15.6 instead of 15.1.
  */
 static bool pull_in_halves(const car_plan_t *plan, const car_limits_t *limits)
 {
-    return plan->rounds > CAR_SLOTS && !limits->fixed_grid && 0 == limits->threads % (2 * CAR_WARP);
+    return plan->rounds > CAR_SLOTS && limits->blocks >= FILLS_A_LINK && !limits->fixed_grid
+           && 0 == limits->threads % (2 * CAR_WARP);
 }
 
 static car_limits_t in_halves(const car_limits_t *limits)

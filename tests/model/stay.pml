@@ -23,10 +23,10 @@
 
 /* The arguments of a call: its number, and who does it. */
 #define KIND 32
-#define ALONE 0         /* the first block both shares, and the other hears of nothing */
-#define PASSED KIND     /* the other has no share, but hears of it: one of more blocks than share the call. The first does both */
-#define SHARED (2 * KIND)
-#define GO (3 * KIND)   /* no call: what sends a kernel away */
+#define ALONE 0    /* the first block both shares, and the other hears of nothing */
+#define SHARED 32
+#define PASSED 64  /* in a mutation: the first block does both, and the other, as one of three or more, is to take no notice */
+#define GO 96      /* no call: what sends a kernel away */
 #define CALL_OF(a) ((a) % KIND)
 #define KIND_OF(a) ((a) - CALL_OF(a))
 
@@ -34,10 +34,10 @@ byte bell[N * WORDS];  /* tickets */
 byte says[N * WORDS];  /* and what comes with them: arguments */
 byte hand[N * WORDS];  /* the number of what is handed on, in this stay */
 byte tells[N * WORDS]; /* and what comes with it: arguments; the ticket */
-byte taken[N];         /* of what was handed on in this stay: as many as the other block has read */
+byte hand_go[N];       /* the number that no call is handed on with: the kernel goes */
 byte done[N * 2];      /* tickets, written by kernels; for each block */
 bit left[N * 2];       /* and whether it has left its share */
-byte finished[N * 2];  /* calls, in the rank's own memory: for who is launched to go on; for each share */
+byte finished[N * 2];  /* calls, for who is launched to go on; for each share */
 byte ended[N];         /* blocks of a stay, as they count themselves */
 byte gone;             /* number of a stay */
 byte staying;          /* the number that was given last */
@@ -49,8 +49,7 @@ byte asked[N];         /* the ticket that it has now */
 byte did[N * 2];       /* calls that kernels have done; for each share */
 byte owed[N];          /* done words of calls that a kernel has taken */
 byte resident;         /* kernels that stay */
-/* And for the stream: what is launched comes behind all blocks of what was launched before. */
-byte alive[N];
+byte alive[N];         /* blocks of them: what is launched comes behind all of these */
 
 #define B(c, w) ((c) * WORDS + (w))
 #ifdef MUTATION_shared_bell
@@ -87,30 +86,34 @@ inline tell_done(b, t, l)
     done[SHARE(b)] = t
 }
 
-/* How far it has come, behind that: what is launched to go on comes behind the whole kernel. */
-inline keep(b, a, which)
+/* How far it has come, of its own share or of both. That comes behind its done word, and behind that of a later call, too. */
+inline keep(b, a, own, others)
 {
     d_step {
-        finished[SHARE(b)] = which;
+        finished[SHARE(b)] = own;
         if
-        :: b == 0 && KIND_OF(a) != SHARED -> finished[SHARE(1)] = which
+        :: b == 0 && KIND_OF(a) != SHARED -> finished[SHARE(1)] = others
         :: else
         fi
     }
 }
 
-/* A block does what it has to do, and tells the host; or leaves it, for a late peer, and says that. */
+/* A block does all, and tells the host; or leaves some, for a late peer, and says that. */
 inline do_share(b, a, t)
 {
     if
     :: d_step { does_all(b, a, t); tell_done(b, t, 0) }
 #if LEAVE
        if
-       :: KIND_OF(a) != ALONE -> keep(b, a, CALL_OF(a))
+       :: KIND_OF(a) != ALONE -> keep(b, a, CALL_OF(a), CALL_OF(a))
        :: else
        fi
     :: d_step { assert(t == asked[c] && CALL_OF(a) == call[c]); tell_done(b, t, 1) }
-       keep(b, a, CALL_OF(a) - 1);
+       keep(b, a, CALL_OF(a) - 1, CALL_OF(a) - 1);
+       goto leaves
+    :: b == 0 && KIND_OF(a) == ALONE ->
+       d_step { assert(t == asked[c]); does(0, CALL_OF(a), with_piece); tell_done(b, t, 1) }
+       keep(b, a, CALL_OF(a), CALL_OF(a) - 1);
        goto leaves
 #endif
     fi
@@ -118,10 +121,15 @@ inline do_share(b, a, t)
 
 inline clear_hand()
 {
+#ifndef MUTATION_hand_not_cleared
     hand[B(c, 0)] = 0;
     hand[B(c, 1)] = 0;
     tells[B(c, 0)] = 0;
-    tells[B(c, 1)] = 0
+    tells[B(c, 1)] = 0;
+#endif
+#ifndef MUTATION_go_not_cleared
+    hand_go[c] = 0
+#endif
 }
 
 inline say_gone()
@@ -152,10 +160,7 @@ inline end(b)
 #ifndef MUTATION_count_not_cleared
             ended[c] = 0;
 #endif
-#ifndef MUTATION_hand_not_cleared
             clear_hand();
-#endif
-            taken[c] = 0;
             resident--;
 #ifndef MUTATION_gone_by_first
             say_gone()
@@ -166,12 +171,9 @@ inline end(b)
     }
 }
 
-/* Words reach the other block in any order. It is to have read those before: nobody else keeps them. */
+/* Words reach the other block in any order. */
 inline hand_on(a)
 {
-#ifndef MUTATION_hands_on_early
-    taken[c] == handed;
-#endif
     handed++;
     if
     :: d_step { hand[B(c, 0)] = handed; tells[B(c, 0)] = a }
@@ -250,7 +252,11 @@ leaves:
 #endif
 #ifndef MUTATION_goes_without_a_word
     if
+#ifdef MUTATION_go_in_place_of_calls
     :: BLOCKS == 2 -> hand_on(GO)
+#else
+    :: BLOCKS == 2 -> hand_go[c] = handed + 1
+#endif
     :: else
     fi;
 #endif
@@ -260,6 +266,16 @@ over:
 }
 
 #if BLOCKS == 2
+/* One thread for each word, that looks until this is of the next hand-over, or there is none. */
+inline look(w, number_is_right, what)
+{
+    if
+    :: hand_go[c] == handed -> goto leaves
+    :: d_step { number_is_right -> what = tells[B(c, w)] }
+    fi
+}
+
+/* The other block. */
 proctype helps(byte c; byte number; byte ticket; byte a; byte with_piece)
 {
     byte handed;
@@ -271,19 +287,18 @@ proctype helps(byte c; byte number; byte ticket; byte a; byte with_piece)
         :: else
         fi;
         handed++;
-#ifdef MUTATION_hand_no_number
-        d_step { hand[B(c, 0)] != 0 && hand[B(c, 1)] != 0 -> a = tells[B(c, 0)]; ticket = tells[B(c, 1)] }
+#if defined(MUTATION_hand_no_number)
+        look(0, hand[B(c, 0)] != 0, a);
+        look(1, hand[B(c, 1)] != 0, ticket);
+#elif defined(MUTATION_hand_one_word)
+        look(0, hand[B(c, 0)] == handed, a);
+        look(1, true, ticket);
 #else
-        d_step { hand[B(c, 0)] == handed -> a = tells[B(c, 0)] }
-#ifdef MUTATION_hand_one_word
-        ticket = tells[B(c, 1)];
-#else
-        d_step { hand[B(c, 1)] == handed -> ticket = tells[B(c, 1)] }
+        look(0, hand[B(c, 0)] == handed, a);
+        look(1, hand[B(c, 1)] == handed, ticket);
 #endif
-#endif
-        taken[c] = handed;
         if
-        :: a == GO -> break
+        :: a == GO -> goto leaves
         :: else
         fi
     od;
@@ -338,8 +353,10 @@ proctype calls(byte c)
         if
         :: true /* a small call, that a kernel which stays can take */
 #if BLOCKS == 2
+        :: kind = SHARED /* another one */
+#endif
+#ifdef MUTATION_not_all_share
         :: kind = PASSED
-        :: kind = SHARED
 #endif
         :: true ->
 #ifndef MUTATION_piece_under_stay
@@ -409,7 +426,10 @@ launches:
         }
         goto over;
 ends:
-        /* What has been left is launched, behind the kernel that it sends away. */
+        /*
+         * What has been left is launched, behind the kernel that it sends away. A share that has come to an earlier call, as far as
+         * is kept, begins this one.
+         */
         if
         :: SOME_LEFT ->
             send_away();
@@ -419,6 +439,9 @@ ends:
 #endif
                 ticket++;
                 for (before : 0 .. 1) {
+#ifdef MUTATION_resume_old
+                    assert(finished[SHARE(before)] >= call[c] - 1);
+#endif
                     if
                     :: finished[SHARE(before)] < call[c] -> does(before, call[c], piece[c])
                     :: else

@@ -208,6 +208,9 @@ static void long_pulls_have_twice_the_blocks_of_half_the_size(void **state)
     limits.fixed_grid = true;
     plan = car_plan_make(&limits, 64 << 18, 4, 8);
     assert_true(128 == plan.blocks && 512 == plan.threads && 32 == plan.rounds);
+    limits = limits_of(8, CAR_ONE_SHOT_PULL, CAR_PIECE_MAX, 33, 512);
+    plan = car_plan_make(&limits, 64 << 18, 4, 8);
+    assert_true(33 == plan.blocks && 512 == plan.threads);
     limits = limits_of(2, CAR_ONE_SHOT_PULL, CAR_PIECE_MAX, 128, 96);
     plan = car_plan_make(&limits, 64 << 18, 4, 8);
     assert_true(128 == plan.blocks && 96 == plan.threads); /* half of that is no whole warps */
