@@ -87,9 +87,11 @@ ONE_BLOCK = 4096  # bytes up to which one block does a push
 ALONE_ONE_GPU, ALONE_SEVERAL = 1 << 20, 256 << 10
 PULL_LEAST_TRAFFIC = 7  # on one GPU: two ranks wait for exchanges as long as four
 
-# A call that is rung for: no floor in it, as nothing is launched. One and two H200, 2 to 8 ranks.
-STAYING_START, STAYING_PEER, STAYING_HOP = 3.6, 0.24, 0.4
-STAYING_MOST, STAYING_8K, STAYING_8K_PEER = 8192, 1.0, 0.3  # bytes; us for so many, and for those of each peer
+# A call that is rung for: no floor in it, as nothing is launched. One and two H200, 2 to 8 ranks. Where several blocks share it, it is
+# handed on to them. Times for each KB to each peer, by one block and by several; how large it may be, times the peers.
+STAYING_START, STAYING_PEER, STAYING_HOP, STAYING_HAND_ON = 3.75, 0.26, 0.4, 0.9
+STAYING_KB_ONE, STAYING_KB = 0.03, 0.0083
+STAYING_MOST = 384 << 10
 
 # NCCL 2.28.3 without multicast, two H100; the time for each further rank is a guess.
 NCCL_START, NCCL_PEER, NCCL_LINK = 20.0, 1.0, 285.0
@@ -121,8 +123,9 @@ def predict(algorithm, machine, size):
     if algorithm == "nccl":
         return NCCL_START + NCCL_PEER * (m.ranks - 2) + 2e-3 * size * (m.ranks - 1) / m.ranks / (NCCL_LINK * m.link / LINK)
     if algorithm == "staying":
+        shared, sent = size > ONE_BLOCK, size / 1024 * (m.ranks - 1)
         return (STAYING_START + STAYING_PEER * (m.ranks - 1) + (STAYING_HOP if m.gpus > 1 else 0)
-                + size / STAYING_MOST * (STAYING_8K + STAYING_8K_PEER * (m.ranks - 1)))
+                + (STAYING_HAND_ON + STAYING_KB * sent if shared else STAYING_KB_ONE * sent))
     linked = m.gpus > 1
     costs = ({**COSTS, **UNMEASURED} if linked else {**COSTS_ONE_GPU, **UNMEASURED_ONE_GPU}).get(algorithm)
     if costs is None:
@@ -138,7 +141,8 @@ def predict(algorithm, machine, size):
 
 def predict_blocking(algorithm, machine, size):
     """The same of blocking calls that follow each other, as car_bench makes them: small ones need no launch."""
-    return predict("staying" if algorithm in ("one_shot_push", "mixed") and size <= STAYING_MOST else algorithm, machine, size)
+    rung = algorithm in ("one_shot_push", "mixed") and size * (machine.ranks - 1) <= STAYING_MOST
+    return predict("staying" if rung else algorithm, machine, size)
 
 
 def best(machine, size):
