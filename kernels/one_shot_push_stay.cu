@@ -112,31 +112,27 @@ template <class R> CAR_DEVICE uint32_t car_exchange_share(const car_kernel_args_
 /*
  * Tells the host the end of this block's share. Those that have not finished go on when they are
  * launched, with all others of the call: a launch behind this kernel finds how far each has come.
- * That is stored behind the host's word, so it may lag behind the next call's, in which another
- * block may have that block; who goes on from an earlier exchange only sends what he has sent once
- * more.
+ * That is stored before the host's word, so that what another block stores of the same block in a
+ * later call comes behind it.
  */
 CAR_DEVICE void car_end_share(const car_kernel_args_t &a, uint32_t epoch,
                               const car_stay_call &call, uint32_t finished)
 {
-    const uint32_t share = car_share(call);
+    const uint32_t share = car_share(call), i = car_thread();
 
-    car_block_barrier();
-    if (0 != car_thread()) {
-        return;
-    }
-    car_fence_for_host(a.output_is_remote);
-    car_store_relaxed_sys64(a.done + car_block(),
-                            (uint64_t) call.ticket << 32 | (share - finished));
-    if (1 == call.shared && finished == share) {
-        return; /* nothing of it is launched again */
-    }
-    for (uint32_t i = 0; i < share; ++i) {
+    /* Of a call of one block that has finished nothing is launched again. */
+    if (i < share && (1 != call.shared || finished != share)) {
         car_word16_t w;
         w.w[0] = epoch + 1;
         w.w[1] = w.w[2] = epoch + (i < finished ? 1 : 0);
         w.w[3] = 0;
         car_store((car_word16_t *) &a.own->progress[car_share_block(call, i)], w);
+    }
+    car_block_barrier();
+    if (0 == car_thread()) {
+        car_fence_for_host(a.output_is_remote);
+        car_store_relaxed_sys64(a.done + car_block(),
+                                (uint64_t) call.ticket << 32 | (share - finished));
     }
 }
 
@@ -260,14 +256,16 @@ CAR_DEVICE void car_go(const car_stay_args_t &s, uint32_t handed)
     if (0 != car_thread()) {
         return;
     }
+    if (0 == car_block() && 1 != car_blocks()) {
+        car_hand_on(a, handed + 1, CAR_HAND_GO, 0, 0);
+    }
+    /* Whoever reads that it has gone finds the end of every call that it took, on every block. */
+    car_fence_sys();
     if (1 != car_blocks()) {
-        if (0 == car_block()) {
-            car_hand_on(a, handed + 1, CAR_HAND_GO, 0, 0);
-        }
-        /* What this block has told, the host or the others, comes before what the last one does. */
-        if (car_atomic_add_ordered_gpu(&a.own->blocks_gone, 1) + 1 != car_blocks()) {
+        if (car_atomic_add_gpu(&a.own->blocks_gone, 1) + 1 != car_blocks()) {
             return;
         }
+        car_fence_sys();
         /* For the next launch, which begins when this grid has ended. */
         car_store(&a.own->blocks_gone, 0u);
         for (uint32_t packet = 0; packet < CAR_HAND_PACKETS; ++packet) {
@@ -275,8 +273,6 @@ CAR_DEVICE void car_go(const car_stay_args_t &s, uint32_t handed)
             car_store_packet((car_word16_t *) a.own->hand[packet], nothing);
         }
     }
-    /* Whoever reads that it has gone finds the end of every call that it took. */
-    car_fence_sys();
     car_store_relaxed_sys64(s.gone, s.number);
 }
 

@@ -1,6 +1,6 @@
 /*
- * The kernel that stays: N communicators of one process, each with a thread of its own that makes CALLS calls in turn, on one GPU.
- * The kernel has one block, or with BLOCKS=2 a first that hears the bell and another that it hands calls on to.
+ * The kernel that stays: N communicators of one process, each with a thread of its own that makes CALLS calls in turn, on one
+ * GPU. The kernel has one block, or with BLOCKS=2 a first that hears the bell and another that it hands calls on to.
  *
  * What is shown is that each share of each call is done exactly once, with the call's own arguments, by a kernel that knows the
  * present piece; that there is one kernel that stays at most, which has gone only when all its blocks have ended and told their
@@ -395,7 +395,10 @@ proctype calls(byte c)
            :: else
            fi;
            if
-           :: atomic { staying == before -> staying = before + 1; number = before + 1; before = 0; ticket++; here = true; resident++ }
+           :: atomic {
+                  staying == before ->
+                  staying = before + 1; number = before + 1; before = 0; ticket++; here = true; resident++
+              }
            :: staying != before -> before = 0; goto launches
            fi;
 #endif
@@ -427,8 +430,8 @@ launches:
         goto over;
 ends:
         /*
-         * What has been left is launched, behind the kernel that it sends away. A share that has come to an earlier call, as far as
-         * is kept, begins this one.
+         * What has been left is launched, behind the kernel that it sends away. Of a share only an earlier call may have been
+         * kept: then it has done nothing of this one.
          */
         if
         :: SOME_LEFT ->
