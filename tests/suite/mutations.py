@@ -49,6 +49,8 @@ EXPLAINED = {
     ("car_push_fold", "car_block_all", "orders nothing"): OWN_PACKETS,
     ("car_reduce_unit", "car_block_all", "orders nothing"): OWN_PACKETS,
     ("car_gather_units", "car_block_all", "orders nothing"): OWN_PACKETS,
+    ("car_go", "car_fence_sys", "gpu scope"): "of the second fence: what each block's own has covered at system scope is in a simulated "
+                                              "GPU's memory when the last block counts; PTX wants a release to the host at that scope",
 }
 
 ACQUIRE_GPU = """
