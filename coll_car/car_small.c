@@ -77,24 +77,6 @@ bool car_run_small(car_wait_for_t *w, const car_data_t *data, car_plan_t *plan)
     return done;
 }
 
-/*
- * The plan of a call with the piece that it will find: one of several rounds begins by exchanging
- * the piece, if it is time to try.
- */
-static car_plan_t plan_of(const car_comm_t *comm, uint64_t count, const car_reduction_t *reduction)
-{
-    const car_plan_t plan =
-        car_plan_make(&comm->limits, count, reduction->element, reduction->unit);
-
-    if (1 == plan.rounds || comm->piece_bytes >= CAR_PIECE_MAX || 0 != comm->grow_wait) {
-        return plan;
-    }
-    car_limits_t limits = comm->limits;
-    car_layout_make(car_plan_piece(&limits, count, reduction->element, reduction->unit),
-                    comm->size, &limits.layout);
-    return car_plan_make(&limits, count, reduction->element, reduction->unit);
-}
-
 bool car_comm_quick(car_comm_t *comm, uint64_t number, const car_buffer_t *input,
                     const car_buffer_t *output, uint64_t count, const car_reduction_t *reduction)
 {
@@ -106,6 +88,7 @@ bool car_comm_quick(car_comm_t *comm, uint64_t number, const car_buffer_t *input
         return false; /* nothing more is worth looking at: the others wait to hear of this call */
     }
     const car_data_t data = car_run_data(comm, input, output, count, reduction);
-    const car_plan_t plan = plan_of(comm, count, reduction);
+    const car_plan_t plan =
+        car_plan_make(&comm->limits, count, reduction->element, reduction->unit);
     return car_run_is_small(comm, &data, &plan) && car_stay_ready(comm, &plan, reduction);
 }

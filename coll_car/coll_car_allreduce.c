@@ -280,8 +280,8 @@ static void fold_in_control(mca_coll_car_module_t *module, const call_t *call)
 
 /*
  * After a call for which all ranks had kernels that stay, so many small ones do not ask whether
- * they still have: who has not launches one. What asking costs (about 1 us) is a
- * quarter of such a call.
+ * they still have: who has not launches one. What asking costs (about 1 us) is up to a quarter of
+ * such a call. One that takes several rounds with the present piece exchanges it then.
  */
 #define QUICK 31
 

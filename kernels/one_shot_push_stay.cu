@@ -79,7 +79,9 @@ template <class R> CAR_DEVICE void car_push_share(const car_kernel_args_t &a, co
     }
 #pragma unroll
     for (uint32_t i = 0; i < CAR_SHARE_MOST; ++i) {
-        car_kept(units, i) = mine[i];
+        if (i < share) {
+            car_kept(units, i) = mine[i];
+        }
     }
 #pragma unroll 1
     for (uint32_t i = 0; i < share; ++i) {

@@ -5,6 +5,7 @@
  *                   all kinds of memory, at any address, with pauses of up to --gap microseconds:
  *                   whatever was written last is what is reduced
  *   --case between  nothing else than --between none|stream|device|free happens between two calls
+ *                   of 10 elements; those of the second half have --then N
  *   --case changes  other types, operations, sizes and communicators come in between, communicators
  *                   come and go
  *   --rounds N      (500)
@@ -22,6 +23,7 @@
 #include "test_kernel_args.h"
 #include "testing.h"
 
+#define FEW 10
 #define LARGE 100000
 
 static uint64_t seed;
@@ -160,22 +162,20 @@ static void series(uint64_t rounds)
 
 static void between(uint64_t rounds, const char *what)
 {
-    enum { ELEMENTS = 1000 };
-    gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, ELEMENTS * sizeof(uint32_t));
-    const uint32_t count = 10;
-    uint32_t data[ELEMENTS], value = 1, wanted = 1;
+    const uint32_t then = (uint32_t) test_number("then", FEW);
+    gpu_buffer_t buffer = gpu_allocate(GPU_DEVICE, then * sizeof(uint32_t));
+    uint32_t *data = malloc(then * sizeof(uint32_t)), wanted[2] = {1, 1};
 
-    GPU_OK(gpu.MemsetD8Async((CUdeviceptr) (uintptr_t) buffer.address, 0,
-                             ELEMENTS * sizeof(uint32_t), stream));
-    GPU_OK(gpu.StreamSynchronize(stream));
-    for (uint32_t i = 0; i < count; ++i) {
-        data[i] = value;
+    for (uint32_t i = 0; i < then; ++i) {
+        data[i] = 1;
     }
-    gpu_write(buffer.address, data, count * sizeof(uint32_t));
+    gpu_write(buffer.address, data, then * sizeof(uint32_t));
     for (uint64_t round = 0; round < rounds; ++round) {
+        const uint32_t count = round < rounds / 2 ? FEW : then;
         MPI_Allreduce(MPI_IN_PLACE, buffer.address, (int) count, MPI_UINT32_T, MPI_SUM,
                       MPI_COMM_WORLD);
-        wanted *= (uint32_t) test.size;
+        wanted[0] *= (uint32_t) test.size;
+        wanted[1] *= FEW == count ? 1 : (uint32_t) test.size;
         if (0 == strcmp("device", what)) {
             GPU_OK(gpu.CtxSynchronize());
         } else if (0 == strcmp("stream", what)) {
@@ -187,10 +187,12 @@ static void between(uint64_t rounds, const char *what)
         }
         pause_a_while(round, true);
     }
-    gpu_read(data, buffer.address, count * sizeof(uint32_t));
-    for (uint32_t i = 0; i < count; ++i) {
-        CHECK(data[i] == wanted, "element %u is %u, not %u", i, data[i], wanted);
+    gpu_read(data, buffer.address, then * sizeof(uint32_t));
+    for (uint32_t i = 0; i < then && 0 == test_failures(); ++i) {
+        const uint32_t one = wanted[i < FEW ? 0 : 1];
+        CHECK(data[i] == one, "element %u is %u, not %u", i, data[i], one);
     }
+    free(data);
     gpu_free(&buffer);
 }
 
@@ -254,7 +256,7 @@ static void changes(uint64_t rounds)
 
 int main(int argc, char **argv)
 {
-    test_options(argc, argv, "case between rounds gap seed most large stays served");
+    test_options(argc, argv, "case between then rounds gap seed most large stays served");
     test_begin(&argc, &argv, "stay");
     test_use_gpu();
     GPU_OK(gpu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING));

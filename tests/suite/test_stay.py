@@ -48,7 +48,7 @@ def test_blocks_that_share_a_call(build, check, devices, ranks, stay_blocks, spi
     """Calls of up to 32 blocks, each block with up to four of them, after and before calls of one; blocks leave, and the others go."""
     car = {**LONG, "stay_blocks": stay_blocks, "spin_us": spin_us}
     gpus = simulated(build, devices, sms=16)
-    check(run(build, "stay", "--rounds", 500, "--gap", 0, "--most", 10000, "--large", 2, "--served", 30 if spin_us >= 30 else 0,
+    check(run(build, "stay", "--rounds", 500, "--gap", 0, "--most", 2000, "--large", 1, "--served", 200 if spin_us >= 30 else 0,
               ranks=ranks, gpus=gpus, car=car))
     check(run(build, "stay", "--case", "changes", "--rounds", 300, "--gap", 50, "--most", 10000, "--large", 3, ranks=ranks, gpus=gpus,
               car={**car, "stay_us": 30}))
@@ -68,8 +68,8 @@ def test_some_blocks_find_no_place(build, check):
 
 
 def test_a_piece_grows_for_calls_that_would_be_zero_copy(build, check):
-    """Most need a larger one than the first."""
-    check(run(build, "stay", "--rounds", 400, "--gap", 0, "--most", 16000, "--large", 1, "--served", 200, ranks=2,
+    """The buffer is known when calls come that need a larger one than the first."""
+    check(run(build, "stay", "--case", "between", "--rounds", 400, "--gap", 0, "--then", 16000, "--served", 300, ranks=2,
               gpus=simulated(build, 2, sms=64), car={**LONG, "zero_copy_again": 1}))
 
 
