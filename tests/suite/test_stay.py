@@ -147,9 +147,10 @@ def counts(result):
 
 
 def test_adaptive_sends_it_away_to_see_what_calls_take_without(build, check):
-    """16 of 4096 calls are launched, besides the first 16 and those that begin a stay."""
+    """16 of 4096 calls are launched, besides the first 16 and those that begin a stay. Beside other work the times of a simulated GPU may
+    speak for launching at the second look: then hundreds are served and not thousands."""
     calls, served, stays = counts(check(once_in_three(
-        lambda: run(build, "stay", "--case", "between", "--rounds", 5000, "--gap", 0, "--served", 2500, ranks=2, gpus=simulated(build),
+        lambda: run(build, "stay", "--case", "between", "--rounds", 5000, "--gap", 0, "--served", 300, ranks=2, gpus=simulated(build),
                     car={**ADAPTIVE, **ENDLESS}))))
     assert stays >= 2 and calls - served >= 2 * 17
 
